@@ -1,0 +1,51 @@
+"""Every name that scim writes into an AnnData object, in one place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Default ``key_added`` of :func:`scim.tl.embed` and :func:`scim.tl.annotate`; ``uns`` provenance lives under it.
+DEFAULT: Final = "scim"
+#: Default ``key_added`` of :func:`scim.tl.query`.
+QUERY: Final = "scim_query"
+#: ``varm`` entry of :func:`scim.pp.merge_studies`: genes x studies, True where the study measured the gene.
+MEASURED: Final = "scim_measured"
+#: ``uns`` entry of :func:`scim.pp.merge_studies` and :func:`scim.pp.harmonize_labels`.
+PREPROCESSING: Final = "scim_pp"
+#: What a cell is called when no term of the reference can be given to it.
+UNASSIGNED: Final = "unassigned"
+
+
+def obsm_embedding(key_added: str = DEFAULT) -> str:
+    """``obsm`` name of an embedding, ``X_scim`` by default."""
+    return f"X_{key_added}"
+
+
+def obs_label(key_added: str = DEFAULT) -> str:
+    """``obs`` name of the predicted label (categorical)."""
+    return f"{key_added}_label"
+
+
+def obs_term_id(key_added: str = DEFAULT) -> str:
+    """``obs`` name of the predicted ontology term id (categorical)."""
+    return f"{key_added}_term_id"
+
+
+def obs_confidence(key_added: str = DEFAULT) -> str:
+    """``obs`` name of the confidence in [0, 1]."""
+    return f"{key_added}_confidence"
+
+
+def obs_novelty(key_added: str = DEFAULT) -> str:
+    """``obs`` name of the novelty p-value: small means unlike anything in the reference."""
+    return f"{key_added}_novelty"
+
+
+def obs_set(key_added: str = DEFAULT) -> str:
+    """``obs`` name of the prediction set, term names joined by ``;``."""
+    return f"{key_added}_set"
+
+
+def obsm_scores(key_added: str = DEFAULT) -> str:
+    """``obsm`` name of the table of scores, a column per term."""
+    return f"{key_added}_scores"

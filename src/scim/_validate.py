@@ -1,0 +1,115 @@
+"""Checks of arguments, and the errors they raise: what was found, what was expected, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) -> str:
+    """Say what is available, and which of it is close to ``name``.
+
+    Examples
+    --------
+    >>> did_you_mean("celltype", ["cell_type", "study"])
+    "Did you mean 'cell_type'? Available: 'cell_type', 'study'."
+    """
+    names = [str(a) for a in available]
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    shown = ", ".join(f"'{n}'" for n in names[:limit]) or "nothing"
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}Available: {shown}{more}."
+
+
+def check_key(table: Mapping[str, Any] | pd.DataFrame, key: str, *, argument: str, where: str) -> None:
+    """Raise a :class:`KeyError` that lists what there is, if ``key`` is not in ``table``."""
+    if key not in table:
+        raise KeyError(f"{argument}={key!r} is not in {where}. {did_you_mean(key, _names(table))}")
+
+
+def check_option(value: object, options: Iterable[object], *, argument: str) -> None:
+    """Raise a :class:`ValueError` that lists the options, if ``value`` is none of them."""
+    options = list(options)
+    if value not in options:
+        raise ValueError(f"{argument}={value!r} is not known. {did_you_mean(value, options)}")
+
+
+def check_positive_int(value: object, *, argument: str, minimum: int = 1) -> int:
+    """Return ``value`` as an int of at least ``minimum``, or raise."""
+    import numbers
+
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{argument} must be an integer of at least {minimum}, got {value!r} ({type(value).__name__}).")
+    if int(value) < minimum:
+        raise ValueError(f"{argument} must be at least {minimum}, got {value}.")
+    return int(value)
+
+
+def check_fraction(value: object, *, argument: str, low: float = 0.0, high: float = 1.0) -> float:
+    """Return ``value`` as a float within [``low``, ``high``], or raise."""
+    import numbers
+
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{argument} must be a number from {low:g} to {high:g}, got {value!r}.")
+    if not low <= float(value) <= high:
+        raise ValueError(f"{argument} must lie from {low:g} to {high:g}, got {value!r}.")
+    return float(value)
+
+
+def get_adata(data: object, *, mod: str | None = None, allow_empty: bool = False) -> AnnData:
+    """Return the AnnData in ``data``: itself, or the modality ``mod`` of a MuData.
+
+    Parameters
+    ----------
+    data
+        An AnnData (a view or a backed one too) or a MuData.
+    mod
+        Name of the modality, needed for a MuData with several and refused for an AnnData.
+    allow_empty
+        Accept an object without cells or genes.
+
+    Raises
+    ------
+    TypeError
+        ``data`` is neither.
+    KeyError
+        ``mod`` is not a modality.
+    ValueError
+        ``mod`` is missing or out of place, or the object has no cells or no genes.
+    """
+    from anndata import AnnData
+
+    if isinstance(data, AnnData):
+        if mod is not None:
+            raise ValueError(f"mod={mod!r} names a modality of a MuData, but the data is an AnnData. Leave mod out.")
+        adata = data
+    elif type(data).__name__ == "MuData" and hasattr(data, "mod"):
+        adata = _modality(data.mod, mod)
+    else:
+        raise TypeError(
+            f"adata must be an AnnData or a MuData, got {type(data).__name__}. Read a file with anndata.read_h5ad first."
+        )
+    if not allow_empty and 0 in adata.shape:
+        raise ValueError(f"adata has {adata.n_obs} cells x {adata.n_vars} genes: there is nothing to work on.")
+    return adata
+
+
+def _modality(modalities: Mapping[str, AnnData], mod: str | None) -> AnnData:
+    if mod is None:
+        if len(modalities) == 1:
+            return next(iter(modalities.values()))
+        raise ValueError(f"A MuData with several modalities needs mod=. Available: {', '.join(map(repr, modalities))}.")
+    if mod not in modalities:
+        raise KeyError(f"mod={mod!r} is not a modality. {did_you_mean(mod, modalities)}")
+    return modalities[mod]
+
+
+def _names(table: Mapping[str, Any] | pd.DataFrame) -> list[str]:
+    # anndata >= 0.13 has a None key in `layers`.
+    return [str(k) for k in table.keys() if k is not None]
