@@ -1,0 +1,56 @@
+"""Make src/scim/_data/genes.tsv.gz: approved symbol, Ensembl ids, previous symbols and aliases of human genes.
+
+Usage: python make_gene_table.py HGNC.tsv GENCODE.csv[.gz] OUT.tsv.gz
+
+``HGNC.tsv`` is HGNC's complete set with the columns "Approved symbol", "Status", "Alias symbols", "Previous symbols" and
+"Ensembl gene ID" (CC0; the custom download of genenames.org, or any package that carries it). ``GENCODE.csv`` has
+Ensembl id and symbol in its first two columns, without a header; it adds genes that HGNC does not name.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+from collections import Counter
+from pathlib import Path
+
+
+def split(text: str) -> list[str]:
+    return [part.strip() for part in text.replace("|", ",").split(",") if part.strip()]
+
+
+def main(hgnc: str, gencode: str, out: str) -> None:
+    csv.field_size_limit(10**8)
+    with open(hgnc, encoding="utf-8", newline="") as file:
+        rows = [r for r in csv.DictReader(file, delimiter="\t") if r["Status"] == "Approved"]
+    genes = {r["Approved symbol"]: (r["Ensembl gene ID"].strip(), split(r["Previous symbols"]), split(r["Alias symbols"])) for r in rows}
+    taken = {symbol.upper() for symbol in genes}
+    # A previous symbol that two genes had, or that another gene bears now, says nothing; the same for aliases.
+    previous = Counter(p.upper() for _, ps, _ in genes.values() for p in set(ps))
+    alias = Counter(a.upper() for _, _, al in genes.values() for a in set(al))
+    ensembl: dict[str, list[str]] = {symbol: [e] if e else [] for symbol, (e, _, _) in genes.items()}
+    opener = gzip.open if gencode.endswith(".gz") else open
+    with opener(gencode, "rt", encoding="utf-8", newline="") as file:
+        for row in csv.reader(file):
+            gene_id, symbol = row[0], row[1]
+            if gene_id.startswith("ENSG") and symbol and symbol != gene_id and gene_id not in ensembl.setdefault(symbol, []):
+                ensembl[symbol].append(gene_id)
+    seen: set[str] = set()
+    lines = []
+    for symbol in sorted(ensembl):
+        ids = [i for i in ensembl[symbol] if i not in seen]
+        seen.update(ids)
+        _, ps, al = genes.get(symbol, ("", [], []))
+        ps = sorted({p for p in ps if previous[p.upper()] == 1 and p.upper() not in taken})
+        al = sorted({a for a in al if alias[a.upper()] == 1 and a.upper() not in taken and a.upper() not in previous})
+        if symbol in genes or ids:
+            lines.append("\t".join([symbol, ";".join(ids), ";".join(ps), ";".join(al)]))
+    # No time stamp: the same input makes the same bytes.
+    with gzip.GzipFile(out, "wb", mtime=0) as file:
+        file.write(("\n".join(lines) + "\n").encode())
+    print(f"{len(lines):,} genes, {Path(out).stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

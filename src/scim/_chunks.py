@@ -1,0 +1,75 @@
+"""Blocks of rows of X, wherever X lives: in memory, in a file, or in a Dask graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+#: Rows of a block: large enough for BLAS, small enough for 30,000 genes of them to fit into the cache's reach.
+CHUNK_SIZE = 1000
+
+
+def n_rows(X: Any) -> int:
+    """Count the rows of ``X``."""
+    return int(X.shape[0])
+
+
+def iter_chunks(X: Any, *, chunk_size: int = CHUNK_SIZE, rows: np.ndarray | None = None) -> Iterator[tuple[slice, Any]]:
+    """Yield blocks of rows, in order.
+
+    Parameters
+    ----------
+    X
+        ndarray, CSR or CSC matrix or array, a backed sparse dataset of anndata, an HDF5 or zarr array, or a Dask array
+        of any of these, (n, m).
+    chunk_size
+        Rows of a block.
+    rows
+        Positions of the rows to visit, (n_rows,); all of them by default.
+
+    Yields
+    ------
+    The positions of the block within ``rows`` (or within X), and the block as an ndarray, CSR matrix or CSR array.
+    """
+    source = _by_rows(X)
+    total = n_rows(X) if rows is None else len(rows)
+    for start in range(0, total, chunk_size):
+        span = slice(start, min(start + chunk_size, total))
+        yield span, _in_memory(source[span] if rows is None else _take(source, rows[span]))
+
+
+def _by_rows(X: Any) -> Any:
+    """``X`` in a form whose rows are cheap to slice."""
+    from scipy import sparse
+
+    if sparse.issparse(X) and X.format != "csr":
+        return X.tocsr()
+    # A backed CSC file is read column by column: once as a whole beats once per block.
+    if getattr(X, "format", None) == "csc" and hasattr(X, "to_memory"):
+        return X.to_memory().tocsr()
+    return X
+
+
+def _take(source: Any, rows: np.ndarray) -> Any:
+    """Rows of ``source`` in the order given; files want them sorted and distinct."""
+    from scipy import sparse
+
+    if isinstance(source, np.ndarray) or sparse.issparse(source):
+        return source[rows]
+    distinct, place = np.unique(rows, return_inverse=True)
+    part = _in_memory(source[distinct])
+    return part if np.array_equal(distinct, rows) else part[place]
+
+
+def _in_memory(part: Any) -> Any:
+    from scipy import sparse
+
+    if hasattr(part, "compute"):  # Dask
+        part = part.compute()
+    if hasattr(part, "to_memory"):  # a backed sparse dataset
+        part = part.to_memory()
+    if sparse.issparse(part):
+        return part if part.format == "csr" else part.tocsr()
+    return np.asarray(part)

@@ -1,0 +1,259 @@
+"""Tell raw counts, log1p values and anything else apart, and bring the first two to one scale."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import numpy as np
+
+from ._chunks import iter_chunks, n_rows
+from ._validate import check_key, did_you_mean
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+#: Counts per cell after normalisation, before log1p.
+TARGET_SUM = 1e4
+
+_BLOCKS = 8
+#: A relative spread of the cells' sums below this says that they were all scaled to one value.
+_CONSTANT = 1e-3
+#: Share of the values that must be whole multiples of the cell's smallest one, to be called counts under a transform.
+_WHOLE = 0.8
+_REMEDY = (
+    "scim takes raw counts, or log1p of counts scaled to a fixed sum per cell "
+    "(scanpy: normalize_total(target_sum=1e4), log1p). Name the layer that holds them with layer=, "
+    'such as layer="counts" or layer="raw" for adata.raw.'
+)
+
+
+@dataclass(frozen=True)
+class InputKind:
+    """What the values of a matrix are.
+
+    Attributes
+    ----------
+    kind
+        ``"counts"`` or ``"log1p"``.
+    target_sum
+        Sum per cell before log1p, where it can be told; None means 1e4 for log1p values, and nothing for counts.
+    detail
+        What was seen, in words.
+    """
+
+    kind: Literal["counts", "log1p"]
+    target_sum: float | None
+    detail: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, which JSON and h5ad take; no key for what is not known."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Stored values of some cells, the row of each, and the number of cells."""
+
+    values: np.ndarray
+    rows: np.ndarray
+    n_cells: int
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum per cell that has any value."""
+        sums = np.bincount(self.rows, weights=values, minlength=self.n_cells)
+        return sums[sums > 0]
+
+    def whole_share(self, values: np.ndarray) -> float:
+        """Share of the values above a cell's smallest that are whole multiples of it: near 1 for scaled UMI counts."""
+        smallest = np.full(self.n_cells, np.inf)
+        np.minimum.at(smallest, self.rows, values)
+        ratio = values / smallest[self.rows]
+        # Rounding of float32 hides the pattern of large ratios; the smallest itself proves nothing.
+        telling = (ratio > 1.01) & (ratio < 30)
+        if telling.sum() < 20:
+            return 0.0
+        return float(np.mean(np.abs(ratio[telling] - np.round(ratio[telling])) < 0.02))
+
+
+def input_kind(X: Any, *, n_cells: int = 1000, where: str = "X") -> InputKind:
+    """Say what the values of ``X`` are, from a sample of its rows.
+
+    Parameters
+    ----------
+    X
+        Any matrix that :func:`scim._chunks.iter_chunks` takes.
+    n_cells
+        Rows to look at, in blocks spread over the matrix.
+    where
+        What the matrix is called in messages.
+
+    Raises
+    ------
+    ValueError
+        The values are neither counts nor log1p values; the message says what was seen.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scim._counts import input_kind
+    >>> input_kind(np.array([[0, 3, 1], [5, 0, 2]])).kind
+    'counts'
+    """
+    sample = _take_sample(X, n_cells, where)
+    values = sample.values
+    if len(values) == 0:
+        return InputKind("counts", None, "no value above zero")
+    top = float(values.max())
+    whole = float(np.mean(np.abs(values - np.round(values)) < 1e-4))
+    if whole == 1.0:
+        return InputKind("counts", None, f"whole numbers up to {top:g}")
+    linear = sample.sums(values)
+    if _spread(linear) < _CONSTANT or (sample.whole_share(values) > _WHOLE and whole < 0.5):
+        _refuse(where, f"scaled but not logged: sums per cell around {np.median(linear):,.0f}, values up to {top:,.4g}")
+    if whole > 0.5 or top > 50:
+        return InputKind("counts", None, f"{whole:.1%} whole numbers up to {top:g}, such as estimated counts")
+    return _log_kind(sample, top, where)
+
+
+def _log_kind(sample: _Sample, top: float, where: str) -> InputKind:
+    """Judge values that could be logarithms: of which base, and of what sum per cell."""
+    natural, binary = np.expm1(sample.values), np.exp2(sample.values) - 1
+    sums = sample.sums(natural)
+    share, share_binary = sample.whole_share(natural), sample.whole_share(binary)
+    constant, constant_binary = _spread(sums) < _CONSTANT, _spread(sample.sums(binary)) < _CONSTANT
+    seen = f"values up to {top:.3g}"
+    if not constant and (constant_binary or (share_binary > _WHOLE and share_binary > share)):
+        _refuse(where, f"logarithms to base 2 ({seen}); undo them with np.exp2(X) - 1, and normalise and log1p the result")
+    if constant:
+        target = float(np.median(sums))
+        return InputKind("log1p", target, f"log1p of {target:,.0f} per cell, {seen}")
+    if np.median(sums) <= 1.05 * TARGET_SUM and np.quantile(sums, 0.99) <= 1.5 * TARGET_SUM:
+        evidence = "whole multiples of one count" if share > _WHOLE else "taken for log1p by their range"
+        return InputKind("log1p", None, f"{evidence}, up to {np.max(sums):,.0f} of 10,000 per cell, {seen}")
+    _refuse(
+        where,
+        f"no scale that can be told: {seen}, which would be sums per cell from {sums.min():,.3g} to {sums.max():,.3g} "
+        "if they were log1p (log2, TPM, log1p of counts per million of a selection of genes, or batch-corrected data?)",
+    )
+
+
+def find_counts(adata: AnnData, *, layer: str | None = None) -> tuple[str, Any, InputKind, bool]:
+    """Find the matrix of ``adata`` to work on.
+
+    Parameters
+    ----------
+    adata
+        Data of any shape.
+    layer
+        A layer, ``"X"`` or ``"raw"``: that one only. None looks for counts in X and ``layers["counts"]``, then for
+        log1p values in X, then in ``raw``.
+
+    Returns
+    -------
+    Name of the place, the matrix, what it holds, and whether its columns are those of ``adata.raw``.
+
+    Raises
+    ------
+    KeyError
+        There is no such layer.
+    ValueError
+        No place holds counts or log1p values; the message says what each holds.
+    """
+    places = _places(adata)
+    if layer is not None:
+        if layer not in places:
+            layers = [name for name in adata.layers if name is not None]
+            raise KeyError(f"layer={layer!r} is not there. {did_you_mean(layer, dict.fromkeys([*places, *layers]))}")
+        name = layer if layer in ("X", "raw") else f"layers[{layer!r}]"
+        return name, places[layer], input_kind(places[layer], where=name), layer == "raw"
+    found: tuple[str, Any, InputKind, bool] | None = None
+    problems = []
+    for key in ("X", "counts", "raw"):
+        if key not in places:
+            continue
+        name = 'layers["counts"]' if key == "counts" else key
+        try:
+            kind = input_kind(places[key], where=name)
+        except ValueError as error:
+            problems.append(str(error).removesuffix(_REMEDY).strip())
+            continue
+        if kind.kind == "counts" and key != "raw":
+            return name, places[key], kind, False
+        found = found or (name, places[key], kind, key == "raw")
+    if found is None:
+        raise ValueError(" ".join([*(problems or ["adata has no X."]), _REMEDY]))
+    return found
+
+
+def normalize_rows(X: csr_matrix, kind: InputKind) -> csr_matrix:
+    """Bring rows to log1p of 1e4 per cell, in place.
+
+    Counts are scaled to 1e4 over the given columns and logged; log1p values are kept, rescaled where their sum per cell
+    is known to be another one. Cells without counts stay zero.
+
+    Parameters
+    ----------
+    X
+        float32 CSR (n_cells, n_genes), overwritten.
+    kind
+        What its values are.
+    """
+    if kind.kind == "counts":
+        sums = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
+        scale = np.divide(TARGET_SUM, sums, out=np.zeros_like(sums), where=sums > 0).astype(np.float32)
+        X.data *= np.repeat(scale, np.diff(X.indptr))
+        np.log1p(X.data, out=X.data)
+    elif kind.target_sum is not None and abs(kind.target_sum - TARGET_SUM) > 1e-3 * TARGET_SUM:
+        np.expm1(X.data, out=X.data)
+        X.data *= np.float32(TARGET_SUM / kind.target_sum)
+        np.log1p(X.data, out=X.data)
+    return X
+
+
+def _places(adata: AnnData) -> dict[str, Any]:
+    # anndata >= 0.13 has a None key in `layers`.
+    places = {str(name): adata.layers[name] for name in adata.layers if name is not None}
+    if adata.X is not None:
+        places["X"] = adata.X
+    if adata.raw is not None:
+        places["raw"] = adata.raw.X
+    return places
+
+
+def _take_sample(X: Any, n_cells: int, where: str) -> _Sample:
+    """Read blocks of rows spread over ``X``, and refuse what no scale could explain."""
+    from scipy import sparse
+
+    total = n_rows(X)
+    size = max(1, n_cells // _BLOCKS)
+    starts = [0] if total <= n_cells else np.linspace(0, total - size, _BLOCKS).astype(int).tolist()
+    rows = np.arange(total) if total <= n_cells else np.unique(np.concatenate([np.arange(s, s + size) for s in starts]))
+    parts = []
+    for _, block in iter_chunks(X, rows=rows):
+        values = block.data if sparse.issparse(block) else block
+        if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
+            raise TypeError(f"{where} holds {values.dtype} values, not numbers. {_REMEDY}")
+        if not np.isfinite(values).all():
+            what = "NaN" if np.isnan(values).any() else "infinite values"
+            _refuse(where, f"{what}; find where it comes from, or replace it: np.nan_to_num(adata.X)")
+        if values.size and values.min() < 0:
+            _refuse(where, f"negative values (down to {values.min():.3g}): scaled, centred or batch-corrected data")
+        parts.append(sparse.csr_matrix(block))
+    sample = sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, 0))
+    sample.eliminate_zeros()
+    row = np.repeat(np.arange(sample.shape[0]), np.diff(sample.indptr))
+    return _Sample(sample.data.astype(np.float64), row, sample.shape[0])
+
+
+def _spread(sums: np.ndarray) -> float:
+    """Relative spread of the middle 90 % of the cells' sums; one cell alone tells nothing."""
+    if len(sums) < 3:
+        return np.inf
+    low, middle, high = np.quantile(sums, [0.05, 0.5, 0.95])
+    return float((high - low) / middle)
+
+
+def _refuse(where: str, seen: str) -> NoReturn:
+    raise ValueError(f"{where} holds {seen}. {_REMEDY}")

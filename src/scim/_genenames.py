@@ -1,0 +1,115 @@
+"""What a gene is called: approved symbols, previous ones, aliases and Ensembl ids of human genes.
+
+The table in ``_data/genes.tsv.gz`` comes from HGNC (CC0) and GENCODE; see ``_data/README.md``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+IdKind = Literal["symbol", "ensembl"]
+
+_ENSEMBL = re.compile(r"^ENS[A-Z]*G\d{11}(\.\d+)?(_PAR_Y)?$")
+_HUMAN_ENSEMBL = re.compile(r"^ENSG\d{11}")
+#: Cd3e, Ms4a1, Gm10076: how mouse and rat symbols are written. Human ones with lower case (C1orf112) do not fit.
+_MOUSE_SYMBOL = re.compile(r"^[A-Z][a-z][a-z0-9]+$")
+
+
+@dataclass(frozen=True)
+class GeneTable:
+    """Names of human genes.
+
+    Attributes
+    ----------
+    approved
+        Approved symbols in upper case -> as they are written.
+    previous, alias
+        Previous symbols, and aliases, in upper case -> approved symbol. Ambiguous ones are left out.
+    by_ensembl
+        Ensembl gene id without version -> approved symbol.
+    """
+
+    approved: dict[str, str]
+    previous: dict[str, str]
+    alias: dict[str, str]
+    by_ensembl: dict[str, str]
+
+
+@cache
+def gene_table() -> GeneTable:
+    """Load the bundled table, once."""
+    table = GeneTable({}, {}, {}, {})
+    packed = (files("scim") / "_data" / "genes.tsv.gz").read_bytes()
+    for line in gzip.decompress(packed).decode().splitlines():
+        symbol, ids, previous, alias = line.split("\t")
+        table.approved[symbol.upper()] = symbol
+        for names, where in ((ids, table.by_ensembl), (previous, table.previous), (alias, table.alias)):
+            where.update((name.upper(), symbol) for name in names.split(";") if name)
+    return table
+
+
+def strip_version(name: str) -> str:
+    """Ensembl id without its version; any other name as it is.
+
+    Examples
+    --------
+    >>> strip_version("ENSG00000198851.10"), strip_version("RP11-34P13.7")
+    ('ENSG00000198851', 'RP11-34P13.7')
+    """
+    return name.split(".", 1)[0] if _ENSEMBL.match(name) else name
+
+
+def id_kind_of(names: Sequence[str]) -> IdKind:
+    """Say whether most of ``names`` are Ensembl gene ids or symbols."""
+    n_ensembl = sum(bool(_ENSEMBL.match(name)) for name in names)
+    return "ensembl" if 2 * n_ensembl > len(names) else "symbol"
+
+
+def canonical(name: str) -> tuple[str, str]:
+    """Approved symbol of a gene, and how it was found: ``exact``, ``case``, ``ensembl``, ``alias`` or ``unknown``.
+
+    Examples
+    --------
+    >>> canonical("MARCH1"), canonical("ENSG00000198851.10")
+    (('MARCHF1', 'alias'), ('CD3E', 'ensembl'))
+    """
+    table = gene_table()
+    upper = strip_version(name).upper()
+    if upper in table.approved:
+        approved = table.approved[upper]
+        return approved, "exact" if approved == name else "case"
+    if upper in table.by_ensembl:
+        return table.by_ensembl[upper], "ensembl"
+    # Seurat and R write dashes as dots.
+    dashed = upper.replace(".", "-")
+    for key in (upper, dashed):
+        found = table.previous.get(key) or table.alias.get(key)
+        if found is not None:
+            return found, "alias"
+    if dashed in table.approved:
+        return table.approved[dashed], "alias"
+    return strip_version(name), "unknown"
+
+
+def foreign_species(names: Sequence[str]) -> str | None:
+    """Say in words why ``names`` are not genes of a human, or None where they may be.
+
+    Examples
+    --------
+    >>> foreign_species(["Cd3e", "Ms4a1", "Nkg7"])
+    "symbols are written as in mouse, such as 'Cd3e'"
+    """
+    ensembl = [name for name in names if _ENSEMBL.match(name)]
+    other = [name for name in ensembl if not _HUMAN_ENSEMBL.match(name)]
+    if other and 2 * len(other) > len(names):
+        return f"Ensembl ids are of another species, such as {other[0]!r}"
+    mouse = [name for name in names if _MOUSE_SYMBOL.match(name)]
+    if mouse and 2 * len(mouse) > len(names):
+        return f"symbols are written as in mouse, such as {mouse[0]!r}"
+    return None

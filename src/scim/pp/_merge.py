@@ -1,0 +1,206 @@
+"""Put studies with different genes, gene names and scales together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .. import _keys
+from .._chunks import iter_chunks
+from .._counts import InputKind, find_counts, normalize_rows
+from .._genenames import canonical, foreign_species
+from .._validate import check_key, check_option, get_adata
+from ..genes import GeneMap, GeneSpace
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+
+def merge_studies(
+    adatas: Mapping[str, AnnData],
+    study_key: str = "study",
+    *,
+    labels_key: str | None = None,
+    layer: str | None = None,
+    gene_column: str | None = None,
+    join: str = "outer",
+) -> AnnData:
+    """Put studies together: their genes under one name each, their values on one scale.
+
+    Genes are matched by approved symbol, so that Ensembl ids, previous symbols and symbols in other letter case meet.
+    Where all studies hold counts, the result does; otherwise all of it is log1p of 1e4 counts per cell.
+
+    Parameters
+    ----------
+    adatas
+        The studies by name.
+    study_key
+        Column of ``obs`` that gets the names; one that is there already is kept as ``f"{study_key}_original"``.
+    labels_key
+        Column of ``obs`` that every study must have.
+    layer
+        Where the values are: a layer, ``"X"`` or ``"raw"``; by default the first place that holds counts or log1p.
+    gene_column
+        Column of ``var`` with gene names; by default ``var_names``, or the column of text that has most known genes.
+    join
+        ``"outer"`` keeps the genes of any study, 0 where a study did not measure them; ``"inner"`` those of all.
+
+    Returns
+    -------
+    A new AnnData, X a float32 CSR matrix. ``varm["scim_measured"]`` says which study measured which gene (genes x
+    studies, bool), and ``uns["scim_pp"]["merge"]`` what each study held.
+
+    Raises
+    ------
+    TypeError, ValueError
+        There is no study, or one is empty, or holds neither counts nor log1p values, or not the genes of a human.
+    KeyError
+        A study has no such column or layer.
+
+    Examples
+    --------
+    >>> import anndata as ad, numpy as np, pandas as pd, scim
+    >>> a = ad.AnnData(np.array([[1.0, 2.0]]), var=pd.DataFrame(index=["CD3E", "MARCH1"]))
+    >>> b = ad.AnnData(np.array([[3.0, 4.0]]), var=pd.DataFrame(index=["MARCHF1", "NKG7"]))
+    >>> merged = scim.pp.merge_studies({"a": a, "b": b})
+    >>> merged.to_df()
+         CD3E  MARCHF1  NKG7
+    a:0   1.0      2.0   0.0
+    b:0   0.0      3.0   4.0
+    """
+    import anndata
+    from scipy import sparse
+
+    check_option(join, ("outer", "inner"), argument="join")
+    studies = _check_studies(adatas, labels_key=labels_key)
+    found = {name: _find(adata, name, layer) for name, adata in studies.items()}
+    named = {name: _gene_names(adata, name, found[name][3], gene_column) for name, adata in studies.items()}
+    space = _join(named, join)
+    maps = {name: space.match(names) for name, names in named.items()}
+    as_counts = all(kind.kind == "counts" for _, _, kind, _ in found.values())
+    blocks = [_values(found[name][1], found[name][2], maps[name], as_counts=as_counts) for name in studies]
+    merged = anndata.AnnData(
+        X=sparse.vstack(blocks, format="csr"),
+        obs=_obs(studies, study_key),
+        var=pd.DataFrame(index=pd.Index(space.names, dtype=object)),
+    )
+    merged.varm[_keys.MEASURED] = pd.DataFrame(
+        {name: gene_map.measured for name, gene_map in maps.items()}, index=merged.var_names
+    )
+    merged.uns[_keys.PREPROCESSING] = {
+        "merge": {
+            "study_key": study_key,
+            "X": "counts" if as_counts else "log1p of 1e4 per cell",
+            "studies": {
+                name.replace("/", "|"): {"source": source, "n_genes": int(maps[name].n_matched), **kind.to_dict()}
+                for name, (source, _, kind, _) in found.items()
+            },
+        }
+    }
+    return merged
+
+
+def _check_studies(adatas: Mapping[str, AnnData], *, labels_key: str | None) -> dict[str, AnnData]:
+    if not isinstance(adatas, Mapping):
+        raise TypeError(f'adatas must map names to AnnData, such as {{"pbmc3k": adata}}, got {type(adatas).__name__}.')
+    if not adatas:
+        raise ValueError("adatas is empty: give at least one study.")
+    studies = {}
+    for name, data in adatas.items():
+        try:
+            adata = get_adata(data)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Study {name!r}: {error}") from error
+        if labels_key is not None:
+            check_key(adata.obs, labels_key, argument="labels_key", where=f"obs of study {name!r}")
+        studies[str(name)] = adata
+    return studies
+
+
+def _find(adata: AnnData, name: str, layer: str | None) -> tuple[str, Any, InputKind, bool]:
+    try:
+        return find_counts(adata, layer=layer)
+    except ValueError as error:
+        raise ValueError(f"Study {name!r}: {error}") from error
+
+
+def _gene_names(adata: AnnData, study: str, use_raw: bool, gene_column: str | None) -> list[str]:
+    """Names of the genes in the order of the columns, under approved symbols where there is one."""
+    var = adata.raw.var if use_raw else adata.var
+    if gene_column is not None:
+        check_key(var, gene_column, argument="gene_column", where=f"var of study {study!r}")
+        given = var[gene_column].astype(str).tolist()
+    else:
+        given = var.index.astype(str).tolist()
+    if foreign := foreign_species(given):
+        raise ValueError(f"Study {study!r}: the genes are not human: {foreign}. Map them to human orthologues first.")
+    approved = [canonical(name) for name in given]
+    # A gene that is there under its approved symbol keeps it for itself: another's old name for it stays as given.
+    own = {name for (name, how), raw in zip(approved, given, strict=True) if how == "exact" and raw == name}
+    known = [name if how != "alias" or name not in own else raw for (name, how), raw in zip(approved, given, strict=True)]
+    if gene_column is None and sum(how != "unknown" for _, how in approved) < 0.1 * len(given):
+        for column in var.columns:
+            other = var[column].astype(str).tolist()
+            if sum(canonical(name)[1] != "unknown" for name in other) > 0.5 * len(other):
+                return _gene_names(adata, study, use_raw, str(column))
+    return known
+
+
+def _join(named: Mapping[str, list[str]], join: str) -> GeneSpace:
+    union = list(dict.fromkeys(gene for names in named.values() for gene in names))
+    if join == "inner":
+        shared = set.intersection(*(set(names) for names in named.values()))
+        union = [gene for gene in union if gene in shared]
+        if not union:
+            raise ValueError('The studies share no gene. Use join="outer", or check their gene names.')
+    return GeneSpace(union)
+
+
+def _values(X: Any, kind: InputKind, gene_map: GeneMap, *, as_counts: bool) -> csr_matrix:
+    """All cells of a study over the joint genes."""
+    from scipy import sparse
+
+    blocks = []
+    for _, block in iter_chunks(X):
+        rows = sparse.csr_matrix(block).astype(np.float32)
+        # Normalised before genes are dropped, so that "inner" changes no value.
+        blocks.append(gene_map.align(rows if as_counts else normalize_rows(rows.copy(), kind)))
+    return sparse.vstack(blocks, format="csr")
+
+
+def _obs(studies: Mapping[str, AnnData], study_key: str) -> pd.DataFrame:
+    """Joint ``obs``: names made unique by the study's, columns of categories joined."""
+    tables = []
+    for name, adata in studies.items():
+        table = adata.obs.copy()
+        if study_key in table:
+            table = table.rename(columns={study_key: f"{study_key}_original"})
+        # Categories of studies differ: joined as objects, made categories again below.
+        for column in table.columns:
+            if isinstance(table[column].dtype, pd.CategoricalDtype):
+                table[column] = table[column].astype(object)
+        table[study_key] = name
+        tables.append(table)
+    obs = pd.concat(tables)
+    barcodes = obs.index.astype(str)
+    unique = barcodes if barcodes.is_unique else obs[study_key].astype(str).to_numpy() + ":" + barcodes.to_numpy()
+    obs.index = pd.Index(_number_repeats(np.asarray(unique, dtype=object)), dtype=object)
+    for column in obs.columns:
+        if obs[column].dtype == object:
+            values = obs[column]
+            obs[column] = pd.Categorical(values.where(values.isna(), values.astype(str)))
+    obs[study_key] = pd.Categorical(obs[study_key].astype(str), categories=list(studies))
+    return obs
+
+
+def _number_repeats(names: np.ndarray) -> list[str]:
+    """Append ``-1``, ``-2``, ... to names that came before."""
+    if len(set(names)) == len(names):
+        return names.tolist()
+    series = pd.Series(names)
+    repeat = series.groupby(series).cumcount()
+    return [str(name) if n == 0 else f"{name}-{n}" for name, n in zip(names, repeat, strict=True)]
