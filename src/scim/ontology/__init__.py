@@ -1,0 +1,8 @@
+"""The Cell Ontology: terms, their ancestors, and the arrays that votes and triplets need."""
+
+from __future__ import annotations
+
+from ._ontology import CellOntology
+from ._terms import TermSpace
+
+__all__ = ["CellOntology", "TermSpace"]

@@ -1,0 +1,314 @@
+"""CellOntology: terms by id, name or synonym, and how they descend from one another."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from .._validate import did_you_mean
+from ._terms import TermSpace
+
+#: Terms that say nothing of a cell but that it is one, or what it has or does in common with cells of every kind.
+#: They are never given as a label.
+GENERIC = frozenset(
+    {
+        "CL:0000000",  # cell
+        "CL:0000255",  # eukaryotic cell
+        "CL:0000219",  # motile cell
+        "CL:0002242",  # nucleate cell
+        "CL:0000226",  # single nucleate cell
+        "CL:0000228",  # multinucleate cell
+        "CL:0000225",  # anucleate cell
+        "CL:0001061",  # abnormal cell
+        "CL:0001034",  # cell in vitro
+        "CL:0000010",  # cultured cell
+        "CL:0000325",  # stuff accumulating cell
+        "CL:0000211",  # electrically active cell
+        "CL:0000151",  # secretory cell
+        "CL:0000234",  # phagocyte
+        "CL:0000518",  # phagocyte (sensu Vertebrata)
+        "CL:0011026",  # progenitor cell
+        "CL:0000064",  # ciliated cell
+        "CL:0000630",  # supporting cell
+        "CL:0011115",  # precursor cell
+        "CL:0000412",  # polyploid cell
+        "CL:0000413",  # haploid cell
+        "CL:0000415",  # diploid cell
+        "CL:0000404",  # electrically signaling cell
+        "CL:0000393",  # electrically responsive cell
+    }
+)
+
+
+class CellOntology:
+    """The Cell Ontology, or another one of its form.
+
+    Make one with :meth:`bundled`, :meth:`from_owl`, :meth:`from_obo` or :meth:`flat`.
+
+    Parameters
+    ----------
+    ids, names
+        Id and name of every term, (n,).
+    parents
+        Ids of the terms that each term is a kind of (``is_a``).
+    synonyms
+        Exact synonyms of each term.
+    replaced
+        Obsolete ids -> the id that replaces them.
+    obsolete_names
+        Names of obsolete terms -> their id.
+    version, source
+        Where the terms come from.
+
+    Raises
+    ------
+    ValueError
+        Lengths differ, an id stands there twice, or terms descend from themselves.
+
+    Examples
+    --------
+    >>> import scim
+    >>> ontology = scim.CellOntology.bundled()
+    >>> ontology.resolve("T lymphocyte")
+    'CL:0000084'
+    >>> ontology.name(ontology.lca("CD4-positive, alpha-beta T cell", "CD8-positive, alpha-beta T cell"))
+    'mature alpha-beta T cell'
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        names: Sequence[str],
+        parents: Sequence[Iterable[str]],
+        *,
+        synonyms: Sequence[Iterable[str]] | None = None,
+        replaced: Mapping[str, str] | None = None,
+        obsolete_names: Mapping[str, str] | None = None,
+        version: str = "",
+        source: str = "",
+    ) -> None:
+        self.ids = np.array([str(i) for i in ids], dtype=object)
+        self.names = np.array([str(n) for n in names], dtype=object)
+        self.version, self.source = version, source
+        self._position = {term: i for i, term in enumerate(self.ids)}
+        self._synonyms = [tuple(s) for s in synonyms] if synonyms is not None else [()] * len(self.ids)
+        if not len(self.ids) == len(self.names) == len(parents) == len(self._synonyms):
+            raise ValueError("ids, names, parents and synonyms must be of the same length.")
+        if len(self._position) < len(self.ids):
+            raise ValueError("ids holds a term twice.")
+        self._parents = [
+            tuple(self._position[p] for p in dict.fromkeys(mine) if p in self._position and self._position[p] != i)
+            for i, mine in enumerate(parents)
+        ]
+        self._replaced = dict(replaced or {})
+        self._obsolete_names = dict(obsolete_names or {})
+
+    @classmethod
+    def bundled(cls) -> CellOntology:
+        """Return the Cell Ontology of 2026-03-26 that comes with scim (CC BY 4.0), loaded once.
+
+        Source: Diehl et al., J Biomed Semantics 2016, and https://obofoundry.org/ontology/cl.
+        """
+        return _bundled()
+
+    @classmethod
+    def from_owl(cls, path: str | Path) -> CellOntology:
+        """Read an OWL file in RDF/XML, such as ``cl.owl`` or ``cl.owl.gz``. Needs ``owlready2``."""
+        from ._owl import read_owl
+
+        return read_owl(Path(path))
+
+    @classmethod
+    def from_obo(cls, path: str | Path) -> CellOntology:
+        """Read an OBO file (1.2 or 1.4), gzipped or not."""
+        from ._obo import read_obo
+
+        return read_obo(Path(path))
+
+    @classmethod
+    def flat(cls, labels: Iterable[str]) -> CellOntology:
+        """Make an ontology in which no label has to do with another."""
+        names = list(dict.fromkeys(str(label) for label in labels))
+        return cls(names, names, [()] * len(names), version="flat", source="labels")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"CellOntology of {len(self):,} terms ({self.version or 'no version'}, {self.source or 'no source'})"
+
+    def __contains__(self, term: object) -> bool:
+        return isinstance(term, str) and self.resolve(term) is not None
+
+    def resolve(self, term: str) -> str | None:
+        """Id of a term given by id, name or exact synonym in any letter case; None for one that is not known.
+
+        ``CL_0000084`` and ``CL:0000084`` are the same; obsolete ids and names lead to what replaces them.
+        """
+        text = str(term).strip()
+        if text in self._position:
+            return text
+        found = self._by_text.get(text.casefold())
+        if found is None and "_" in text:
+            found = self._by_text.get(text.rsplit("/", 1)[-1].replace("_", ":", 1).casefold())
+        return found
+
+    def resolve_many(self, terms: Iterable[str]) -> list[str | None]:
+        """Ids of ``terms``, None for those not known."""
+        return [self.resolve(term) for term in terms]
+
+    def name(self, term: str) -> str:
+        """Name of a term."""
+        return str(self.names[self._index(term)])
+
+    def synonyms(self, term: str) -> tuple[str, ...]:
+        """Exact synonyms of a term."""
+        return self._synonyms[self._index(term)]
+
+    def parents(self, term: str) -> set[str]:
+        """Ids of the terms that a term is directly a kind of."""
+        return {str(self.ids[p]) for p in self._parents[self._index(term)]}
+
+    def ancestors(self, term: str) -> set[str]:
+        """Ids of all terms that a term is a kind of, without itself."""
+        return {str(self.ids[a]) for a in self._above[self._index(term)]}
+
+    def descendants(self, term: str) -> set[str]:
+        """Ids of all terms that are a kind of a term, without itself."""
+        return {str(self.ids[d]) for d in self._below[self._index(term)]}
+
+    def depth(self, term: str) -> int:
+        """Length of the longest ``is_a`` path from a root to a term; 0 for a root."""
+        return int(self._depth[self._index(term)])
+
+    def comparable(self, a: str, b: str) -> bool:
+        """Whether two terms are the same, or one is an ancestor of the other."""
+        i, j = self._index(a), self._index(b)
+        return i == j or i in self._above[j] or j in self._above[i]
+
+    def lca(self, *terms: str) -> str | None:
+        """Most specific term that all of ``terms`` are, or are a kind of; None if there is none.
+
+        A term counts as its own ancestor. Of several, the one with the fewest descendants is taken, then the smallest
+        id.
+        """
+        if not terms:
+            raise ValueError("lca() needs at least one term.")
+        places = [self._index(term) for term in terms]
+        shared = set.intersection(*(self._above[i] | {i} for i in places))
+        if not shared:
+            return None
+        return str(min((len(self._below[i]), self.ids[i]) for i in shared)[1])
+
+    def is_generic(self, term: str) -> bool:
+        """Whether a term says no more than "cell": it is never given as a label."""
+        return self.resolve(term) in GENERIC or term in GENERIC
+
+    def term_space(self, labels: Sequence[str]) -> TermSpace:
+        """Compile labels to arrays; labels outside the ontology become isolated terms.
+
+        Parameters
+        ----------
+        labels
+            Distinct labels: ids, names, synonyms, or anything else.
+        """
+        return TermSpace.of_labels(self, labels)
+
+    def _index(self, term: str) -> int:
+        found = self.resolve(term)
+        if found is None:
+            raise KeyError(f"{term!r} is no term of the ontology. {did_you_mean(term, self.names, limit=3)}")
+        return self._position[found]
+
+    @cached_property
+    def _by_text(self) -> dict[str, str]:
+        """Case-folded text -> id; a name goes before a synonym, which counts only where it is one term's."""
+        table: dict[str, str] = {}
+        shared: set[str] = set()
+        for term, synonyms in zip(self.ids, self._synonyms, strict=True):
+            for synonym in synonyms:
+                key = synonym.casefold()
+                if table.setdefault(key, term) != term:
+                    shared.add(key)
+        for key in shared:
+            del table[key]
+        for name, old in self._obsolete_names.items():
+            if (new := self._follow(old)) is not None:
+                table[name.casefold()] = new
+        table.update((old.casefold(), new) for old in self._replaced if (new := self._follow(old)) is not None)
+        table.update((name.casefold(), term) for term, name in zip(self.ids, self.names, strict=True))
+        table.update((term.casefold(), term) for term in self.ids)
+        return table
+
+    def _follow(self, term: str) -> str | None:
+        """Id that replaces an obsolete one, through several steps if need be."""
+        seen = set()
+        while term not in self._position:
+            if term in seen or term not in self._replaced:
+                return None
+            seen.add(term)
+            term = self._replaced[term]
+        return term
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """Terms so that parents stand before their children."""
+        waiting = [len(parents) for parents in self._parents]
+        children: list[list[int]] = [[] for _ in self._parents]
+        for child, parents in enumerate(self._parents):
+            for parent in parents:
+                children[parent].append(child)
+        order = [i for i, n in enumerate(waiting) if n == 0]
+        for term in order:
+            for child in children[term]:
+                waiting[child] -= 1
+                if waiting[child] == 0:
+                    order.append(child)
+        if len(order) < len(self._parents):
+            stuck = next(i for i, n in enumerate(waiting) if n > 0)
+            raise ValueError(f"The ontology is broken: {self.ids[stuck]} descends from itself.")
+        return order
+
+    @cached_property
+    def _above(self) -> list[set[int]]:
+        above: list[set[int]] = [set() for _ in self._parents]
+        for term in self._order:
+            above[term] = set().union(*(above[p] | {p} for p in self._parents[term]))
+        return above
+
+    @cached_property
+    def _below(self) -> list[set[int]]:
+        below: list[set[int]] = [set() for _ in self._parents]
+        for term, ancestors in enumerate(self._above):
+            for ancestor in ancestors:
+                below[ancestor].add(term)
+        return below
+
+    @cached_property
+    def _depth(self) -> np.ndarray:
+        depth = np.zeros(len(self._parents), dtype=np.int32)
+        for term in self._order:
+            depth[term] = max((depth[p] + 1 for p in self._parents[term]), default=0)
+        return depth
+
+
+@cache
+def _bundled() -> CellOntology:
+    packed = (files("scim") / "_data" / "cell_ontology.json.gz").read_bytes()
+    saved = json.loads(gzip.decompress(packed))
+    return CellOntology(
+        saved["ids"],
+        saved["names"],
+        saved["parents"],
+        synonyms=saved["synonyms"],
+        replaced=saved["replaced"],
+        obsolete_names=saved["obsolete_names"],
+        version=saved["version"],
+        source="bundled Cell Ontology",
+    )

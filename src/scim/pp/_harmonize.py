@@ -1,0 +1,233 @@
+"""Propose Cell Ontology terms for the labels that authors gave."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from .. import _keys
+from .._validate import check_key, get_adata
+from ..ontology import CellOntology
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+#: What authors write for short, and the ontology does not know. Only what has one meaning.
+ABBREVIATIONS = {
+    "nk": "natural killer cell",
+    "pdc": "plasmacytoid dendritic cell",
+    "cdc": "conventional dendritic cell",
+    "mdc": "myeloid dendritic cell",
+    "dc": "dendritic cell",
+    "mk": "megakaryocyte",
+    "hsc": "hematopoietic stem cell",
+    "opc": "oligodendrocyte precursor cell",
+    "treg": "regulatory T cell",
+    "t reg": "regulatory T cell",
+    "mono": "monocyte",
+    "cd14 mono": "CD14-positive monocyte",
+    "cd14 monocyte": "CD14-positive monocyte",
+    "cd16 mono": "CD14-low, CD16-positive monocyte",
+    "cd16 monocyte": "CD14-low, CD16-positive monocyte",
+    "fcgr3a mono": "CD14-low, CD16-positive monocyte",
+    "fcgr3a monocyte": "CD14-low, CD16-positive monocyte",
+    "cd4 t": "CD4-positive, alpha-beta T cell",
+    "cd8 t": "CD8-positive, alpha-beta T cell",
+    "naive cd4 t": "naive thymus-derived CD4-positive, alpha-beta T cell",
+    "cd4 naive t": "naive thymus-derived CD4-positive, alpha-beta T cell",
+    "naive cd8 t": "naive thymus-derived CD8-positive, alpha-beta T cell",
+    "cd8 naive t": "naive thymus-derived CD8-positive, alpha-beta T cell",
+    "memory cd4 t": "CD4-positive, alpha-beta memory T cell",
+    "cd4 memory t": "CD4-positive, alpha-beta memory T cell",
+    "memory cd8 t": "CD8-positive, alpha-beta memory T cell",
+    "cd8 memory t": "CD8-positive, alpha-beta memory T cell",
+    "platelets": "platelet",
+    "microglia": "microglial cell",
+    "epithelial": "epithelial cell",
+    "endothelial": "endothelial cell",
+    "fibroblast": "fibroblast",
+    "plasma": "plasma cell",
+    "mast": "mast cell",
+    "b": "B cell",
+    "t": "T cell",
+    "naive b": "naive B cell",
+    "memory b": "memory B cell",
+}
+#: Labels that say that there is none.
+_MISSING = frozenset({"", "nan", "na", "n/a", "none", "unknown", "unassigned", "unlabeled", "unlabelled", "other", "?"})
+
+
+def harmonize_labels(
+    adata: AnnData,
+    key: str,
+    *,
+    ontology: CellOntology | None = None,
+    table: Mapping[str, str] | None = None,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    """Propose a Cell Ontology term for every label, and say which labels have none.
+
+    A label is looked up in ``table``, then as id, name or exact synonym, then without plural, punctuation and order of
+    words, then in a short list of abbreviations ("NK", "CD14+ Mono"). Nothing else is tried: a label that none of these
+    finds stays without a term, and a warning names it.
+
+    Parameters
+    ----------
+    adata
+        Labelled cells.
+    key
+        Column of ``obs`` with the labels.
+    ontology
+        The bundled Cell Ontology by default.
+    table
+        Labels -> terms (ids, names or synonyms) of your own; goes before everything else. An empty string leaves a label
+        without a term.
+    key_added
+        Beginning of the names of the columns that are added, ``key`` by default.
+    copy
+        Return a copy instead of writing to ``adata``.
+
+    Returns
+    -------
+    None, or the copy. Adds ``obs[f"{key_added}_ontology_term_id"]`` and ``obs[f"{key_added}_ontology_label"]``
+    (categorical, missing where there is no term), and ``uns["scim_pp"]["harmonize"]``, the report: a table of label,
+    cells, term id, term name and method (``table``, ``exact``, ``synonym``, ``normalized``, ``abbreviation``,
+    ``missing``, ``unmapped``).
+
+    Raises
+    ------
+    KeyError
+        ``key`` is not in ``obs``.
+    ValueError
+        A term of ``table`` is not in the ontology.
+
+    Examples
+    --------
+    >>> import anndata as ad, pandas as pd, scim
+    >>> adata = ad.AnnData(obs=pd.DataFrame({"cell_type": ["NK cells", "CD14+ Mono", "T lymphocyte"]}, index=list("abc")))
+    >>> scim.pp.harmonize_labels(adata, "cell_type")
+    >>> adata.obs["cell_type_ontology_term_id"].tolist()
+    ['CL:0000623', 'CL:0001054', 'CL:0000084']
+    """
+    import warnings
+
+    adata = get_adata(adata, allow_empty=True)
+    check_key(adata.obs, key, argument="key", where="adata.obs")
+    chosen = CellOntology.bundled() if ontology is None else ontology
+    own = _check_table(table or {}, chosen)
+    labels = adata.obs[key].astype(object)
+    labels = labels.where(labels.notna(), "").astype(str)
+    matcher = _Matcher(chosen, own)
+    counts = labels.value_counts()
+    report = pd.DataFrame(
+        [(label, int(n), *matcher.find(label)) for label, n in counts.items()],
+        columns=["label", "n_cells", "term_id", "term_name", "method"],
+    )
+    if copy:
+        adata = adata.copy()
+    added = key if key_added is None else key_added
+    for column, name in (("term_id", "ontology_term_id"), ("term_name", "ontology_label")):
+        values = labels.map(dict(zip(report["label"], report[column], strict=True)))
+        adata.obs[f"{added}_{name}"] = pd.Categorical(values.where(values != "", np.nan))
+    report.index = report.index.astype(str)
+    adata.uns[_keys.PREPROCESSING] = {**adata.uns.get(_keys.PREPROCESSING, {}), "harmonize": report}
+    unmapped = report.loc[report["method"] == "unmapped"]
+    if len(unmapped):
+        shown = ", ".join(f"{label!r} ({n} cells)" for label, n in zip(unmapped["label"], unmapped["n_cells"], strict=True))
+        warnings.warn(
+            f"{len(unmapped)} of {len(report)} labels in obs[{key!r}] have no term: {shown}. Give them one with table=, "
+            "or leave them.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return adata if copy else None
+
+
+def _check_table(table: Mapping[str, str], ontology: CellOntology) -> dict[str, str]:
+    own = {}
+    for label, term in table.items():
+        found = ontology.resolve(term) if term else ""
+        if found is None:
+            raise ValueError(f"table[{label!r}] is {term!r}, which is no term of the ontology. Give an id or a name.")
+        own[str(label)] = found
+    return own
+
+
+class _Matcher:
+    """Looks labels up, the surest way first."""
+
+    def __init__(self, ontology: CellOntology, table: Mapping[str, str]) -> None:
+        self.ontology = ontology
+        self.table = table
+        self._normal: dict[str, str] = {}
+        shared: set[str] = set()
+        for term in ontology.ids:
+            for text in {normalize(str(ontology.name(term))), *map(normalize, ontology.synonyms(term))}:
+                if self._normal.setdefault(text, term) != term:
+                    shared.add(text)
+        for text in shared:  # what two terms are called tells nothing
+            del self._normal[text]
+        self._whole = {
+            text: term
+            for text, term in self._normal.items()
+            if not any(_says_cell(name) for name in (ontology.name(term), *ontology.synonyms(term)) if normalize(name) == text)
+        }
+
+    def find(self, label: str) -> tuple[str, str, str]:
+        """Term id, term name and method; empty where there is no term."""
+        if label in self.table:
+            return self._known(self.table[label], "table")
+        if label.strip().casefold() in _MISSING:
+            return "", "", "missing"
+        if (found := self.ontology.resolve(label)) is not None:
+            same = label.strip().casefold() in (found.casefold(), self.ontology.name(found).casefold())
+            return self._known(found, "exact" if same else "synonym")
+        normal = normalize(label)
+        # "alpha" is no "alpha cell": a lone word must say "cell" where the term does.
+        sure = " " in normal or _says_cell(label)
+        if (found := (self._normal if sure else self._whole).get(normal)) is not None:
+            return self._known(found, "normalized")
+        short = _NORMAL_ABBREVIATIONS.get(normal)
+        if short is not None and (found := self.ontology.resolve(short)) is not None:
+            return self._known(found, "abbreviation")
+        return "", "", "unmapped"
+
+    def _known(self, term: str, method: str) -> tuple[str, str, str]:
+        return term, self.ontology.name(term) if term else "", method
+
+
+def normalize(label: str) -> str:
+    """Words of a label in alphabetical order, without plural, "cell" and punctuation.
+
+    Examples
+    --------
+    >>> normalize("Naive CD4+ T-cells") == normalize("CD4 naive T cell")
+    True
+    >>> normalize("CD4- T cell") == normalize("CD4+ T cell")
+    False
+    """
+    text = label.casefold().replace("naïve", "naive").replace("α", "alpha").replace("β", "beta")
+    # The sign behind a marker means "without it"; a dash elsewhere only joins words.
+    text = re.sub(r"\b(cd\d+[a-z]?|[a-z]+\d+[a-z]?)-(?=\W|$)", r"\1 negative", text)
+    text = re.sub(r"(?<=\w)\+|\bpositive\b|-positive\b", " ", text).replace("-negative", " negative")
+    text = re.sub(r"[^\w]+|_", " ", text)
+    words = [_singular(word) for word in text.split()]
+    return " ".join(sorted(word for word in words if word != "cell")) or label.casefold()
+
+
+def _says_cell(text: str) -> bool:
+    return re.search(r"\bcells?\b", text.casefold().replace("_", " ")) is not None
+
+
+def _singular(word: str) -> str:
+    if len(word) > 3 and word.endswith("ies"):
+        return word[:-3] + "y"
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+
+
+_NORMAL_ABBREVIATIONS = {normalize(short): name for short, name in ABBREVIATIONS.items()}
