@@ -1,0 +1,183 @@
+"""Draw batches in which triplets exist: several terms, each from several studies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+
+import numpy as np
+
+from .._validate import check_fraction, check_positive_int
+
+#: Cells of a term in a batch, at least: fewer make few pairs.
+_CELLS_PER_TERM = 8
+_MAX_TERMS = 50
+_MAX_UNLABELED = 0.25
+
+
+class TermStudySampler:
+    """Yield batches of positions; rare terms and small studies come more often than their share.
+
+    A batch takes a number of terms at random, the chance of each going with the square root of its cells, and from each
+    term about the same number of cells, spread over its studies by the square root of theirs, two of them at least
+    where there are two. Every cell of a term and study comes once before any comes again.
+
+    Parameters
+    ----------
+    labels
+        Label codes (n_cells,), -1 for none.
+    studies
+        Study codes (n_cells,).
+    batch_size
+        Cells of a batch; no more than there are.
+    indices
+        Positions to draw from; all by default.
+    terms_per_batch
+        Terms in a batch; by default as many as leave 8 cells for each, 50 at most.
+    unlabeled_share
+        Share of a batch that is cells without a label; by default their share in the data, a quarter at most.
+    seed
+        Seed of the draws; each pass differs, the passes of two equal samplers do not.
+
+    Raises
+    ------
+    ValueError
+        There is nothing to draw from, or the arrays differ in length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sampler = TermStudySampler(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), batch_size=4)
+    >>> [sorted(batch) for batch in sampler]
+    [[0, 1, 2, 3]]
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        studies: np.ndarray,
+        *,
+        batch_size: int,
+        indices: np.ndarray | None = None,
+        terms_per_batch: int | None = None,
+        unlabeled_share: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        labels, studies = np.asarray(labels), np.asarray(studies)
+        if labels.shape != studies.shape or labels.ndim != 1:
+            raise ValueError(f"labels and studies must be of one length, got {labels.shape} and {studies.shape}.")
+        chosen = np.arange(len(labels)) if indices is None else np.asarray(indices, dtype=np.int64)
+        if not len(chosen):
+            raise ValueError("There are no cells to draw batches from.")
+        self.batch_size = min(check_positive_int(batch_size, argument="batch_size"), len(chosen))
+        self.n_cells = len(chosen)
+        self.seed, self.epoch = seed, 0
+        unlabeled = chosen[labels[chosen] < 0]
+        labeled = chosen[labels[chosen] >= 0]
+        share = min(_MAX_UNLABELED, len(unlabeled) / len(chosen)) if unlabeled_share is None else unlabeled_share
+        check_fraction(share, argument="unlabeled_share")
+        n_unlabeled = min(round(share * self.batch_size), len(unlabeled))
+        self.n_unlabeled = self.batch_size if not len(labeled) else max(n_unlabeled, self.batch_size - len(labeled))
+        self.unlabeled = unlabeled
+        self.terms = _by_term(labels, studies, labeled)
+        room = self.batch_size - self.n_unlabeled
+        wanted = min(_MAX_TERMS, max(2, room // _CELLS_PER_TERM)) if terms_per_batch is None else terms_per_batch
+        self.terms_per_batch = min(check_positive_int(wanted, argument="terms_per_batch"), len(self.terms))
+
+    def __len__(self) -> int:
+        """Batches of a pass: as many as hold every cell once."""
+        return ceil(self.n_cells / self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which pass comes next."""
+        self.epoch = int(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        self.epoch += 1
+        pools = [[_Pool(cells, rng) for cells in studies] for studies in self.terms]
+        spare = _Pool(self.unlabeled, rng)
+        sizes = np.array([sum(map(len, studies)) for studies in self.terms], dtype=float)
+        chance = np.sqrt(sizes) / max(np.sqrt(sizes).sum(), 1e-12)
+        for _ in range(len(self)):
+            batch = spare.take(self.n_unlabeled)
+            batch += self._labeled(pools, chance, rng, self.batch_size - len(batch))
+            yield batch
+
+    def _labeled(self, pools: list[list[_Pool]], chance: np.ndarray, rng: np.random.Generator, room: int) -> list[int]:
+        """Cells of some terms, then of others until the batch is full."""
+        if not room:
+            return []
+        order = rng.choice(len(pools), size=len(pools), replace=False, p=chance)
+        first, rest = order[: self.terms_per_batch], order[self.terms_per_batch :]
+        batch: list[int] = []
+        used = [np.zeros(len(studies), dtype=np.int64) for studies in pools]
+        quota = _shares(np.ones(len(first)), np.array([sum(map(len, pools[t])) for t in first]), room)
+        for term, n in zip(first, quota, strict=True):
+            batch += self._of_term(pools[term], used[term], int(n))
+        for term in rest:
+            if len(batch) >= room:
+                break
+            batch += self._of_term(pools[term], used[term], room - len(batch))
+        return batch
+
+    @staticmethod
+    def _of_term(studies: list[_Pool], used: np.ndarray, n: int) -> list[int]:
+        sizes = np.array([len(pool) for pool in studies])
+        share = _shares(np.sqrt(sizes), sizes - used, n)
+        used += share
+        return [cell for pool, m in zip(studies, share, strict=True) for cell in pool.take(int(m))]
+
+
+class _Pool:
+    """Cells in random order; when all have been taken, in a new one. A single take holds no cell twice."""
+
+    def __init__(self, cells: np.ndarray, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.order = rng.permutation(cells)
+        self.next = 0
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def take(self, n: int) -> list[int]:
+        n = min(n, len(self.order))
+        taken = self.order[self.next : self.next + n]
+        self.next += len(taken)
+        if len(taken) < n:
+            others = self.rng.permutation(np.setdiff1d(self.order, taken))
+            missing = n - len(taken)
+            # What this batch holds already goes to the end of the new round.
+            self.order, self.next = np.concatenate([others, self.rng.permutation(taken)]), missing
+            taken = np.concatenate([taken, others[:missing]])
+        return [int(cell) for cell in taken]
+
+
+def _by_term(labels: np.ndarray, studies: np.ndarray, cells: np.ndarray) -> list[list[np.ndarray]]:
+    """Cells of each term, by study."""
+    keys = np.stack([labels[cells], studies[cells]])
+    pairs, group = np.unique(keys, axis=1, return_inverse=True)
+    order = np.argsort(group.ravel(), kind="stable")
+    members = np.split(cells[order], np.flatnonzero(np.diff(group.ravel()[order])) + 1) if len(cells) else []
+    terms: dict[int, list[np.ndarray]] = {}
+    for (label, _), mine in zip(pairs.T, members, strict=True):
+        terms.setdefault(int(label), []).append(mine)
+    return list(terms.values())
+
+
+def _shares(weights: np.ndarray, sizes: np.ndarray, n: int) -> np.ndarray:
+    """Split ``n`` by ``weights``, at least one for the two heaviest where n allows it, none above its size."""
+    share = np.zeros(len(sizes), dtype=np.int64)
+    n = min(n, int(sizes.sum()))
+    for heavy in np.argsort(-weights, kind="stable")[: min(2, n)]:
+        share[heavy] = min(1, sizes[heavy])
+    while share.sum() < n:
+        open_ = sizes > share
+        left = n - int(share.sum())
+        ideal = np.where(open_, weights, 0.0) / weights[open_].sum() * left
+        step = np.minimum(np.floor(ideal).astype(np.int64), sizes - share)
+        if not step.any():  # less than one for each: the largest remainders get one
+            step[np.argsort(-ideal, kind="stable")[: min(left, int(open_.sum()))]] = 1
+            step = np.minimum(step, sizes - share)
+        share += step
+    return share
