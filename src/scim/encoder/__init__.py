@@ -1,0 +1,7 @@
+"""Encoder: a frozen function from counts to unit vectors."""
+
+from __future__ import annotations
+
+from ._encoder import Encoder
+
+__all__ = ["Encoder"]

@@ -1,0 +1,253 @@
+"""Encoder: gene order, normalisation, weights, and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .._chunks import CHUNK_SIZE, iter_chunks, n_rows
+from .._counts import InputKind, find_counts, input_kind, normalize_rows
+from .._progress import progress_bar
+from .._validate import check_option, check_positive_int, get_adata
+from ..genes import GeneMap, GeneSpace
+from ._io import EncoderFolderError, read_folder, write_folder
+from ._weights import check_weights, content_id, count_layers
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class Encoder:
+    """A frozen function from counts to unit vectors.
+
+    Genes are put in order (missing ones are 0), counts are scaled to 1e4 over them and logged, then layers of
+    [Linear, BatchNorm, PReLU] and a last Linear give a vector that is scaled to length 1.
+
+    Parameters
+    ----------
+    genes
+        The genes that it takes, in order.
+    weights
+        Arrays under canonical names, see :func:`scim.encoder._weights.check_weights`.
+    provenance
+        What it was trained on and how, as JSON takes it.
+    decoder
+        Weights that map vectors back to profiles, kept for training and attribution.
+
+    Attributes
+    ----------
+    genes, weights, provenance, decoder
+        As above.
+    id
+        16 hex digits that follow from genes and weights: the same encoder has the same id everywhere.
+    n_latent
+        Length of the vectors.
+
+    Raises
+    ------
+    ValueError
+        An array is missing or of the wrong shape.
+
+    Examples
+    --------
+    >>> import scim
+    >>> encoder = scim.Encoder.load("blood.encoder")  # doctest: +SKIP
+    >>> encoder.embed(adata).shape  # doctest: +SKIP
+    (2638, 64)
+    """
+
+    def __init__(
+        self,
+        genes: GeneSpace,
+        weights: Mapping[str, np.ndarray],
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        decoder: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self.genes = genes
+        self.weights = check_weights(weights, n_in=len(genes))
+        self.decoder = None if decoder is None else check_weights(decoder, n_in=len(self.weights["output.bias"]))
+        self.provenance = dict(provenance or {})
+        self.id = content_id(self.weights, genes.hash)
+        self.n_latent = len(self.weights["output.bias"])
+
+    def __repr__(self) -> str:
+        widths = [len(self.weights[f"layers.{i}.bias"]) for i in range(count_layers(self.weights))]
+        return f"Encoder {self.id}: {len(self.genes):,} genes -> {'-'.join(map(str, [*widths, self.n_latent]))}"
+
+    def __call__(
+        self,
+        X: Any,
+        *,
+        kind: InputKind | Literal["auto", "counts", "log1p"] = "auto",
+        precision: str = "auto",
+        device: str = "auto",
+        chunk_size: int = CHUNK_SIZE,
+    ) -> np.ndarray:
+        """Embed a matrix whose columns are the encoder's genes.
+
+        Parameters
+        ----------
+        X
+            Counts or log1p values (n_cells, n_genes): ndarray, sparse, backed or Dask.
+        kind
+            What the values are; ``"auto"`` finds out.
+        precision, device
+            See :meth:`embed`.
+        chunk_size
+            Cells at a time; changes memory and speed, not the result.
+
+        Returns
+        -------
+        float32 (n_cells, n_latent), rows of length 1, or 0 for a cell without counts.
+        """
+        if len(X.shape) != 2 or X.shape[1] != len(self.genes):
+            raise ValueError(
+                f"X must be (n_cells, {len(self.genes)}), a column for each gene of the encoder, got {X.shape}. "
+                "embed(adata) puts the genes in order by itself."
+            )
+        if isinstance(kind, str):
+            check_option(kind, ("auto", "counts", "log1p"), argument="kind")
+            kind = input_kind(X) if kind == "auto" else InputKind(kind, None, "as given")
+        own = self.genes.match(list(self.genes.names))
+        return self._run(X, own, kind, precision=precision, device=device, chunk_size=chunk_size)
+
+    def embed(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        gene_column: str | None = None,
+        mod: str | None = None,
+        precision: str = "auto",
+        device: str = "auto",
+        chunk_size: int = CHUNK_SIZE,
+        return_info: bool = False,
+    ) -> Any:
+        """Embed the cells of ``adata``.
+
+        Parameters
+        ----------
+        adata
+            AnnData or MuData; in memory, backed or Dask.
+        layer
+            Where the values are: a layer, ``"X"`` or ``"raw"``. None takes counts from X or ``layers["counts"]``, or
+            else log1p values from X or ``raw``.
+        gene_column
+            Column of ``var`` with gene names; None finds them.
+        mod
+            Modality of a MuData.
+        precision
+            ``"fp32"``, ``"bf16"`` or ``"auto"``.
+        device
+            ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        chunk_size
+            Cells at a time; changes memory and speed, not the result.
+        return_info
+            Also return what was found out about the data, as plain values.
+
+        Returns
+        -------
+        float32 (n_cells, n_latent), rows of length 1, or 0 for a cell without counts in the encoder's genes; with
+        ``return_info`` a dict as well.
+
+        Raises
+        ------
+        ValueError
+            Too few genes are shared, or the values are neither counts nor log1p.
+        KeyError
+            There is no such layer, column or modality.
+        """
+        data = get_adata(adata, mod=mod)
+        source, X, kind, use_raw = find_counts(data, layer=layer)
+        gene_map = self.genes.match_adata(data, gene_column=gene_column, use_raw=use_raw)
+        gene_map.check()
+        vectors = self._run(X, gene_map, kind, precision=precision, device=device, chunk_size=chunk_size)
+        return (vectors, self._info(source, kind, gene_map, vectors)) if return_info else vectors
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write a folder with encoder.json, encoder.safetensors and genes.txt.
+
+        Raises
+        ------
+        FileExistsError
+            ``path`` exists, and ``overwrite`` is False or it is something else than an encoder.
+        """
+        write_folder(
+            Path(path),
+            genes=self.genes,
+            weights=self.weights,
+            decoder=self.decoder,
+            facts={
+                "id": self.id,
+                "n_genes": len(self.genes),
+                "gene_hash": self.genes.hash,
+                "gene_ids": self.genes.id_kind,
+                "n_latent": self.n_latent,
+                "normalization": "1e4 per cell over the genes, log1p",
+                "provenance": self.provenance,
+            },
+            overwrite=overwrite,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Encoder:
+        """Read a folder that :meth:`save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such folder.
+        EncoderFolderError
+            (a ValueError) The folder is something else, or was damaged or edited: its content has another id.
+        """
+        path = Path(path)
+        genes, weights, decoder, facts = read_folder(path)
+        try:
+            encoder = cls(genes, weights, provenance=facts.get("provenance"), decoder=decoder)
+        except ValueError as error:
+            raise EncoderFolderError(f"{path} is damaged: {error} Save the encoder again.") from error
+        if encoder.id != facts.get("id"):
+            raise EncoderFolderError(
+                f"{path} was changed: its genes and weights have the id {encoder.id}, encoder.json says "
+                f"{facts.get('id')}. Save the encoder again."
+            )
+        return encoder
+
+    def _run(
+        self, X: Any, gene_map: GeneMap, kind: InputKind, *, precision: str, device: str, chunk_size: int
+    ) -> np.ndarray:
+        from ._forward import Forward
+
+        check_positive_int(chunk_size, argument="chunk_size")
+        forward = Forward(self.weights, precision=precision, device=device)
+        vectors = np.empty((n_rows(X), self.n_latent), dtype=np.float32)
+        with progress_bar(len(vectors), desc="Embedding") as bar:
+            for span, block in iter_chunks(X, chunk_size=chunk_size):
+                rows = normalize_rows(gene_map.align(block), kind)
+                rows.eliminate_zeros()
+                vectors[span] = forward(rows)
+                bar.update(span.stop - span.start)
+        return vectors
+
+    def _info(self, source: str, kind: InputKind, gene_map: GeneMap, vectors: np.ndarray) -> dict[str, Any]:
+        import torch
+
+        from .. import __version__
+
+        return {
+            "encoder_id": self.id,
+            "input": {"source": source, **kind.to_dict()},
+            "genes": {
+                "source": gene_map.source,
+                "n_matched": gene_map.n_matched,
+                "n_encoder": len(self.genes),
+                "fraction": gene_map.fraction,
+                "via": dict(gene_map.via),
+            },
+            "n_cells_without_counts": int((~vectors.any(axis=1)).sum()),
+            "versions": {"scim": __version__, "torch": str(torch.__version__)},
+        }

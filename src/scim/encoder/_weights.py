@@ -1,0 +1,84 @@
+"""Weights under canonical names: what an encoder is made of, checked, and its content as an id."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+#: Names of the arrays of a hidden layer, behind ``layers.{i}.``.
+LAYER_NAMES = ("weight", "bias", "bn.weight", "bn.bias", "bn.mean", "bn.var", "prelu")
+OUTPUT_NAMES = ("output.weight", "output.bias")
+#: What BatchNorm adds to the variance.
+BN_EPS = 1e-5
+
+
+def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int) -> dict[str, np.ndarray]:
+    """Weights as contiguous float32 arrays, in the order of the layers.
+
+    Parameters
+    ----------
+    weights
+        ``layers.{i}.weight`` (n_out, n_in), ``layers.{i}.bias``, ``layers.{i}.bn.weight``, ``.bias``, ``.mean``, ``.var``
+        (n_out,), ``layers.{i}.prelu`` (1,), for i from 0; ``output.weight`` (n_latent, n_in), ``output.bias``.
+    n_in
+        Length of the input.
+
+    Raises
+    ------
+    ValueError
+        An array is missing, unknown, of the wrong shape, or not finite.
+    """
+    n_layers = count_layers(weights)
+    names = [f"layers.{i}.{name}" for i in range(n_layers) for name in LAYER_NAMES] + list(OUTPUT_NAMES)
+    if missing := [name for name in names if name not in weights]:
+        raise ValueError(f"weights lacks {missing[0]!r}. An encoder of {n_layers} layers needs: {', '.join(names)}.")
+    if unknown := sorted(set(weights) - set(names)):
+        raise ValueError(f"weights holds {unknown[0]!r}, which an encoder of {n_layers} layers does not have.")
+    checked = {name: np.ascontiguousarray(weights[name], dtype=np.float32) for name in names}
+    width = n_in
+    for prefix in [*(f"layers.{i}." for i in range(n_layers)), "output."]:
+        matrix = checked[f"{prefix}weight"]
+        if matrix.ndim != 2 or matrix.shape[1] != width:
+            raise ValueError(f"{prefix}weight must be (n_out, {width}), got {matrix.shape}.")
+        width = len(matrix)
+        for name, array in checked.items():
+            if name.startswith(prefix) and not name.endswith((f"{prefix}weight", ".prelu")) and array.shape != (width,):
+                raise ValueError(f"{name} must be ({width},), got {array.shape}.")
+    for name, array in checked.items():
+        if name.endswith(".prelu") and array.shape != (1,):
+            raise ValueError(f"{name} must be (1,): one slope for the layer, got {array.shape}.")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds NaN or infinite values: the training has diverged.")
+    return checked
+
+
+def count_layers(weights: Mapping[str, np.ndarray]) -> int:
+    """Count the hidden layers."""
+    return len({name.split(".")[1] for name in weights if name.startswith("layers.")})
+
+
+def content_id(weights: Mapping[str, np.ndarray], genes_hash: str) -> str:
+    """First 16 hex digits of the SHA-256 over the genes and the weights with their names and shapes."""
+    digest = hashlib.sha256(genes_hash.encode())
+    for name in sorted(weights):
+        array = np.ascontiguousarray(weights[name], dtype="<f4")
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def fold_batch_norm(weights: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Each hidden layer as (matrix (n_out, n_in), bias (n_out,), PReLU slope), BatchNorm folded in.
+
+    BatchNorm of a linear layer is a linear layer: ``s (W x + b - mean) + beta`` with ``s = gamma / sqrt(var + eps)``.
+    """
+    folded = []
+    for i in range(count_layers(weights)):
+        w = {name: weights[f"layers.{i}.{name}"].astype(np.float64) for name in LAYER_NAMES}
+        scale = w["bn.weight"] / np.sqrt(w["bn.var"] + BN_EPS)
+        bias = (w["bias"] - w["bn.mean"]) * scale + w["bn.bias"]
+        matrix = (w["weight"] * scale[:, None]).astype(np.float32)
+        folded.append((matrix, bias.astype(np.float32), float(w["prelu"][0])))
+    return folded
