@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -161,12 +161,31 @@ class Encoder:
         KeyError
             There is no such layer, column or modality.
         """
-        data = get_adata(adata, mod=mod)
-        source, X, kind, use_raw = find_counts(data, layer=layer)
-        gene_map = self.genes.match_adata(data, gene_column=gene_column, use_raw=use_raw)
-        gene_map.check()
+        source, X, kind, gene_map = self._prepare(get_adata(adata, mod=mod), layer, gene_column)
         vectors = self._run(X, gene_map, kind, precision=precision, device=device, chunk_size=chunk_size)
         return (vectors, self._info(source, kind, gene_map, vectors)) if return_info else vectors
+
+    def embed_chunks(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        gene_column: str | None = None,
+        mod: str | None = None,
+        precision: str = "auto",
+        device: str = "auto",
+        chunk_size: int = CHUNK_SIZE,
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Embed the cells of ``adata`` block by block, for data whose vectors should not all be in memory.
+
+        Parameters and errors are those of :meth:`embed`.
+
+        Yields
+        ------
+        Positions of the cells, and their vectors.
+        """
+        _, X, kind, gene_map = self._prepare(get_adata(adata, mod=mod), layer, gene_column)
+        yield from self._iterate(X, gene_map, kind, precision=precision, device=device, chunk_size=chunk_size)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a folder with encoder.json, encoder.safetensors and genes.txt.
@@ -220,18 +239,35 @@ class Encoder:
     def _run(
         self, X: Any, gene_map: GeneMap, kind: InputKind, *, precision: str, device: str, chunk_size: int
     ) -> np.ndarray:
+        vectors = np.empty((n_rows(X), self.n_latent), dtype=np.float32)
+        with progress_bar(len(vectors), desc="Embedding") as bar:
+            for span, part in self._iterate(
+                X, gene_map, kind, precision=precision, device=device, chunk_size=chunk_size
+            ):
+                vectors[span] = part
+                bar.update(len(part))
+        return vectors
+
+    def _iterate(
+        self, X: Any, gene_map: GeneMap, kind: InputKind, *, precision: str, device: str, chunk_size: int
+    ) -> Iterator[tuple[slice, np.ndarray]]:
         from ._forward import Forward
 
         check_positive_int(chunk_size, argument="chunk_size")
         forward = Forward(self.weights, precision=precision, device=device)
-        vectors = np.empty((n_rows(X), self.n_latent), dtype=np.float32)
-        with progress_bar(len(vectors), desc="Embedding") as bar:
-            for span, block in iter_chunks(X, chunk_size=chunk_size):
-                rows = normalize_rows(gene_map.align(block), kind)
-                rows.eliminate_zeros()
-                vectors[span] = forward(rows)
-                bar.update(span.stop - span.start)
-        return vectors
+        for span, block in iter_chunks(X, chunk_size=chunk_size):
+            rows = normalize_rows(gene_map.align(block), kind)
+            rows.eliminate_zeros()
+            yield span, forward(rows)
+
+    def _prepare(
+        self, data: AnnData, layer: str | None, gene_column: str | None
+    ) -> tuple[str, Any, InputKind, GeneMap]:
+        """Find the values and the genes of the data, and refuse what cannot be embedded."""
+        source, X, kind, use_raw = find_counts(data, layer=layer)
+        gene_map = self.genes.match_adata(data, gene_column=gene_column, use_raw=use_raw)
+        gene_map.check()
+        return source, X, kind, gene_map
 
     def _info(self, source: str, kind: InputKind, gene_map: GeneMap, vectors: np.ndarray) -> dict[str, Any]:
         import torch

@@ -1,0 +1,9 @@
+"""Reference: where embedded cells live and are searched."""
+
+from __future__ import annotations
+
+from ._manifest import ReferenceFolderError
+from ._reference import Reference
+from ._search import Hits
+
+__all__ = ["Hits", "Reference", "ReferenceFolderError"]
