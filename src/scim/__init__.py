@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, get, pl, pp, tl
+    from . import datasets, get, pp, tl
     from .encoder import Encoder
     from .model import SCIM
     from .ontology import CellOntology
     from .reference import Reference
 
-__all__ = ["SCIM", "CellOntology", "Encoder", "Reference", "datasets", "get", "pl", "pp", "tl"]
+__all__ = ["SCIM", "CellOntology", "Encoder", "Reference", "datasets", "get", "pp", "tl"]
 
 _HOME = {"SCIM": "model", "Encoder": "encoder", "Reference": "reference", "CellOntology": "ontology"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._ontology import CellOntology
+from ._ontology import GENERIC, CellOntology
 from ._terms import TermSpace
 
-__all__ = ["CellOntology", "TermSpace"]
+__all__ = ["GENERIC", "CellOntology", "TermSpace"]

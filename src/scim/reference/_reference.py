@@ -19,14 +19,14 @@ from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
 from ._backend import BACKENDS, make_backend
 from ._build import Source, compile_terms, write_segment
-from ._calibration import Calibration, CalibrationKind, calibrate, take_vectors
+from ._calibration import Calibration, CalibrationKind, take_vectors
+from ._commit import check_target, commit, move_into_place
 from ._filters import select
 from ._search import Hits, check_caps, check_queries, search, unknown_reference
-from ._segments import STUDY, TERM_ID, join_cells, open_cells, open_vectors
+from ._segments import TERM_ID, dictionary, join_cells, open_cells, open_vectors
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
     from anndata import AnnData
 
 
@@ -155,7 +155,7 @@ class Reference:
         check_option(backend, BACKENDS, argument="backend")
         if not isinstance(encoder, Encoder):
             raise TypeError(f"encoder must be a scim.Encoder, got {type(encoder).__name__}. See SCIM.to_encoder.")
-        _check_target(path, overwrite=overwrite)
+        check_target(path, overwrite=overwrite)
         source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, ontology)
         scratch = Path(tempfile.mkdtemp(dir=path.resolve().parent, prefix=f".{path.name}.building-"))
         try:
@@ -170,7 +170,7 @@ class Reference:
                     stacklevel=2,
                 )
             chosen = "exact" if backend == "auto" else backend
-            _commit(
+            commit(
                 scratch,
                 segments=[{"name": "0001", "n_cells": written.n_cells}],
                 encoder=encoder,
@@ -181,7 +181,7 @@ class Reference:
                 seed=seed,
             )
             scratch.chmod(0o755)
-            _move_into_place(scratch, path)
+            move_into_place(scratch, path)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
@@ -231,6 +231,7 @@ class Reference:
         exclude: Any = None,
         max_distance: float | None = None,
         max_per_group: Mapping[str, int] | None = None,
+        within: np.ndarray | None = None,
     ) -> Hits:
         """Find the nearest cells of each query.
 
@@ -247,6 +248,8 @@ class Reference:
             Largest cosine distance of a hit, 0 to 2.
         max_per_group
             Column -> most hits of one group, such as ``{"donor": 50}``.
+        within
+            Cells that may be found beside all that, bool (n_cells,).
 
         Raises
         ------
@@ -255,6 +258,10 @@ class Reference:
         """
         queries = check_queries(vectors, self.encoder.n_latent)
         allowed = select(self._cells, where=where, exclude=exclude)
+        if within is not None:
+            allowed = within if allowed is None else allowed & within
+            if not allowed.any():
+                raise ValueError("No cell of the reference passes both the filter and the choice of labels.")
         caps = check_caps(max_per_group, self._cells.column_names)
         return search(
             self._backend,
@@ -338,7 +345,7 @@ class Reference:
                 shutil.rmtree(folder)
             os.replace(scratch, folder)
             segments = [*self._manifest["segments"], {"name": name, "n_cells": written.n_cells}]
-            manifest = _commit(
+            manifest = commit(
                 self.path,
                 segments=segments,
                 encoder=self.encoder,
@@ -392,10 +399,10 @@ class Reference:
         return int(self._directed.sum())
 
     def _codes(self, column: str) -> np.ndarray:
-        return _dictionary(self._cells, column)[0]
+        return dictionary(self._cells, column)[0]
 
     def _values(self, column: str) -> list[Any]:
-        return _dictionary(self._cells, column)[1]
+        return dictionary(self._cells, column)[1]
 
     def _ontology(self) -> CellOntology:
         bundled = CellOntology.bundled()
@@ -407,95 +414,3 @@ class Reference:
                 f"The reference was built with version {version!r} of its ontology. Give the same one with ontology=."
             )
         return bundled
-
-
-def _dictionary(cells: pa.Table, column: str) -> tuple[np.ndarray, list[Any]]:
-    """Code of each cell and the values that codes stand for; -1 where a value is missing."""
-    import pyarrow as pa
-
-    values = cells.column(column)
-    if not pa.types.is_dictionary(values.type):
-        values = values.dictionary_encode()
-    joined = values.unify_dictionaries().combine_chunks() if values.num_chunks != 1 else values.chunk(0)
-    codes = joined.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes, joined.dictionary.to_pylist()
-
-
-def _check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a target that cannot be written, before any work."""
-    if path.exists():
-        if not overwrite:
-            raise FileExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
-        if not (path / files.MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
-            raise FileExistsError(f"{path} is no reference, and is not overwritten. Choose another path.")
-    parent = path.resolve().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PermissionError(f"{parent} cannot be made ({error}). Choose another path.") from error
-    if not os.access(parent, os.W_OK):
-        raise PermissionError(f"{parent} cannot be written to. Choose another path.")
-
-
-def _commit(
-    root: Path,
-    *,
-    segments: list[dict[str, Any]],
-    encoder: Encoder,
-    ontology_version: str,
-    terms: TermSpace,
-    studies: list[str],
-    backend: str,
-    seed: int,
-) -> dict[str, Any]:
-    """Calibrate, and write the manifest, with which everything becomes visible."""
-    folders = [(root / files.SEGMENTS / s["name"], int(s["n_cells"])) for s in segments]
-    vectors = [open_vectors(folder, n, encoder.n_latent) for folder, n in folders]
-    cells = join_cells([open_cells(folder, n) for folder, n in folders])
-    codes, _ = _dictionary(cells, STUDY)
-    calibration = calibrate(make_backend("exact", vectors), vectors, codes, seed=seed)
-    # A name of its own: the file of the manifest that is still in force stays as it was.
-    name = f"calibration-{segments[-1]['name']}.npz"
-    calibration.save(root / name)
-    listed = [p.relative_to(root).as_posix() for p in (root / files.ENCODER).iterdir()]
-    listed += [f"{files.SEGMENTS}/{s['name']}/{f}" for s in segments for f in (files.VECTORS, files.CELLS)]
-    manifest = {
-        "n_cells": sum(n for _, n in folders),
-        "n_latent": encoder.n_latent,
-        "metric": "cosine",
-        "encoder_id": encoder.id,
-        "ontology_version": ontology_version,
-        "terms": terms.to_dict(),
-        "studies": studies,
-        "segments": segments,
-        "calibration": name,
-        "backend": backend,
-        "seed": seed,
-        "engines": _engines(),
-        "files": files.describe_files(root, [*listed, name]),
-    }
-    files.write_manifest(root, manifest)
-    return manifest
-
-
-def _engines() -> dict[str, str]:
-    import pyarrow
-
-    from .. import __version__
-
-    return {"scim": __version__, "numpy": np.__version__, "pyarrow": pyarrow.__version__}
-
-
-def _move_into_place(scratch: Path, path: Path) -> None:
-    """Rename the finished folder, an old one making way only now."""
-    if not path.exists():
-        os.replace(scratch, path)
-        return
-    aside = Path(tempfile.mkdtemp(dir=path.resolve().parent, prefix=f".{path.name}.old-"))
-    os.replace(path, aside / "old")
-    try:
-        os.replace(scratch, path)
-    except BaseException:
-        os.replace(aside / "old", path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

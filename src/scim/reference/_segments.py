@@ -116,3 +116,15 @@ def to_float(fixed: np.ndarray) -> np.ndarray:
     vectors = fixed.astype(np.float32)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, length, out=vectors, where=length > 0)
+
+
+def dictionary(cells: pa.Table, column: str) -> tuple[np.ndarray, list[Any]]:
+    """Code of each cell and the values that codes stand for; -1 where a value is missing."""
+    import pyarrow as pa
+
+    values = cells.column(column)
+    if not pa.types.is_dictionary(values.type):
+        values = values.dictionary_encode()
+    joined = values.unify_dictionaries().combine_chunks() if values.num_chunks != 1 else values.chunk(0)
+    codes = joined.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, joined.dictionary.to_pylist()

@@ -1,120 +1,100 @@
-"""Votes: how the labels of neighbours become scores of terms.
-
-A neighbour at the cosine distance d votes with the weight exp(-d / h), where h is the (upper) median distance of the
-cell's own voting neighbours. The cosine distance is half the squared Euclidean one, so this is a Gaussian whose width
-follows the density of the reference around the cell. At least half of m neighbours lie within h and weigh 1/e or
-more, so that no single one, be it a duplicate at distance 0, has a larger share than 1 / (1 + floor(m / 2) / e).
-"""
+"""Votes of labelled neighbours, summed up the ontology."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: Differences of scores below this are rounding.
-TOLERANCE = 1e-6
-#: The smallest width: about the error of a distance between stored float32 vectors.
-_MIN_WIDTH = 1e-6
-#: Numbers in the largest array of a block, 32 MB as float64.
-_BLOCK_NUMBERS = 4_000_000
+from ..ontology import GENERIC, TermSpace
+
+#: Cells at a time: bounds the memory for scores of many terms.
+_BLOCK = 20_000
+#: Smallest kernel width, a cosine distance: cells nearer than this are as good as equal.
+_NARROWEST = 1e-4
 
 
-def vote_weights(distances: np.ndarray, voting: np.ndarray | None = None) -> np.ndarray:
-    """Weigh neighbours by their distance.
+def vote_weights(distances: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """Weight of each neighbour's vote, rows summing to 1 (or to 0 where no neighbour has a label).
+
+    ``w = exp(-d / h)``, with ``h`` the median distance of the cell's own neighbours (1e-4 at least): the nearest count up
+    to e times as much as the middle ones, whatever the density, and a single cell at distance 0 cannot outvote the rest.
 
     Parameters
     ----------
     distances
-        Cosine distances (n, k) in any order, inf where there is no neighbour.
-    voting
-        Which neighbours vote, bool (n, k); all with a finite distance by default.
-
-    Returns
-    -------
-    float64 (n, k), rows that sum to 1, or to 0 where nobody votes.
+        Cosine distances of neighbours (n_cells, k), inf where there is none.
+    labelled
+        Neighbours that have a label, bool (n_cells, k).
     """
-    distances = np.asarray(distances, dtype=np.float64)
-    may = np.isfinite(distances) if voting is None else voting & np.isfinite(distances)
-    if 0 in distances.shape:
-        return np.zeros(distances.shape)
-    ordered = np.sort(np.where(may, distances, np.inf), axis=1)
-    middle = may.sum(axis=1) // 2
-    width = ordered[np.arange(len(ordered)), np.minimum(middle, ordered.shape[1] - 1)]
-    width = np.where(np.isfinite(width), np.maximum(width, _MIN_WIDTH), 1.0)
-    weights = np.where(may, np.exp(-np.where(may, distances, 0.0) / width[:, None]), 0.0)
+    valid = labelled & np.isfinite(distances)
+    known = np.where(valid, distances, np.nan)
+    some = valid.any(axis=1)
+    width = np.full(len(distances), _NARROWEST, dtype=np.float64)
+    if some.any():
+        width[some] = np.maximum(np.nanmedian(known[some], axis=1), _NARROWEST)
+    # From the nearest on: only differences count, and nothing underflows.
+    near = np.where(some, np.where(valid, distances, np.inf).min(axis=1, initial=np.inf), 0.0)
+    weights = np.where(valid, np.exp(-(np.where(valid, distances, 0.0) - near[:, None]) / width[:, None]), 0.0)
     total = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights, total, out=weights, where=total > 0)
+    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
 
 
-def tally(weights: np.ndarray, codes: np.ndarray, n_labels: int) -> np.ndarray:
-    """Sum the weights of each label.
+def vote(distances: np.ndarray, codes: np.ndarray, terms: TermSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the neighbours' votes per label, and up the ontology per term.
 
     Parameters
     ----------
-    weights
-        (n, k).
+    distances
+        Cosine distances of neighbours (n_cells, k), inf where there is none.
     codes
-        Label of each neighbour, int (n, k); -1 for none, whose weight is not counted.
-    n_labels
-        Number of labels.
+        Label codes of neighbours (n_cells, k), -1 for none.
+    terms
+        The labels on the ontology.
 
     Returns
     -------
-    float64 (n, n_labels).
+    Shares per label, float32 (n_cells, n_labels), and per term, float32 (n_cells, n_terms): a vote for a label is also
+    one for each ancestor of it.
     """
-    n = len(weights)
-    # One bin more for the neighbours without a label.
-    bins = np.where(codes < 0, n_labels, codes) + np.arange(n, dtype=np.int64)[:, None] * (n_labels + 1)
-    sums = np.bincount(bins.ravel(), weights=weights.ravel(), minlength=n * (n_labels + 1))
-    return sums.reshape(n, n_labels + 1)[:, :n_labels]
+    n, n_labels = len(codes), len(terms.labels)
+    by_label = np.zeros((n, n_labels), dtype=np.float32)
+    by_term = np.zeros((n, len(terms.terms)), dtype=np.float32)
+    closure = terms.closure.astype(np.float32)
+    for start in range(0, n, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        weights = vote_weights(distances[part], codes[part] >= 0)
+        flat = np.arange(len(weights))[:, None] * n_labels + np.maximum(codes[part], 0)
+        sums = np.bincount(flat.ravel(), weights=weights.ravel(), minlength=len(weights) * n_labels)
+        by_label[part] = sums.reshape(-1, n_labels)
+        by_term[part] = by_label[part] @ closure
+    return by_label, by_term
 
 
-def most_specific(scores: np.ndarray, rank: np.ndarray, threshold: float) -> np.ndarray:
-    """Choose for each row the most specific term whose score reaches the threshold.
+def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray:
+    """Position of the most specific term that holds at least 1 - ``alpha`` of the votes, int64 (n_cells,); -1 for none.
 
     Parameters
     ----------
-    scores
-        (n, n_terms).
-    rank
-        Rank of each term, 0 for the most specific, all different: int (n_terms,).
-    threshold
-        The score to reach.
-
-    Returns
-    -------
-    int64 (n,): positions of terms, -1 where none reaches it.
+    by_term
+        Shares per term (n_cells, n_terms).
+    terms
+        The labels on the ontology.
+    alpha
+        Share of the votes that may be for something else, below one half.
     """
-    if scores.shape[1] == 0:
-        return np.full(len(scores), -1, dtype=np.int64)
-    reached = scores >= threshold - TOLERANCE
-    order = np.argsort(rank)
-    first = reached[:, order].argmax(axis=1)
-    return np.where(reached.any(axis=1), order[first], -1)
+    order = np.argsort(terms.specificity())
+    generic = np.array([term in GENERIC for term in terms.terms], dtype=bool)
+    # Sums of float32 shares: what adds up to one may fall short of it by rounding.
+    reaches = (by_term[:, order] >= 1.0 - alpha - 1e-5) & (by_term[:, order] > 0) & ~generic[order]
+    return np.where(reaches.any(axis=1), order[reaches.argmax(axis=1)], -1)
 
 
-def smallest_sets(votes: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Choose for each row the fewest columns whose votes sum to the threshold.
-
-    Parameters
-    ----------
-    votes
-        (n, m), none negative.
-    threshold
-        The sum to reach.
-
-    Returns
-    -------
-    Columns by descending votes (ties by position), int64 (n, m), and how many of them make the set, int64 (n,): 0
-    where all votes together do not reach the threshold.
-    """
-    order = np.argsort(-votes, axis=1, kind="stable")
-    total = np.cumsum(np.take_along_axis(votes, order, 1), axis=1)
-    reached = total >= threshold - TOLERANCE
-    # A set holds a label at least, and none without votes.
-    size = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, 0) if votes.shape[1] else np.zeros(len(votes), int)
-    return order, np.where(votes.any(axis=1), size, 0)
-
-
-def block_rows(*widths: int) -> int:
-    """Rows of a block whose widest array has one of ``widths`` columns."""
-    return max(1, min(8192, _BLOCK_NUMBERS // max(1, *widths)))
+def prediction_sets(by_label: np.ndarray, *, alpha: float) -> np.ndarray:
+    """Smallest set of labels with at least 1 - ``alpha`` of the votes, bool (n_cells, n_labels); empty without votes."""
+    order = np.argsort(-by_label, axis=1, kind="stable")
+    ranked = np.take_along_axis(by_label, order, axis=1)
+    before = np.cumsum(ranked, axis=1) - ranked
+    inside = (before < 1.0 - alpha - 1e-5) & (ranked > 0)
+    inside[:, 0] |= ranked[:, 0] > 0
+    sets = np.zeros_like(inside)
+    np.put_along_axis(sets, order, inside, axis=1)
+    return sets

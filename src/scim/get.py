@@ -1,0 +1,103 @@
+"""Read what the verbs wrote, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from . import _keys
+from ._validate import check_key, did_you_mean, get_adata
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["hits", "scores"]
+
+
+def hits(
+    adata: AnnData | Any, key: str = _keys.QUERY, *, query: str | None = None, mod: str | None = None
+) -> pd.DataFrame:
+    """Hits of :func:`scim.tl.query`, one row a hit.
+
+    Parameters
+    ----------
+    adata
+        AnnData, or MuData with ``mod``.
+    key
+        ``key_added`` of the query.
+    query
+        A cell or group that was searched with; None: all.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    DataFrame with the columns query, rank (0 is the nearest), row (in the reference), cell_id, distance, pvalue, and the
+    metadata of the hit.
+
+    Raises
+    ------
+    KeyError
+        There is no result of that name, or no such query in it.
+
+    Examples
+    --------
+    >>> import scim
+    >>> scim.get.hits(adata, query="B cell").head()  # doctest: +SKIP
+    """
+    data = get_adata(adata, mod=mod, allow_empty=True)
+    check_key(data.uns, key, argument="key", where="adata.uns")
+    result = data.uns[key]
+    if not isinstance(result, Mapping) or "hits" not in result:
+        raise KeyError(f"adata.uns[{key!r}] holds no hits. Run scim.tl.query first.")
+    table = pd.DataFrame(result["hits"]).copy()
+    if query is None:
+        return table
+    queries = table["query"].astype(str)
+    if not (queries == str(query)).any():
+        raise KeyError(f"query={query!r} was not searched with. {did_you_mean(query, queries.unique())}")
+    return table[(queries == str(query)).to_numpy()]
+
+
+def scores(
+    adata: AnnData | Any, key: str = _keys.DEFAULT, *, terms: Sequence[str] | None = None, mod: str | None = None
+) -> pd.DataFrame:
+    """Scores of :func:`scim.tl.annotate`: the share of votes per cell and term.
+
+    Parameters
+    ----------
+    adata
+        AnnData, or MuData with ``mod``.
+    key
+        ``key_added`` of the annotation.
+    terms
+        Names of terms; None: all.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    DataFrame (n_cells, n_terms) of shares from 0 to 1. Columns of ancestors hold the sum over their descendants.
+
+    Raises
+    ------
+    KeyError
+        There is no annotation of that name, or no such term in it.
+
+    Examples
+    --------
+    >>> import scim
+    >>> scim.get.scores(adata, terms=["T cell", "B cell"]).head()  # doctest: +SKIP
+    """
+    data = get_adata(adata, mod=mod, allow_empty=True)
+    name = _keys.obsm_scores(key)
+    if name not in data.obsm:
+        raise KeyError(
+            f"adata.obsm has no {name!r}. Run scim.tl.annotate first. {did_you_mean(name, data.obsm.keys())}"
+        )
+    table = pd.DataFrame(data.obsm[name], index=data.obs_names)
+    for term in terms or ():
+        check_key(table, term, argument="terms", where=f"adata.obsm[{name!r}]")
+    return table.copy() if terms is None else table[list(terms)]

@@ -1,0 +1,122 @@
+"""What the verbs share: the embedding they start from, and how results are written."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _keys
+from .._validate import did_you_mean
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ..reference import Reference
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors to work with, float32 (n_cells, d), and what was found out if they were made just now."""
+
+    vectors: np.ndarray
+    info: dict[str, Any] | None
+
+    def results(self, use_rep: str, key: str) -> dict[str, dict[str, Any]]:
+        """What to write with the verb's own results: nothing, if the embedding was there."""
+        if self.info is None:
+            return {}
+        return {"obsm": {use_rep: self.vectors}, "uns": {key: {"embed": self.info}}}
+
+
+def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: str, layer: str | None) -> Embedded:
+    """Embedding in ``obsm[use_rep]``, or one made now.
+
+    Raises
+    ------
+    KeyError
+        There is none, and ``use_rep`` is not the name that scim gives one.
+    ValueError
+        It was made by another encoder, or is of another width.
+    """
+    own = use_rep in (_keys.obsm_embedding(), _keys.obsm_embedding(key))
+    if use_rep not in adata.obsm:
+        if not own:
+            raise KeyError(f"use_rep={use_rep!r} is not in adata.obsm. {did_you_mean(use_rep, adata.obsm.keys())}")
+        vectors, info = reference.encoder.embed(adata, layer=layer, return_info=True)
+        return Embedded(vectors, info)
+    vectors = np.asarray(adata.obsm[use_rep], dtype=np.float32)
+    made_by = recorded_encoder(adata, use_rep)
+    remedy = (
+        f"Embed the cells with the reference's: scim.tl.embed(adata, reference), after del adata.obsm[{use_rep!r}]."
+    )
+    if made_by is not None and made_by != reference.encoder.id:
+        raise ValueError(
+            f"adata.obsm[{use_rep!r}] was made by encoder {made_by}, the reference by {reference.encoder.id}: their "
+            f"spaces have nothing to do with one another. {remedy}"
+        )
+    if vectors.ndim != 2 or vectors.shape[1] != reference.encoder.n_latent:
+        raise ValueError(
+            f"adata.obsm[{use_rep!r}] has the shape {vectors.shape}, the reference's encoder makes vectors of "
+            f"{reference.encoder.n_latent}. {remedy}"
+        )
+    if made_by is None:
+        warnings.warn(
+            f"adata.obsm[{use_rep!r}] has no record of its encoder; it is taken to be the reference's.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return Embedded(vectors, None)
+
+
+def recorded_encoder(adata: AnnData, use_rep: str) -> str | None:
+    """Id of the encoder that made ``obsm[use_rep]``, if scim wrote it."""
+    record = adata.uns.get(use_rep.removeprefix("X_"), {})
+    embed = record.get("embed", {}) if isinstance(record, Mapping) else {}
+    made_by = embed.get("encoder_id") if isinstance(embed, Mapping) else None
+    return None if made_by is None else str(made_by)
+
+
+def copy_of(data: Any) -> Any:
+    """Copy of an AnnData or MuData; a backed one comes into memory."""
+    return data.to_memory() if getattr(data, "isbacked", False) else data.copy()
+
+
+def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write to ``obs``, ``obsm`` and ``uns`` what a verb has computed in full; entries of ``uns`` are added to.
+
+    A view becomes an object of its own first, as scanpy does it.
+    """
+    if adata.is_view:
+        adata._init_as_actual(adata.copy())
+    for name, values in results.get("obsm", {}).items():
+        adata.obsm[name] = values
+    for name, values in results.get("obs", {}).items():
+        adata.obs[name] = values
+    for name, values in results.get("uns", {}).items():
+        old = adata.uns.get(name)
+        adata.uns[name] = {**old, **values} if isinstance(old, Mapping) else values
+
+
+def merge_results(*parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Join what several steps want written; later entries of ``uns`` are added to earlier ones of the name."""
+    joined: dict[str, dict[str, Any]] = {"obs": {}, "obsm": {}, "uns": {}}
+    for part in parts:
+        for slot, entries in part.items():
+            for name, values in entries.items():
+                old = joined[slot].get(name)
+                joined[slot][name] = {**old, **values} if slot == "uns" and isinstance(old, dict) else values
+    return joined
+
+
+def storable(name: str) -> str:
+    """Name as a column that h5ad and zarr can store: they take a slash for a folder."""
+    return name.replace("/", "|")
+
+
+def filter_text(condition: Any) -> str:
+    """Filter in words, for the record."""
+    return "" if condition is None else str(condition)

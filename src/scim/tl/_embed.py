@@ -1,0 +1,96 @@
+"""scim.tl.embed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import _keys
+from .._validate import get_adata
+from ..encoder import Encoder
+from ..reference import Reference
+from ._common import copy_of, write_results
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+
+
+def embed(
+    adata: AnnData | Any,
+    reference: Reference | str | Path | None = None,
+    *,
+    encoder: Encoder | str | Path | None = None,
+    layer: str | None = None,
+    gene_column: str | None = None,
+    mod: str | None = None,
+    key_added: str = _keys.DEFAULT,
+    precision: str = "auto",
+    device: str = "auto",
+    copy: bool = False,
+) -> AnnData | Any | None:
+    """Place cells in the space of an encoder, where near means alike.
+
+    Parameters
+    ----------
+    adata
+        AnnData, or MuData with ``mod``; counts or log1p values, in memory, backed or Dask.
+    reference
+        A reference, or its path: its encoder is used.
+    encoder
+        An encoder, or its path, instead of a reference.
+    layer
+        Where the values are: a layer, ``"X"`` or ``"raw"``. None finds them, counts first.
+    gene_column
+        Column of ``var`` with gene symbols or Ensembl ids. None finds them.
+    mod
+        Modality of a MuData.
+    key_added
+        Name under which results are written.
+    precision
+        ``"fp32"``, ``"bf16"`` or ``"auto"``.
+    device
+        ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+    copy
+        Return a copy instead of writing to ``adata``.
+
+    Returns
+    -------
+    None, or the copy. Writes ``obsm[f"X_{key_added}"]``, float32 (n_cells, d), rows of length 1 (0 for a cell without
+    counts), and ``uns[key_added]["embed"]``: the encoder, genes found, kind of input and versions.
+
+    Raises
+    ------
+    ValueError
+        Neither or both of ``reference`` and ``encoder`` are given; too few genes are shared; the values are neither
+        counts nor log1p.
+    KeyError
+        There is no such layer, column or modality.
+
+    Examples
+    --------
+    >>> import scim
+    >>> adata = scim.datasets.pbmc68k()
+    >>> scim.tl.embed(adata, encoder="blood.encoder")  # doctest: +SKIP
+    >>> adata.obsm["X_scim"].shape  # doctest: +SKIP
+    (700, 32)
+    """
+    chosen = _choose(reference, encoder)
+    data = get_adata(adata, mod=mod)
+    vectors, info = chosen.embed(
+        data, layer=layer, gene_column=gene_column, precision=precision, device=device, return_info=True
+    )
+    out = copy_of(adata) if copy else adata
+    write_results(
+        get_adata(out, mod=mod),
+        {"obsm": {_keys.obsm_embedding(key_added): vectors}, "uns": {key_added: {"embed": info}}},
+    )
+    return out if copy else None
+
+
+def _choose(reference: Reference | str | Path | None, encoder: Encoder | str | Path | None) -> Encoder:
+    if encoder is None:
+        return Reference.open(reference).encoder
+    if reference is not None:
+        raise ValueError("Give a reference or an encoder, not both: a reference has its own encoder.")
+    return encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)

@@ -1,0 +1,223 @@
+"""Tables of a search: the hits, what they have in common, and whether a centroid speaks for its group."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..reference._votes import block_rows
+
+if TYPE_CHECKING:
+    from ..reference import Hits, Reference
+    from ._queries import Queries
+
+#: Metadata that hits are summarised by, where the reference has them.
+SUMMARY_COLUMNS = ("label", "study", "sample", "tissue", "disease")
+#: Clusters of a group's cells, and neighbours of each, as SCimilarity takes them.
+_CLUSTERS, _NEIGHBOURS = 10, 100
+_OWN_COLUMNS = ("query", "rank", "row", "cell_id", "distance", "pvalue")
+
+
+def hits_table(reference: Reference, names: Sequence[str], hits: Hits) -> pd.DataFrame:
+    """Write hits as a table, a row each.
+
+    Parameters
+    ----------
+    reference
+        Where they were found.
+    names
+        Name of each query, (m,).
+    hits
+        Of m queries.
+
+    Returns
+    -------
+    DataFrame of columns that h5ad and zarr files take: numbers, text, and categories.
+    """
+    query, place = np.nonzero(hits.indices >= 0)
+    rows, distances = hits.indices[query, place], hits.distances[query, place]
+    metadata = reference.metadata(rows)
+    table = pd.DataFrame(
+        {
+            "query": _named(names, query),
+            "rank": (place + 1).astype(np.int32),
+            "row": rows,
+            "cell_id": metadata["cell_id"].to_numpy(dtype=object),
+            "distance": distances,
+            "pvalue": np.asarray(reference.distance_pvalue(distances), dtype=np.float64),
+        }
+    )
+    for column in metadata.columns:
+        if column != "cell_id":
+            name = str(column).replace("/", "|")
+            name = f"reference_{name}" if name in _OWN_COLUMNS else name
+            table[name] = _storable(metadata[column])
+    return table
+
+
+def _named(names: Sequence[str], codes: np.ndarray) -> pd.Categorical:
+    """Categories in the order of the queries; names that occur twice (cells of several samples) are one."""
+    distinct = list(dict.fromkeys(names))
+    place = {name: i for i, name in enumerate(distinct)}
+    return pd.Categorical.from_codes(np.array([place[name] for name in names], dtype=np.int64)[codes], distinct)
+
+
+def _storable(values: pd.Series) -> Any:
+    """Numbers as they are; all else as categories of text, in which values may be missing."""
+    if values.dtype.kind in "iufb" and not isinstance(values.dtype, pd.CategoricalDtype):
+        return values.to_numpy()
+    plain = values.astype(object)
+    return pd.Categorical(plain.where(plain.isna(), plain.astype(str)).where(plain.notna(), None))
+
+
+def summary_table(reference: Reference, names: Sequence[str], hits: Hits, allowed: np.ndarray) -> pd.DataFrame:
+    """Count the hits of each query by label, study, sample, tissue and disease, and compare with the cells searched.
+
+    Parameters
+    ----------
+    reference
+        Where they were found.
+    names
+        Name of each query, (m,).
+    hits
+        Of m queries.
+    allowed
+        Cells that were searched, bool (n_cells,).
+
+    Returns
+    -------
+    DataFrame with a row for each query and value that occurs among its hits. ``fraction`` and ``enrichment`` are
+    relative to the hits, and the cells searched, for which the column is known.
+    """
+    columns = [column for column in SUMMARY_COLUMNS if column in reference.metadata(np.arange(0)).columns]
+    values = [_Values.of(reference, column, allowed) for column in columns]
+    parts = [part for block in _blocks(len(names), values) for part in _summarise(hits.indices[block], block, values)]
+    table = pd.concat(parts, ignore_index=True) if parts else _no_summary()
+    order = np.lexsort((-table["n_cells"], table["column"].map({c: i for i, c in enumerate(columns)}), table["code"]))
+    table = table.iloc[order].reset_index(drop=True)
+    query = _named(names, table.pop("code").to_numpy(dtype=np.int64))
+    table.insert(0, "query", query)
+    for column in ("column", "value"):
+        table[column] = pd.Categorical(table[column])
+    return table
+
+
+@dataclass(frozen=True, eq=False)
+class _Values:
+    """One column of the metadata: its values, the code of each cell (-1: missing), and the cells searched of each."""
+
+    column: str
+    values: np.ndarray
+    codes: np.ndarray
+    searched: np.ndarray
+
+    @classmethod
+    def of(cls, reference: Reference, column: str, allowed: np.ndarray) -> _Values:
+        codes, values = pd.factorize(reference.metadata(columns=[column])[column], sort=True)
+        known = codes[allowed & (codes >= 0)]
+        return cls(column, np.array([str(v) for v in values], object), codes, np.bincount(known, minlength=len(values)))
+
+
+def _blocks(n: int, values: Sequence[_Values]) -> Iterator[np.ndarray]:
+    size = block_rows(sum(len(v.values) for v in values))
+    for start in range(0, n, size):
+        yield np.arange(start, min(start + size, n))
+
+
+def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]) -> Iterator[pd.DataFrame]:
+    """Rows of the summary for a block of queries, a table for each column."""
+    from scipy.stats import false_discovery_control, hypergeom
+
+    counts, drawn, pvalues = [], [], []
+    for one in values:
+        codes = np.where(indices < 0, -1, one.codes[indices])
+        n = len(one.values)
+        bins = np.where(codes < 0, n, codes) + np.arange(len(block))[:, None] * (n + 1)
+        count = np.bincount(bins.ravel(), minlength=len(block) * (n + 1)).reshape(len(block), n + 1)[:, :n]
+        counts.append(count)
+        drawn.append(count.sum(axis=1))
+        pvalue = np.ones(count.shape)
+        q, v = np.nonzero(count)
+        pvalue[q, v] = hypergeom.sf(count[q, v] - 1, one.searched.sum(), one.searched[v], drawn[-1][q])
+        pvalues.append(pvalue)
+    if not sum(p.shape[1] for p in pvalues):
+        return
+    # Values that were searched but never hit were tested as well: their p-value is 1.
+    fdr = false_discovery_control(np.clip(np.hstack(pvalues), 0.0, 1.0), axis=1, method="bh")
+    start = 0
+    for one, count, n_drawn, pvalue in zip(values, counts, drawn, pvalues, strict=True):
+        q, v = np.nonzero(count)
+        fraction = count[q, v] / n_drawn[q]
+        yield pd.DataFrame(
+            {
+                "code": block[q],
+                "column": np.full(len(q), one.column, dtype=object),
+                "value": one.values[v],
+                "n_cells": count[q, v].astype(np.int64),
+                "fraction": fraction,
+                "enrichment": fraction * one.searched.sum() / one.searched[v],
+                "pvalue": pvalue[q, v],
+                "fdr": fdr[q, start + v],
+            }
+        )
+        start += len(one.values)
+
+
+def _no_summary() -> pd.DataFrame:
+    numbers = dict.fromkeys(("fraction", "enrichment", "pvalue", "fdr"), np.empty(0))
+    whole, text = np.empty(0, dtype=np.int64), np.empty(0, dtype=object)
+    return pd.DataFrame({"code": whole, "column": text, "value": text, "n_cells": whole, **numbers})
+
+
+def coherence_table(
+    reference: Reference, queries: Queries, hits: Hits, *, where: Any = None, exclude: Any = None
+) -> pd.DataFrame:
+    """Say of each group how well its centroid speaks for its cells.
+
+    Parameters
+    ----------
+    reference
+        What was searched.
+    queries
+        Groups with the vectors of their cells.
+    hits
+        Of the centroids.
+    where, exclude
+        Filters of the search.
+
+    Returns
+    -------
+    DataFrame: ``query``, ``n_cells``, ``n_clusters``, and ``coherence``, the mean share of the clusters' nearest cells
+    (100, or as many as the centroid has hits) that are among the centroid's hits; 0 for a centroid without hits.
+    """
+    rows = []
+    for name, members, found in zip(queries.names, queries.members, hits.indices, strict=True):
+        own = found[found >= 0]
+        centres = _cluster(members[members.any(axis=1)]) if len(own) else np.empty((0, members.shape[1]))
+        shared = 0.0
+        if len(centres):
+            near = reference.search(centres, min(_NEIGHBOURS, len(own)), where=where, exclude=exclude).indices
+            shared = float(np.isin(near, own).mean())
+        rows.append((name, len(members), len(centres), shared))
+    table = pd.DataFrame(rows, columns=["query", "n_cells", "n_clusters", "coherence"])
+    table["query"] = pd.Categorical(table["query"], categories=list(dict.fromkeys(queries.names)))
+    return table
+
+
+def _cluster(vectors: np.ndarray) -> np.ndarray:
+    """Centres of up to ten clusters, (n_clusters, d)."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    if len(vectors) <= 1:
+        return vectors
+    with warnings.catch_warnings():
+        # Fewer different cells than clusters: some centres coincide, which changes nothing here.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = KMeans(min(_CLUSTERS, len(vectors)), n_init=1, random_state=0).fit(vectors)
+    return fitted.cluster_centers_
