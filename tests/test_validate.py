@@ -53,7 +53,9 @@ def test_check_positive_int_takes_numpy_integers() -> None:
     assert v.check_positive_int(np.int64(4), argument="k") == 4
 
 
-@pytest.mark.parametrize(("value", "error"), [(1.5, ValueError), (-0.1, ValueError), (float("nan"), ValueError), ("x", TypeError)])
+@pytest.mark.parametrize(
+    ("value", "error"), [(1.5, ValueError), (-0.1, ValueError), (float("nan"), ValueError), ("x", TypeError)]
+)
 def test_check_fraction_refuses(value: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="alpha must"):
         v.check_fraction(value, argument="alpha")

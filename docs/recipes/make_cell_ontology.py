@@ -25,7 +25,9 @@ def main(source: str, version: str, out: str) -> None:
         "version": version,
         "ids": alive,
         "names": [terms[i]["label"] for i in alive],
-        "parents": [sorted(a for a, d in terms[i]["ancestors"].items() if d == 1 and a.startswith("CL:")) for i in alive],
+        "parents": [
+            sorted(a for a, d in terms[i]["ancestors"].items() if d == 1 and a.startswith("CL:")) for i in alive
+        ],
         "synonyms": [sorted(set(terms[i].get("synonyms", []))) for i in alive],
         "replaced": {
             i: t["replaced_by"] for i, t in sorted(obsolete.items()) if str(t.get("replaced_by", "")).startswith("CL:")

@@ -24,7 +24,10 @@ def main(hgnc: str, gencode: str, out: str) -> None:
     csv.field_size_limit(10**8)
     with open(hgnc, encoding="utf-8", newline="") as file:
         rows = [r for r in csv.DictReader(file, delimiter="\t") if r["Status"] == "Approved"]
-    genes = {r["Approved symbol"]: (r["Ensembl gene ID"].strip(), split(r["Previous symbols"]), split(r["Alias symbols"])) for r in rows}
+    genes = {
+        r["Approved symbol"]: (r["Ensembl gene ID"].strip(), split(r["Previous symbols"]), split(r["Alias symbols"]))
+        for r in rows
+    }
     taken = {symbol.upper() for symbol in genes}
     # A previous symbol that two genes had, or that another gene bears now, says nothing; the same for aliases.
     previous = Counter(p.upper() for _, ps, _ in genes.values() for p in set(ps))
@@ -34,7 +37,12 @@ def main(hgnc: str, gencode: str, out: str) -> None:
     with opener(gencode, "rt", encoding="utf-8", newline="") as file:
         for row in csv.reader(file):
             gene_id, symbol = row[0], row[1]
-            if gene_id.startswith("ENSG") and symbol and symbol != gene_id and gene_id not in ensembl.setdefault(symbol, []):
+            if (
+                gene_id.startswith("ENSG")
+                and symbol
+                and symbol != gene_id
+                and gene_id not in ensembl.setdefault(symbol, [])
+            ):
                 ensembl[symbol].append(gene_id)
     seen: set[str] = set()
     lines = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 
 from ._chunks import iter_chunks, n_rows
-from ._validate import check_key, did_you_mean
+from ._validate import did_you_mean
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -125,7 +125,9 @@ def _log_kind(sample: _Sample, top: float, where: str) -> InputKind:
     constant, constant_binary = _spread(sums) < _CONSTANT, _spread(sample.sums(binary)) < _CONSTANT
     seen = f"values up to {top:.3g}"
     if not constant and (constant_binary or (share_binary > _WHOLE and share_binary > share)):
-        _refuse(where, f"logarithms to base 2 ({seen}); undo them with np.exp2(X) - 1, and normalise and log1p the result")
+        _refuse(
+            where, f"logarithms to base 2 ({seen}); undo them with np.exp2(X) - 1, and normalise and log1p the result"
+        )
     if constant:
         target = float(np.median(sums))
         return InputKind("log1p", target, f"log1p of {target:,.0f} per cell, {seen}")

@@ -17,7 +17,7 @@ __all__ = ["hits", "scores"]
 
 
 def hits(
-    adata: AnnData | Any, key: str = _keys.QUERY, *, query: str | None = None, mod: str | None = None
+    adata: AnnData | Any, key: str = _keys.QUERY, *, query: str | Sequence[str] | None = None, mod: str | None = None
 ) -> pd.DataFrame:
     """Hits of :func:`scim.tl.query`, one row a hit.
 
@@ -28,14 +28,14 @@ def hits(
     key
         ``key_added`` of the query.
     query
-        A cell or group that was searched with; None: all.
+        Cells or groups that were searched with; None: all.
     mod
         Modality of a MuData.
 
     Returns
     -------
-    DataFrame with the columns query, rank (0 is the nearest), row (in the reference), cell_id, distance, pvalue, and the
-    metadata of the hit.
+    DataFrame with the columns query, rank (0 is the nearest), row (in the reference), cell_id, distance, pvalue, and
+    the metadata of the hit.
 
     Raises
     ------
@@ -55,14 +55,16 @@ def hits(
     table = pd.DataFrame(result["hits"]).copy()
     if query is None:
         return table
-    queries = table["query"].astype(str)
-    if not (queries == str(query)).any():
-        raise KeyError(f"query={query!r} was not searched with. {did_you_mean(query, queries.unique())}")
-    return table[(queries == str(query)).to_numpy()]
+    wanted = [query] if isinstance(query, str) else [str(name) for name in query]
+    asked = dict.fromkeys(map(str, [*result.get("queries", ()), *table["query"].unique()]))
+    for name in wanted:
+        if name not in asked:
+            raise KeyError(f"query={name!r} was not searched with. {did_you_mean(name, asked)}")
+    return table[table["query"].astype(str).isin(wanted).to_numpy()].reset_index(drop=True)
 
 
 def scores(
-    adata: AnnData | Any, key: str = _keys.DEFAULT, *, terms: Sequence[str] | None = None, mod: str | None = None
+    adata: AnnData | Any, key: str = _keys.DEFAULT, *, terms: str | Sequence[str] | None = None, mod: str | None = None
 ) -> pd.DataFrame:
     """Scores of :func:`scim.tl.annotate`: the share of votes per cell and term.
 
@@ -98,6 +100,7 @@ def scores(
             f"adata.obsm has no {name!r}. Run scim.tl.annotate first. {did_you_mean(name, data.obsm.keys())}"
         )
     table = pd.DataFrame(data.obsm[name], index=data.obs_names)
-    for term in terms or ():
+    wanted = [terms] if isinstance(terms, str) else terms
+    for term in wanted or ():
         check_key(table, term, argument="terms", where=f"adata.obsm[{name!r}]")
-    return table.copy() if terms is None else table[list(terms)]
+    return table.copy() if wanted is None else table[list(wanted)]

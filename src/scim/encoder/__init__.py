@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from ._encoder import Encoder
+from ._io import EncoderFolderError
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "EncoderFolderError"]

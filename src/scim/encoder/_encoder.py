@@ -13,11 +13,14 @@ from .._counts import InputKind, find_counts, input_kind, normalize_rows
 from .._progress import progress_bar
 from .._validate import check_option, check_positive_int, get_adata
 from ..genes import GeneMap, GeneSpace
+from ._folder import plain
 from ._io import EncoderFolderError, read_folder, write_folder
-from ._weights import check_weights, content_id, count_layers
+from ._weights import BN_EPS, check_weights, content_id, count_layers
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from ._forward import Forward
 
 
 class Encoder:
@@ -53,10 +56,20 @@ class Encoder:
 
     Examples
     --------
+    A random one, as training makes them:
+
+    >>> import numpy as np
     >>> import scim
-    >>> encoder = scim.Encoder.load("blood.encoder")  # doctest: +SKIP
-    >>> encoder.embed(adata).shape  # doctest: +SKIP
-    (2638, 64)
+    >>> from scim.genes import GeneSpace
+    >>> adata = scim.datasets.pbmc68k()
+    >>> genes = GeneSpace.from_adata(adata)
+    >>> matrix = np.random.default_rng(0).normal(size=(8, len(genes)))
+    >>> encoder = scim.Encoder(genes, {"output.weight": matrix, "output.bias": np.zeros(8)})
+    >>> encoder.embed(adata).shape
+    (700, 8)
+    >>> encoder.save("random.encoder")
+    >>> scim.Encoder.load("random.encoder").id == encoder.id
+    True
     """
 
     def __init__(
@@ -69,10 +82,11 @@ class Encoder:
     ) -> None:
         self.genes = genes
         self.weights = check_weights(weights, n_in=len(genes))
-        self.decoder = None if decoder is None else check_weights(decoder, n_in=len(self.weights["output.bias"]))
-        self.provenance = dict(provenance or {})
-        self.id = content_id(self.weights, genes.hash)
         self.n_latent = len(self.weights["output.bias"])
+        self.decoder = None if decoder is None else check_weights(decoder, n_in=self.n_latent, n_out=len(genes))
+        self.provenance: dict[str, Any] = plain(provenance or {})
+        self.id = content_id(self.weights, genes.hash)
+        self._forward: tuple[tuple[str, str], Forward] | None = None
 
     def __repr__(self) -> str:
         widths = [len(self.weights[f"layers.{i}.bias"]) for i in range(count_layers(self.weights))]
@@ -103,7 +117,14 @@ class Encoder:
         Returns
         -------
         float32 (n_cells, n_latent), rows of length 1, or 0 for a cell without counts.
+
+        Raises
+        ------
+        ValueError
+            ``X`` has another number of columns, or values that are neither counts nor log1p.
         """
+        if not hasattr(X, "shape"):
+            raise TypeError(f"X must be an array or a sparse matrix, got {type(X).__name__}.")
         if len(X.shape) != 2 or X.shape[1] != len(self.genes):
             raise ValueError(
                 f"X must be (n_cells, {len(self.genes)}), a column for each gene of the encoder, got {X.shape}. "
@@ -112,6 +133,8 @@ class Encoder:
         if isinstance(kind, str):
             check_option(kind, ("auto", "counts", "log1p"), argument="kind")
             kind = input_kind(X) if kind == "auto" else InputKind(kind, None, "as given")
+        elif not isinstance(kind, InputKind):
+            raise TypeError(f'kind must be "auto", "counts", "log1p" or an InputKind, got {type(kind).__name__}.')
         own = self.genes.match(list(self.genes.names))
         return self._run(X, own, kind, precision=precision, device=device, chunk_size=chunk_size)
 
@@ -194,9 +217,11 @@ class Encoder:
         ------
         FileExistsError
             ``path`` exists, and ``overwrite`` is False or it is something else than an encoder.
+        PermissionError, NotADirectoryError
+            The folder cannot be made.
         """
         write_folder(
-            Path(path),
+            Path(path).expanduser(),
             genes=self.genes,
             weights=self.weights,
             decoder=self.decoder,
@@ -206,7 +231,9 @@ class Encoder:
                 "gene_hash": self.genes.hash,
                 "gene_ids": self.genes.id_kind,
                 "n_latent": self.n_latent,
+                "n_hidden": [len(self.weights[f"layers.{i}.bias"]) for i in range(count_layers(self.weights))],
                 "normalization": "1e4 per cell over the genes, log1p",
+                "batch_norm_eps": BN_EPS,
                 "provenance": self.provenance,
             },
             overwrite=overwrite,
@@ -223,7 +250,7 @@ class Encoder:
         EncoderFolderError
             (a ValueError) The folder is something else, or was damaged or edited: its content has another id.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         genes, weights, decoder, facts = read_folder(path)
         try:
             encoder = cls(genes, weights, provenance=facts.get("provenance"), decoder=decoder)
@@ -251,14 +278,31 @@ class Encoder:
     def _iterate(
         self, X: Any, gene_map: GeneMap, kind: InputKind, *, precision: str, device: str, chunk_size: int
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        from ._forward import Forward
-
         check_positive_int(chunk_size, argument="chunk_size")
-        forward = Forward(self.weights, precision=precision, device=device)
+        forward = self._network(precision, device)
         for span, block in iter_chunks(X, chunk_size=chunk_size):
-            rows = normalize_rows(gene_map.align(block), kind)
+            rows = gene_map.align(block)
+            # The kind of values was told from a sample of the cells: look at all of them here.
+            if len(rows.data) and not (np.isfinite(rows.data).all() and rows.data.min() >= 0):
+                raise ValueError(
+                    f"Cells {span.start} to {span.stop - 1} hold negative, NaN or infinite values. Give raw counts or "
+                    "log1p values: name the layer that holds them with layer=."
+                )
+            rows = normalize_rows(rows, kind)
             rows.eliminate_zeros()
             yield span, forward(rows)
+
+    def _network(self, precision: str, device: str) -> Forward:
+        """Weights on the device; those of the last call are kept."""
+        from ._forward import Forward
+
+        if self._forward is None or self._forward[0] != (precision, device):
+            self._forward = (precision, device), Forward(self.weights, precision=precision, device=device)
+        return self._forward[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is on a device is made again where it is needed.
+        return {**self.__dict__, "_forward": None}
 
     def _prepare(
         self, data: AnnData, layer: str | None, gene_column: str | None
@@ -285,5 +329,5 @@ class Encoder:
                 "via": dict(gene_map.via),
             },
             "n_cells_without_counts": int((~vectors.any(axis=1)).sum()),
-            "versions": {"scim": __version__, "torch": str(torch.__version__)},
+            "versions": {"scim": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
         }

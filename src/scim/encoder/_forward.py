@@ -40,7 +40,9 @@ class Forward:
             (self._tensor(matrix), torch.from_numpy(bias).to(self.device), slope)
             for matrix, bias, slope in fold_batch_norm(weights)
         ]
-        self.output = self._tensor(weights["output.weight"]), torch.from_numpy(weights["output.bias"]).to(self.device)
+        # Copies: torch wants arrays that it could write to.
+        matrix, bias = weights["output.weight"].copy(), weights["output.bias"].copy()
+        self.output = self._tensor(matrix), torch.from_numpy(bias).to(self.device)
 
     def __call__(self, rows: csr_matrix) -> np.ndarray:
         """Embed log-normalised rows (n, n_genes) -> float32 unit vectors (n, n_latent), zero for a row of zeros."""
@@ -70,6 +72,8 @@ def choose_device(device: str) -> Any:
     """Torch device for ``device``, or an error that lists those that are here."""
     import torch
 
+    if not isinstance(device, str):
+        raise TypeError(f'device must be "auto", "cpu", "cuda", "cuda:1" or "mps", got {device!r}.')
     there = ["cpu"]
     if torch.backends.mps.is_available():
         there.insert(0, "mps")
@@ -77,5 +81,5 @@ def choose_device(device: str) -> Any:
         there.insert(0, "cuda")
     if device == "auto":
         return torch.device(there[0])
-    check_option(str(device).split(":")[0], there, argument="device")
+    check_option(device.split(":")[0], there, argument="device")
     return torch.device(device)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..genes import GeneSpace
+from ._folder import FolderError, check_files, describe_files, new_folder, read_json, write_json
 
-FORMAT = 1
+KIND = "scim-encoder"
 JSON, WEIGHTS, GENES = "encoder.json", "encoder.safetensors", "genes.txt"
 
 
-class EncoderFolderError(ValueError):
-    """A folder is no encoder, or one that was damaged or edited."""
+class EncoderFolderError(FolderError):
+    """A folder is no encoder, or one that was damaged, edited, or written by a newer scim."""
 
 
 def write_folder(
@@ -34,26 +31,12 @@ def write_folder(
     """Write the folder beside its place and move it there when it is whole."""
     from safetensors.numpy import save_file
 
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
-    if path.exists() and not (path / JSON).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} is no encoder, and is not overwritten. Choose another path.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
+    with new_folder(path, marker=JSON, what="encoder", overwrite=overwrite) as scratch:
         tensors = {f"encoder.{name}": array for name, array in weights.items()}
-        tensors |= {f"decoder.{name}": np.ascontiguousarray(array) for name, array in (decoder or {}).items()}
+        tensors |= {f"decoder.{name}": array for name, array in (decoder or {}).items()}
         save_file(tensors, scratch / WEIGHTS)
         genes.save(scratch / GENES)
-        text = json.dumps({"format": "scim-encoder", "version": FORMAT, **facts}, indent=2, ensure_ascii=False)
-        (scratch / JSON).write_text(text + "\n", encoding="utf-8")
-        scratch.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(scratch, path)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+        write_json(scratch / JSON, KIND, {**facts, "files": describe_files(scratch, (WEIGHTS, GENES))})
 
 
 def read_folder(
@@ -66,30 +49,24 @@ def read_folder(
     FileNotFoundError
         There is no such folder.
     EncoderFolderError
-        It is something else, of a newer version, or a file is missing or broken.
+        It is something else, of a newer version, or a file is missing, broken or edited; the message names it.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     if not path.exists():
-        raise FileNotFoundError(f"There is no encoder at {path}.")
+        raise FileNotFoundError(f"There is no encoder at {path}. Write one with Encoder.save.")
     if not (path / JSON).is_file():
         raise EncoderFolderError(f"{path} is no encoder: it has no {JSON}. Write one with Encoder.save.")
+    facts = read_json(path / JSON, KIND, EncoderFolderError)
+    if missing := {WEIGHTS, GENES} - set(facts.get("files", ())):
+        raise EncoderFolderError(f"{path / JSON} does not list {min(missing)}. Save the encoder again.")
+    check_files(path, facts["files"], EncoderFolderError)
     try:
-        facts = json.loads((path / JSON).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise EncoderFolderError(f"{path / JSON} is damaged: {error}. Save the encoder again.") from error
-    if not isinstance(facts, dict) or facts.get("format") != "scim-encoder":
-        raise EncoderFolderError(f"{path / JSON} does not describe a scim encoder.")
-    if facts.get("version", 0) > FORMAT:
-        raise EncoderFolderError(f"{path} has format {facts['version']}, this scim reads up to {FORMAT}. Update scim.")
-    for name in (WEIGHTS, GENES):
-        if not (path / name).is_file():
-            raise EncoderFolderError(f"{path / name} is missing. Save the encoder again.")
-    try:
-        genes = GeneSpace.load(path / GENES)
+        names = (path / GENES).read_text(encoding="utf-8").splitlines()
+        genes = GeneSpace(names, id_kind=facts.get("gene_ids"))
         tensors = load_file(path / WEIGHTS)
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError) as error:
         raise EncoderFolderError(f"{path} is damaged: {error}. Save the encoder again.") from error
     parts: dict[str, dict[str, np.ndarray]] = {"encoder": {}, "decoder": {}}
     for name, array in tensors.items():

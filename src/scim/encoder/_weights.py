@@ -14,16 +14,18 @@ OUTPUT_NAMES = ("output.weight", "output.bias")
 BN_EPS = 1e-5
 
 
-def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int) -> dict[str, np.ndarray]:
-    """Weights as contiguous float32 arrays, in the order of the layers.
+def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | None = None) -> dict[str, np.ndarray]:
+    """Copy weights to read-only float32 arrays, in the order of the layers.
 
     Parameters
     ----------
     weights
-        ``layers.{i}.weight`` (n_out, n_in), ``layers.{i}.bias``, ``layers.{i}.bn.weight``, ``.bias``, ``.mean``, ``.var``
-        (n_out,), ``layers.{i}.prelu`` (1,), for i from 0; ``output.weight`` (n_latent, n_in), ``output.bias``.
+        ``layers.{i}.weight`` (n_out, n_in), ``layers.{i}.bias``, ``layers.{i}.bn.weight``, ``.bias``, ``.mean``,
+        ``.var`` (n_out,), ``layers.{i}.prelu`` (1,), for i from 0; ``output.weight`` (n_latent, n_in), ``output.bias``.
     n_in
         Length of the input.
+    n_out
+        Length of the output, where it is known.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int) -> dict[str, 
         raise ValueError(f"weights lacks {missing[0]!r}. An encoder of {n_layers} layers needs: {', '.join(names)}.")
     if unknown := sorted(set(weights) - set(names)):
         raise ValueError(f"weights holds {unknown[0]!r}, which an encoder of {n_layers} layers does not have.")
-    checked = {name: np.ascontiguousarray(weights[name], dtype=np.float32) for name in names}
+    checked = {name: np.array(weights[name], dtype=np.float32, order="C") for name in names}
     width = n_in
     for prefix in [*(f"layers.{i}." for i in range(n_layers)), "output."]:
         matrix = checked[f"{prefix}weight"]
@@ -46,11 +48,14 @@ def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int) -> dict[str, 
         for name, array in checked.items():
             if name.startswith(prefix) and not name.endswith((f"{prefix}weight", ".prelu")) and array.shape != (width,):
                 raise ValueError(f"{name} must be ({width},), got {array.shape}.")
+    if n_out is not None and width != n_out:
+        raise ValueError(f"output.weight must be ({n_out}, n_in), got {checked['output.weight'].shape}.")
     for name, array in checked.items():
         if name.endswith(".prelu") and array.shape != (1,):
             raise ValueError(f"{name} must be (1,): one slope for the layer, got {array.shape}.")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinite values: the training has diverged.")
+        array.flags.writeable = False  # the encoder's id stands for them
     return checked
 
 

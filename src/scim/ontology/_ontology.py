@@ -97,7 +97,7 @@ class CellOntology:
         self.names = np.array([str(n) for n in names], dtype=object)
         self.version, self.source = version, source
         self._position = {term: i for i, term in enumerate(self.ids)}
-        self._synonyms = [tuple(s) for s in synonyms] if synonyms is not None else [()] * len(self.ids)
+        self._synonyms = [tuple(filter(None, s)) for s in synonyms] if synonyms is not None else [()] * len(self.ids)
         if not len(self.ids) == len(self.names) == len(parents) == len(self._synonyms):
             raise ValueError("ids, names, parents and synonyms must be of the same length.")
         if len(self._position) < len(self.ids):
@@ -152,6 +152,8 @@ class CellOntology:
         ``CL_0000084`` and ``CL:0000084`` are the same; obsolete ids and names lead to what replaces them.
         """
         text = str(term).strip()
+        if not text:
+            return None
         if text in self._position:
             return text
         found = self._by_text.get(text.casefold())

@@ -109,7 +109,9 @@ def harmonize_labels(
     Examples
     --------
     >>> import anndata as ad, pandas as pd, scim
-    >>> adata = ad.AnnData(obs=pd.DataFrame({"cell_type": ["NK cells", "CD14+ Mono", "T lymphocyte"]}, index=list("abc")))
+    >>> adata = ad.AnnData(
+    ...     obs=pd.DataFrame({"cell_type": ["NK cells", "CD14+ Mono", "T lymphocyte"]}, index=list("abc"))
+    ... )
     >>> scim.pp.harmonize_labels(adata, "cell_type")
     >>> adata.obs["cell_type_ontology_term_id"].tolist()
     ['CL:0000623', 'CL:0001054', 'CL:0000084']
@@ -138,7 +140,9 @@ def harmonize_labels(
     adata.uns[_keys.PREPROCESSING] = {**adata.uns.get(_keys.PREPROCESSING, {}), "harmonize": report}
     unmapped = report.loc[report["method"] == "unmapped"]
     if len(unmapped):
-        shown = ", ".join(f"{label!r} ({n} cells)" for label, n in zip(unmapped["label"], unmapped["n_cells"], strict=True))
+        shown = ", ".join(
+            f"{label!r} ({n} cells)" for label, n in zip(unmapped["label"], unmapped["n_cells"], strict=True)
+        )
         warnings.warn(
             f"{len(unmapped)} of {len(report)} labels in obs[{key!r}] have no term: {shown}. Give them one with table=, "
             "or leave them.",
@@ -175,7 +179,9 @@ class _Matcher:
         self._whole = {
             text: term
             for text, term in self._normal.items()
-            if not any(_says_cell(name) for name in (ontology.name(term), *ontology.synonyms(term)) if normalize(name) == text)
+            if not any(
+                _says_cell(name) and normalize(name) == text for name in (ontology.name(term), *ontology.synonyms(term))
+            )
         }
 
     def find(self, label: str) -> tuple[str, str, str]:

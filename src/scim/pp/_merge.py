@@ -96,7 +96,7 @@ def merge_studies(
             "study_key": study_key,
             "X": "counts" if as_counts else "log1p of 1e4 per cell",
             "studies": {
-                name.replace("/", "|"): {"source": source, "n_genes": int(maps[name].n_matched), **kind.to_dict()}
+                name: {"source": source, "n_genes": int(maps[name].n_matched), **kind.to_dict()}
                 for name, (source, _, kind, _) in found.items()
             },
         }
@@ -111,6 +111,8 @@ def _check_studies(adatas: Mapping[str, AnnData], *, labels_key: str | None) -> 
         raise ValueError("adatas is empty: give at least one study.")
     studies = {}
     for name, data in adatas.items():
+        if "/" in str(name):
+            raise ValueError(f"The study name {name!r} has a slash, which h5ad takes for a folder. Rename the study.")
         try:
             adata = get_adata(data)
         except (TypeError, ValueError) as error:
@@ -141,7 +143,7 @@ def _gene_names(adata: AnnData, study: str, use_raw: bool, gene_column: str | No
     approved = [canonical(name) for name in given]
     # A gene that is there under its approved symbol keeps it for itself: another's old name for it stays as given.
     own = {name for (name, how), raw in zip(approved, given, strict=True) if how == "exact" and raw == name}
-    known = [name if how != "alias" or name not in own else raw for (name, how), raw in zip(approved, given, strict=True)]
+    known = [raw if how == "alias" and name in own else name for (name, how), raw in zip(approved, given, strict=True)]
     if gene_column is None and sum(how != "unknown" for _, how in approved) < 0.1 * len(given):
         for column in var.columns:
             other = var[column].astype(str).tolist()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Columns of obs that are kept where they are there and none are named.
 DEFAULT_COLUMNS = ("donor", "sample", "assay", "tissue", "disease", "batch")
-_NO_LABEL = frozenset({"", "nan", "None", "<NA>"})
+_NO_LABEL = ("", "nan", "NaN", "None", "<NA>")
 
 
 @dataclass(frozen=True)
@@ -36,143 +36,190 @@ class Source:
     layer, gene_column, mod
         Where values and genes are.
     ontology
-        What labels are resolved with; None: the bundled one if it knows any label, else none.
+        What labels are resolved with.
     """
 
     labels_key: str
-    study_key: str | None = None
-    obs_columns: Sequence[str] | None = None
-    layer: str | None = None
-    gene_column: str | None = None
-    mod: str | None = None
-    ontology: CellOntology | None = None
+    study_key: str | None
+    obs_columns: Sequence[str] | None
+    layer: str | None
+    gene_column: str | None
+    mod: str | None
+    ontology: CellOntology
 
-    def studies(self, data: Any) -> Iterator[tuple[str, AnnData]]:
-        """Names and data of the parts; checks each before it is used."""
-        if isinstance(data, Mapping) and not hasattr(data, "obs"):
-            parts: Iterable[tuple[str, Any]] = data.items()
-        elif hasattr(data, "obs") or not isinstance(data, Iterable) or isinstance(data, str | Path):
+    def __post_init__(self) -> None:
+        if isinstance(self.obs_columns, str):
+            raise TypeError(
+                f"obs_columns must be a list of columns, got {self.obs_columns!r}. Write [{self.obs_columns!r}]."
+            )
+        for column in self.obs_columns or ():
+            if column in FIXED_COLUMNS and column not in (self.labels_key, self.study_key):
+                raise ValueError(
+                    f"obs_columns holds {column!r}, which means something else in a reference (it has its own columns "
+                    f"{', '.join(FIXED_COLUMNS)}). Rename the column of obs."
+                )
+
+    def studies(self, data: Any) -> Iterator[tuple[str, AnnData, pd.DataFrame]]:
+        """Names, data and ``obs`` of the parts; each is checked when its turn comes."""
+        if isinstance(data, Mapping):
+            parts: Iterable[tuple[Any, Any]] = data.items()
+        elif hasattr(data, "obs") or isinstance(data, str | Path) or not isinstance(data, Iterable):
             parts = [("study", data)]
         else:
             parts = ((f"study_{i}", part) for i, part in enumerate(data, start=1))
         for name, part in parts:
             adata = get_adata(part, mod=self.mod)
-            self._check_obs(adata)
-            yield str(name), adata
+            obs = adata.obs
+            if adata is not part:  # a MuData has columns of its own
+                whole = part.obs.reindex(obs.index)
+                obs = obs.join(whole[[column for column in whole if column not in obs]])
+            self._check_obs(obs)
+            yield str(name), adata, obs
 
-    def _check_obs(self, adata: AnnData) -> None:
-        check_key(adata.obs, self.labels_key, argument="labels_key", where="adata.obs")
-        if self.study_key is not None:
-            check_key(adata.obs, self.study_key, argument="study_key", where="adata.obs")
+    def _check_obs(self, obs: pd.DataFrame) -> None:
+        check_key(obs, self.labels_key, argument="labels_key", where="adata.obs")
         for column in self.obs_columns or ():
-            check_key(adata.obs, column, argument="obs_columns", where="adata.obs")
+            check_key(obs, column, argument="obs_columns", where="adata.obs")
+        if self.study_key is not None:
+            check_key(obs, self.study_key, argument="study_key", where="adata.obs")
+            if missing := int(obs[self.study_key].isna().sum()):
+                raise ValueError(
+                    f"{missing} cells have no study in obs[{self.study_key!r}]. Give them one, or leave them out."
+                )
 
-    def cells(self, adata: AnnData, name: str, ontology: CellOntology) -> pd.DataFrame:
+    def cells(self, obs: pd.DataFrame, name: str) -> pd.DataFrame:
         """Metadata of all cells of one part."""
-        labels = _text(adata.obs[self.labels_key])
-        labels = labels.where(~labels.isin(_NO_LABEL), None)
-        resolved = {label: ontology.resolve(label) for label in labels.dropna().unique()}
-        cells = pd.DataFrame(
-            {
-                CELL_ID: np.asarray(adata.obs_names, dtype=object).astype(str),
-                LABEL: labels.map({x: ontology.name(t) if t else x for x, t in resolved.items()}).to_numpy(object),
-                TERM_ID: labels.map({x: t or x for x, t in resolved.items()}).to_numpy(object),
-                STUDY: _text(adata.obs[self.study_key]).to_numpy(object) if self.study_key else name,
-            }
-        )
-        chosen = self.obs_columns if self.obs_columns is not None else DEFAULT_COLUMNS
-        for column in chosen:
-            if column in adata.obs and column not in FIXED_COLUMNS and column != self.labels_key:
-                values = adata.obs[column]
-                cells[str(column)] = values.to_numpy() if values.dtype.kind in "iufb" else _text(values).to_numpy(object)
-        for column in (LABEL, TERM_ID, STUDY):
-            cells[column] = cells[column].astype(object).where(cells[column].notna(), None)
-        return cells
-
-    def choose_ontology(self, adata: AnnData) -> CellOntology:
-        """Ontology for the labels, chosen by those of the first part."""
-        if self.ontology is not None:
-            return self.ontology
-        labels = _text(adata.obs[self.labels_key]).dropna().unique()
-        bundled = CellOntology.bundled()
-        return bundled if any(bundled.resolve_many(labels)) else CellOntology.flat(labels)
+        labels = _text(obs[self.labels_key]).str.strip()
+        labels = labels.where(labels.notna() & ~labels.isin(_NO_LABEL), None)
+        resolved = {label: self.ontology.resolve(label) for label in labels.dropna().unique()}
+        names = {label: self.ontology.name(term) if term else label for label, term in resolved.items()}
+        ids = {label: term or label for label, term in resolved.items()}
+        cells = {
+            CELL_ID: np.asarray(obs.index, dtype=object).astype(str).astype(object),
+            LABEL: labels.map(names).to_numpy(object),
+            TERM_ID: labels.map(ids).to_numpy(object),
+            STUDY: _text(obs[self.study_key]).to_numpy(object) if self.study_key else np.full(len(obs), name, object),
+        }
+        chosen = DEFAULT_COLUMNS if self.obs_columns is None else self.obs_columns
+        for column in dict.fromkeys(map(str, chosen)):
+            if column in obs and column not in FIXED_COLUMNS:
+                values = obs[column]
+                is_number = values.dtype.kind in "iufb" and not (values.dtype.kind != "f" and values.isna().any())
+                cells[column] = values.to_numpy() if is_number else _text(values).to_numpy(object)
+        return pd.DataFrame(cells)
 
 
 def _text(values: pd.Series) -> pd.Series:
     """Values as text, missing ones as None."""
     plain = values.astype(object)
-    return plain.where(plain.notna(), None).map(lambda x: None if x is None else str(x)).astype(object)
+    return pd.Series(
+        [None if missing else str(x) for x, missing in zip(plain, plain.isna(), strict=True)], dtype=object
+    )
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a segment that was written holds: cells, the ontology, the labels' term ids, and the studies."""
+    """What a segment that was written holds: cells, the labels' term ids, and the studies."""
 
     n_cells: int
-    ontology: CellOntology
     label_ids: list[str]
     studies: list[str]
 
 
 def write_segment(
-    folder: Path,
-    data: Any,
-    encoder: Encoder,
-    source: Source,
-    *,
-    ontology: CellOntology | None = None,
-    chunk_size: int = 1000,
+    folder: Path, data: Any, encoder: Encoder, source: Source, *, known: pd.DataFrame | None = None
 ) -> Written:
     """Embed labelled data block by block and write them as a segment.
+
+    Parameters
+    ----------
+    folder
+        Made anew.
+    data
+        One AnnData or MuData, several, or a mapping of names to them.
+    encoder
+        What to embed with.
+    source
+        Where things are in the data.
+    known
+        ``cell_id`` and ``study`` of the cells that the reference has already.
 
     Raises
     ------
     ValueError
-        There are no cells, or none has a label.
+        There are no cells, or the reference has some of them already.
     """
     writer = SegmentWriter(folder)
-    label_ids: set[str] = set()
-    studies: set[str] = set()
     try:
-        with progress_bar(_n_cells(data, source.mod), desc="Building the reference") as bar:
-            for name, adata in source.studies(data):
-                ontology = source.choose_ontology(adata) if ontology is None else ontology
-                cells = source.cells(adata, name, ontology)
-                label_ids.update(cells[TERM_ID].dropna().unique())
-                studies.update(cells[STUDY].dropna().unique())
-                options = {"layer": source.layer, "gene_column": source.gene_column, "chunk_size": chunk_size}
-                for span, vectors in encoder.embed_chunks(adata, **options):
-                    writer.append(vectors, cells.iloc[span])
+        with progress_bar(_n_cells(data), desc="Building the reference") as bar:
+            for name, adata, obs in source.studies(data):
+                writer.describe(source.cells(obs, name))
+                for _, vectors in encoder.embed_chunks(adata, layer=source.layer, gene_column=source.gene_column):
+                    writer.append(vectors)
                     bar.update(len(vectors))
-        if ontology is None or writer.n_cells == 0:
-            raise ValueError("There are no cells to build a reference from.")
-        if not label_ids:
-            raise ValueError(f"No cell has a label in obs[{source.labels_key!r}]. A reference needs labelled cells.")
-        writer.close()
+        if writer.n_cells == 0:
+            raise ValueError("There are no cells to build a reference from: no AnnData was given.")
+        cells = writer.cells.select([CELL_ID, TERM_ID, STUDY]).to_pandas()
+        writer.close(distinct_ids(cells[CELL_ID], cells[STUDY].astype(object), known).to_numpy(object))
     except BaseException:
         writer.abort()
         raise
-    return Written(writer.n_cells, ontology, sorted(map(str, label_ids)), sorted(map(str, studies)))
+    label_ids = sorted(map(str, cells[TERM_ID].dropna().unique()))
+    return Written(writer.n_cells, label_ids, sorted(map(str, cells[STUDY].unique())))
 
 
-def _n_cells(data: Any, mod: str | None) -> int | None:
+def _n_cells(data: Any) -> int | None:
     """Cells in all, where that can be known beforehand."""
     parts = list(data.values()) if isinstance(data, Mapping) else [data] if hasattr(data, "obs") else data
     if not isinstance(parts, Sequence):
         return None
-    return sum(part.n_obs for part in parts if hasattr(part, "n_obs"))
+    return sum(int(part.n_obs) for part in parts if hasattr(part, "n_obs"))
 
 
-def compile_terms(ontology: CellOntology, label_ids: Iterable[str]) -> TermSpace:
-    """Arrays of the labels, and a warning of those outside the ontology."""
+def distinct_ids(ids: pd.Series, studies: pd.Series, known: pd.DataFrame | None = None) -> pd.Series:
+    """Cell ids of which no two are alike: a repeated one gets its study in front, and then a number.
+
+    Parameters
+    ----------
+    ids, studies
+        Id and study of each cell that is new.
+    known
+        ``cell_id`` and ``study`` of cells that are there already, and keep their ids.
+
+    Raises
+    ------
+    ValueError
+        A cell of the same study and id is there already.
+    """
+    ids, full = ids.astype(object), studies + ":" + ids.astype(object)
+    clash = ids.duplicated(keep=False)
+    if known is not None:
+        own, study = known[CELL_ID].astype(object), known[STUDY].astype(object)
+        there = pd.Index(pd.concat([own, study + ":" + own]))
+        again = full.isin(there)
+        if again.any():
+            raise ValueError(
+                f"{int(again.sum())} cells are in the reference already, such as {ids[again].iloc[0]!r} of study "
+                f"{studies[again].iloc[0]!r}. Leave them out, or give the new study another name."
+            )
+        clash |= ids.isin(there)
+    distinct = ids.where(~clash, full)
+    number = distinct.groupby(distinct).cumcount()
+    return distinct.where(number == 0, distinct + "#" + (number + 1).astype(str))
+
+
+def compile_terms(ontology: CellOntology, label_ids: Iterable[str], *, stacklevel: int) -> tuple[TermSpace, str]:
+    """Arrays of the labels, with the version of the ontology; "flat" if it knows none of them."""
     ids = sorted(set(label_ids))
     outside = [label for label in ids if label not in ontology]
-    if outside and ontology.version != "flat":
+    if len(outside) == len(ids):
+        return CellOntology.flat(ids).term_space(ids), "flat"
+    if outside:
         shown = ", ".join(map(repr, outside[:8])) + (" ..." if len(outside) > 8 else "")
         warnings.warn(
             f"{len(outside)} of {len(ids)} labels are not in the ontology and stand by themselves: {shown}. "
             "scim.pp.harmonize_labels finds their terms.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
-    return ontology.term_space(ids)
+    return ontology.term_space(ids), ontology.version

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from ._backend import Backend
+from ._exact import nearest_elsewhere
 from ._manifest import ReferenceFolderError
-from ._segments import to_float
+from ._segments import take_vectors
 
 CalibrationKind = Literal["cross-study", "within-study"]
 
-#: Cells, and studies, that the background is drawn from.
-_CELLS, _STUDIES = 5_000, 50
+#: Cells that the background is drawn from.
+N_CELLS = 5_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class Calibration:
     def pvalue(self, distances: np.ndarray) -> np.ndarray:
         """Conformal p-value of distances: (1 + number of background distances as large) / (1 + n).
 
-        Under exchangeability of the cell with the reference's cells, the value is below p with a chance of p at most
+        Under exchangeability of the cell with the reference's cells, the value is at most p with a chance of p at most
         (Vovk et al., Algorithmic Learning in a Random World, 2005).
         """
         n = len(self.background)
@@ -53,17 +54,15 @@ class Calibration:
         try:
             with np.load(path, allow_pickle=False) as saved:
                 return cls(np.asarray(saved["background"]), str(saved["kind"]))  # type: ignore[arg-type]
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise ReferenceFolderError(f"{path} is damaged: {error}. Build the reference again.") from error
 
 
-def calibrate(backend: Backend, segments: list[np.ndarray], studies: np.ndarray, *, seed: int) -> Calibration:
-    """Measure the background on a random sample of the reference's own cells.
+def calibrate(segments: list[np.ndarray], studies: np.ndarray, *, seed: int) -> Calibration:
+    """Measure the background on a random sample of the reference's own cells, as many of each study as can be.
 
     Parameters
     ----------
-    backend
-        Searches the vectors.
     segments
         Vectors of each segment, int16 (n_i, d).
     studies
@@ -72,37 +71,17 @@ def calibrate(backend: Backend, segments: list[np.ndarray], studies: np.ndarray,
         Seed of the sample.
     """
     rng = np.random.default_rng(seed)
-    names = np.unique(studies)
-    if len(names) == 1:
-        rows = np.sort(rng.permutation(len(studies))[:_CELLS])
-        queries, rows = _directed(segments, rows)
-        positions, distances = backend.search(queries, min(2, len(studies)), None)
-        other = np.where(positions != rows[:, None], distances, np.inf).min(axis=1)
-        return Calibration(np.sort(other[np.isfinite(other)]), "within-study")
-    chosen = np.sort(rng.permutation(names)[:_STUDIES])
-    found = []
-    for study in chosen:
-        mine = np.flatnonzero(studies == study)
-        rows = np.sort(rng.permutation(mine)[: max(1, _CELLS // len(chosen))])
-        queries, _ = _directed(segments, rows)
-        found.append(backend.search(queries, 1, studies != study)[1][:, 0])
-    background = np.concatenate(found)
-    return Calibration(np.sort(background[np.isfinite(background)]), "cross-study")
-
-
-def _directed(segments: list[np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of some cells, without those that have no direction, and which cells they are."""
-    vectors = take_vectors(segments, rows)
-    known = vectors.any(axis=1)
-    return vectors[known], rows[known]
-
-
-def take_vectors(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Vectors of some cells in the order given, float32 of length 1."""
-    starts = np.cumsum([0, *map(len, segments)])
-    taken = np.empty((len(rows), segments[0].shape[1]), dtype=np.int16)
-    segment_of = np.searchsorted(starts, rows, side="right") - 1
-    for i in np.unique(segment_of):
-        mine = segment_of == i
-        taken[mine] = segments[i][rows[mine] - starts[i]]
-    return to_float(taken)
+    # A random order within each study, then the first of each study, the second of each, and so on.
+    shuffled = rng.permutation(len(studies))
+    by_study = shuffled[np.argsort(studies[shuffled], kind="stable")]
+    sorted_studies = studies[by_study]
+    turn = np.arange(len(studies)) - np.searchsorted(sorted_studies, sorted_studies)
+    rows = np.sort(by_study[np.argsort(turn, kind="stable")[:N_CELLS]])
+    queries = take_vectors(segments, rows)
+    directed = queries.any(axis=1)
+    queries, rows = queries[directed], rows[directed]
+    several = len(np.unique(studies)) > 1
+    # Within one study, every cell is a group of its own: the nearest other cell.
+    groups = studies if several else np.arange(len(studies))
+    distances = nearest_elsewhere(segments, queries, groups[rows], groups)
+    return Calibration(np.sort(distances[np.isfinite(distances)]), "cross-study" if several else "within-study")

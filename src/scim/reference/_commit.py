@@ -1,78 +1,128 @@
-"""Make what was written to a folder a reference: calibration, manifest, and the move into place."""
+"""Make what was written to a folder a reference: calibration and manifest, or one more segment of an old one."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..encoder import Encoder
-from ..ontology import TermSpace
+from ..encoder._folder import describe_files, sync, write_json
 from . import _manifest as files
-from ._backend import make_backend
 from ._calibration import calibrate
 from ._segments import STUDY, dictionary, join_cells, open_cells, open_vectors
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a target that cannot be written, before any work."""
-    if path.exists():
-        if not overwrite:
-            raise FileExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
-        if not (path / files.MANIFEST).is_file() and (not path.is_dir() or any(path.iterdir())):
-            raise FileExistsError(f"{path} is no reference, and is not overwritten. Choose another path.")
-    parent = path.resolve().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PermissionError(f"{parent} cannot be made ({error}). Choose another path.") from error
-    if not os.access(parent, os.W_OK):
-        raise PermissionError(f"{parent} cannot be written to. Choose another path.")
+def commit(root: Path, *, segments: list[dict[str, Any]], encoder: Encoder, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Calibrate, and write the manifest, with which everything becomes visible.
 
+    Parameters
+    ----------
+    root
+        Folder of the reference.
+    segments
+        Names and numbers of cells of all segments, the newest last.
+    encoder
+        The encoder in ``root / "encoder"``.
+    facts
+        What else the manifest says: terms, studies, backend, seed and so on.
 
-def commit(
-    root: Path,
-    *,
-    segments: list[dict[str, Any]],
-    encoder: Encoder,
-    ontology_version: str,
-    terms: TermSpace,
-    studies: list[str],
-    backend: str,
-    seed: int,
-) -> dict[str, Any]:
-    """Calibrate, and write the manifest, with which everything becomes visible."""
+    Returns
+    -------
+    The manifest.
+    """
     folders = [(root / files.SEGMENTS / s["name"], int(s["n_cells"])) for s in segments]
     vectors = [open_vectors(folder, n, encoder.n_latent) for folder, n in folders]
-    cells = join_cells([open_cells(folder, n) for folder, n in folders])
-    codes, _ = dictionary(cells, STUDY)
-    calibration = calibrate(make_backend("exact", vectors), vectors, codes, seed=seed)
-    # A name of its own: the file of the manifest that is still in force stays as it was.
-    name = f"calibration-{segments[-1]['name']}.npz"
-    calibration.save(root / name)
+    codes, _ = dictionary(join_cells([open_cells(folder, n) for folder, n in folders]), STUDY)
+    calibration = calibration_name(segments[-1]["name"])
+    calibrate(vectors, codes, seed=facts["seed"]).save(root / calibration)
+    sync(root / calibration)
     listed = [p.relative_to(root).as_posix() for p in (root / files.ENCODER).iterdir()]
     listed += [f"{files.SEGMENTS}/{s['name']}/{f}" for s in segments for f in (files.VECTORS, files.CELLS)]
     manifest = {
         "n_cells": sum(n for _, n in folders),
         "n_latent": encoder.n_latent,
         "metric": "cosine",
+        "vectors": "int16, round(x * 32767)",
         "encoder_id": encoder.id,
-        "ontology_version": ontology_version,
-        "terms": terms.to_dict(),
-        "studies": studies,
+        **facts,
         "segments": segments,
-        "calibration": name,
-        "backend": backend,
-        "seed": seed,
+        "calibration": calibration,
         "engines": _engines(),
-        "files": files.describe_files(root, [*listed, name]),
+        "files": describe_files(root, [*listed, calibration]),
     }
-    files.write_manifest(root, manifest)
-    return manifest
+    return write_json(root / files.MANIFEST, files.KIND, manifest)
+
+
+def calibration_name(segment: str) -> str:
+    """File of the calibration; a new one after each segment, so that the one in force stays as it was."""
+    return "calibration.npz" if segment == "0001" else f"calibration-{segment}.npz"
+
+
+def append_segment(
+    root: Path,
+    manifest: Mapping[str, Any],
+    encoder: Encoder,
+    write: Callable[[Path], tuple[int, dict[str, Any]]],
+) -> dict[str, Any]:
+    """Write one more segment, and put a new manifest in the place of the old one in a single step.
+
+    Parameters
+    ----------
+    root
+        Folder of the reference.
+    manifest
+        Its manifest as it was opened.
+    encoder
+        Its encoder.
+    write
+        Writes the segment to a folder, and returns its number of cells and what changes in the manifest.
+
+    Raises
+    ------
+    PermissionError
+        The folder cannot be written to.
+    ValueError
+        Somebody else has changed the reference since it was opened.
+    """
+    if not all(os.access(folder, os.W_OK | os.X_OK) for folder in (root, root / files.SEGMENTS)):
+        raise PermissionError(f"{root} is read-only. Copy the reference to a place of your own.")
+    _check_unchanged(root, manifest)
+    name = f"{max(int(s['name']) for s in manifest['segments']) + 1:04d}"
+    folder, scratch = root / files.SEGMENTS / name, root / files.SEGMENTS / f".{name}.{os.getpid()}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        n_cells, changes = write(scratch)
+        for file in scratch.iterdir():
+            sync(file)
+        _check_unchanged(root, manifest)
+        shutil.rmtree(folder, ignore_errors=True)  # left by an add that was killed before its manifest
+        os.replace(scratch, folder)
+        sync(folder.parent)
+        segments = [*manifest["segments"], {"name": name, "n_cells": n_cells}]
+        facts = {key: manifest[key] for key in FACTS} | changes
+        new = commit(root, segments=segments, encoder=encoder, facts=facts)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if name not in {s["name"] for s in files.read_manifest(root)["segments"]}:
+            shutil.rmtree(folder, ignore_errors=True)
+            (root / calibration_name(name)).unlink(missing_ok=True)
+        raise
+    (root / manifest["calibration"]).unlink(missing_ok=True)
+    return new
+
+
+#: What a manifest says beside its files, and passes on when a segment is added.
+FACTS = ("ontology_version", "ontology_source", "terms", "studies", "backend", "seed", "source")
+
+
+def _check_unchanged(root: Path, manifest: Mapping[str, Any]) -> None:
+    if files.read_manifest(root)["sha256"] != manifest["sha256"]:
+        raise ValueError(f"{root} was changed by somebody else since it was opened. Open it again with Reference.open.")
 
 
 def _engines() -> dict[str, str]:
@@ -81,18 +131,3 @@ def _engines() -> dict[str, str]:
     from .. import __version__
 
     return {"scim": __version__, "numpy": np.__version__, "pyarrow": pyarrow.__version__}
-
-
-def move_into_place(scratch: Path, path: Path) -> None:
-    """Rename the finished folder, an old one making way only now."""
-    if not path.exists():
-        os.replace(scratch, path)
-        return
-    aside = Path(tempfile.mkdtemp(dir=path.resolve().parent, prefix=f".{path.name}.old-"))
-    os.replace(path, aside / "old")
-    try:
-        os.replace(scratch, path)
-    except BaseException:
-        os.replace(aside / "old", path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

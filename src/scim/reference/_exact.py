@@ -1,6 +1,8 @@
-"""Exact search: products of blocks of vectors, the best of each block kept."""
+"""Exact search: products of blocks of vectors, the best of all blocks kept."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -26,40 +28,104 @@ class ExactBackend:
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
-        positions = np.full((len(queries), k), -1, dtype=np.int64)
-        distances = np.full((len(queries), k), np.inf, dtype=np.float32)
-        start = 0
-        for segment in self.segments:
-            for begin in range(0, len(segment), _CELLS):
-                block = to_float(np.asarray(segment[begin : begin + _CELLS]))
-                may = block.any(axis=1)
-                if allowed is not None:
-                    may &= allowed[start + begin : start + begin + len(block)]
-                rows = np.flatnonzero(may)
-                if len(rows):
-                    self._merge(queries, block[rows], start + begin + rows, positions, distances)
-            start += len(segment)
-        return positions, distances
+        parts = [slice(i, i + _QUERIES) for i in range(0, len(queries), _QUERIES)]
+        best = [_Best(len(queries[part]), k) for part in parts]
+        for rows, block in blocks(self.segments, allowed):
+            for part, mine in zip(parts, best, strict=True):
+                mine.offer(queries[part] @ block.T, rows)
+        found = [mine.result() for mine in best]
+        if not found:
+            return np.empty((0, k), dtype=np.int64), np.empty((0, k), dtype=np.float32)
+        return np.concatenate([p for p, _ in found]), np.concatenate([d for _, d in found])
 
-    @staticmethod
-    def _merge(
-        queries: np.ndarray, block: np.ndarray, rows: np.ndarray, positions: np.ndarray, distances: np.ndarray
-    ) -> None:
-        """Merge the neighbours from one block into those found so far, in place."""
-        k = positions.shape[1]
-        for first in range(0, len(queries), _QUERIES):
-            part = slice(first, first + _QUERIES)
-            found = 1.0 - queries[part] @ block.T
-            np.maximum(found, 0.0, out=found)
-            where = np.broadcast_to(rows, found.shape)
-            if found.shape[1] > k:
-                # Everything as near as the k-th stays, so that of equal ones those with the lowest position win.
-                limit = np.partition(found, k - 1, axis=1)[:, k - 1 : k]
-                width = int((found <= limit).sum(axis=1).max())
-                best = np.argpartition(found, min(width, found.shape[1]) - 1, axis=1)[:, :width]
-                found, where = np.take_along_axis(found, best, 1), np.take_along_axis(where, best, 1)
-            found = np.concatenate([distances[part], found], axis=1)
-            where = np.concatenate([positions[part], where], axis=1)
-            order = np.lexsort((np.where(where < 0, np.iinfo(np.int64).max, where), found), axis=1)[:, :k]
-            distances[part] = np.take_along_axis(found, order, 1)
-            positions[part] = np.take_along_axis(where, order, 1)
+
+class _Best:
+    """The k most similar cells of each of n queries, among those offered so far."""
+
+    def __init__(self, n: int, k: int) -> None:
+        self.k = k
+        self.positions = np.full((n, k), -1, dtype=np.int64)
+        self.similarity = np.full((n, k), -np.inf, dtype=np.float32)
+        self.floor: np.ndarray | None = None
+        self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def offer(self, similarity: np.ndarray, rows: np.ndarray) -> None:
+        """Take in the similarities (n, b) to the cells ``rows`` (b,), which lie behind those of all offers before."""
+        if self.floor is None:
+            # The k-th of the first block: without it, all of that block would have to be sorted.
+            n_below = max(similarity.shape[1] - self.k, 0)
+            floor = np.partition(similarity, n_below, axis=1)[:, n_below] if n_below else np.float32(-np.inf)
+            query, column = np.nonzero(similarity >= np.reshape(floor, (-1, 1)))
+        else:
+            # An equal one further behind loses against those that are held already.
+            query, column = np.nonzero(similarity > self.floor[:, None])
+        self._waiting.append((query, rows[column], similarity[query, column]))
+        if self.floor is None or sum(len(w[0]) for w in self._waiting) > self.positions.size:
+            self._merge()
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and cosine distances (n, k), nearest first, equal ones by position; -1 and inf for none."""
+        self._merge()
+        distances = np.where(self.positions < 0, np.inf, np.clip(1.0 - self.similarity, 0.0, 2.0))
+        return self.positions, distances.astype(np.float32)
+
+    def _merge(self) -> None:
+        if not self._waiting:
+            return
+        held, slot = np.nonzero(self.positions >= 0)
+        parts = [(held, self.positions[held, slot], self.similarity[held, slot]), *self._waiting]
+        query, position, similarity = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        order = np.lexsort((position, -similarity, query))
+        query = query[order]
+        rank = np.arange(len(query)) - np.searchsorted(query, query)
+        order, query, rank = order[rank < self.k], query[rank < self.k], rank[rank < self.k]
+        self.positions[query, rank] = position[order]
+        self.similarity[query, rank] = similarity[order]
+        self.floor = self.similarity[:, -1].copy()
+        self._waiting = []
+
+
+def blocks(segments: list[np.ndarray], allowed: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield positions and unit vectors of cells that have a direction and are ``allowed``, in order."""
+    start = 0
+    for segment in segments:
+        for begin in range(0, len(segment), _CELLS):
+            part = segment[begin : begin + _CELLS]
+            if allowed is not None:
+                inside = np.flatnonzero(allowed[start + begin : start + begin + len(part)])
+                if not len(inside):
+                    continue
+                part = part[inside]
+            else:
+                inside = np.arange(len(part))
+            vectors = to_float(np.asarray(part))
+            directed = vectors.any(axis=1)
+            if directed.all():
+                yield start + begin + inside, vectors
+            elif directed.any():
+                yield start + begin + inside[directed], vectors[directed]
+        start += len(segment)
+
+
+def nearest_elsewhere(
+    segments: list[np.ndarray], queries: np.ndarray, query_groups: np.ndarray, groups: np.ndarray
+) -> np.ndarray:
+    """Cosine distance of each query to its nearest cell of another group, float32 (m,); inf where there is none.
+
+    Parameters
+    ----------
+    segments
+        Vectors of each segment, int16 (n_i, d).
+    queries
+        Unit vectors (m, d).
+    query_groups, groups
+        Group of each query (m,) and of each cell (n,).
+    """
+    best = np.full(len(queries), -np.inf, dtype=np.float32)
+    for rows, block in blocks(segments):
+        for i in range(0, len(queries), _QUERIES):
+            part = slice(i, i + _QUERIES)
+            similarity = queries[part] @ block.T
+            similarity[query_groups[part, None] == groups[rows]] = -np.inf
+            np.maximum(best[part], similarity.max(axis=1), out=best[part])
+    return np.where(np.isfinite(best), np.clip(1.0 - best, 0.0, 2.0), np.inf).astype(np.float32)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._validate import did_you_mean
+from ._segments import dictionary
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,8 +22,8 @@ def select(cells: pa.Table, *, where: Any = None, exclude: Any = None) -> np.nda
     cells
         Metadata of all cells.
     where
-        ``{"tissue": ["lung", "blood"], "disease": "normal"}``: any of the values, in all of the columns; or a
-        ``pyarrow.compute`` expression.
+        ``{"tissue": ["lung", "blood"], "disease": "normal"}``: any of the values, in all of the columns, None
+        for cells without a value; or a ``pyarrow.compute`` expression.
     exclude
         The same; what it says is left out.
 
@@ -63,22 +64,21 @@ def _matches(cells: pa.Table, condition: Any, argument: str) -> np.ndarray:
 
 
 def _isin(cells: pa.Table, column: str, values: Any, argument: str) -> np.ndarray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if column not in cells.column_names:
         raise KeyError(f"{argument} names the column {column!r}. {did_you_mean(column, cells.column_names)}")
-    chunked = cells.column(column)
-    if pa.types.is_dictionary(chunked.type):
-        chunked = chunked.cast(chunked.type.value_type)
-    wanted = [values] if isinstance(values, str) or not isinstance(values, Iterable) else list(values)
-    there = set(pc.unique(chunked).to_pylist()) - {None}
-    for value in wanted:
-        if value not in there:
-            known = sorted(map(str, there))
+    codes, there = dictionary(cells, column)
+    place = {value: code for code, value in enumerate(there) if value is not None}
+    single = isinstance(values, str) or not isinstance(values, Iterable)
+    wanted = []
+    for value in [values] if single else values:
+        if value is None:  # cells without a value
+            wanted.append(-1)
+        elif value in place:
+            wanted.append(place[value])
+        else:
+            known = sorted(place, key=str)
             raise ValueError(f"{argument}: no cell has {column}={value!r}. {did_you_mean(value, known)}")
-    mask = pc.is_in(chunked, value_set=pa.array(wanted, type=chunked.type))
-    return np.asarray(mask.to_numpy(zero_copy_only=False), dtype=bool) if hasattr(mask, "to_numpy") else np.array(mask)
+    return np.isin(codes, wanted)
 
 
 def _evaluate(cells: pa.Table, expression: Any, argument: str) -> np.ndarray:

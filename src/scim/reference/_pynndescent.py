@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ._exact import ExactBackend
-from ._segments import to_float
+from ._exact import ExactBackend, blocks
+from ._segments import take_vectors
+
+#: Fewer cells than this are searched exactly: that is quicker than the graph, and graphs of a few cells are poor.
+_SMALL = 1_000
+#: Hits whose distances are computed at a time.
+_HITS = 200_000
 
 
 class PyNNDescentBackend:
@@ -28,22 +33,30 @@ class PyNNDescentBackend:
             import pynndescent  # noqa: F401 - fails now rather than at the first search
         except ImportError as error:
             raise ImportError(
-                'backend="pynndescent" needs pynndescent: pip install \'scim-tools[pynndescent]\'.'
+                "backend=\"pynndescent\" needs pynndescent: pip install 'scim-tools[pynndescent]'."
             ) from error
         self.segments = segments
         self.seed = seed
         self.exact = ExactBackend(segments)
-        self._index: Any = None
+        self._index: tuple[np.ndarray, Any] | None = None
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
-        rows, index = self._opened()
-        if allowed is not None or 2 * k > len(rows):
+        n_cells = sum(map(len, self.segments))
+        if allowed is not None or n_cells < max(_SMALL, 2 * k) or not len(queries):
             return self.exact.search(queries, k, allowed)
-        found, distances = index.query(queries, k=k)
+        rows, index = self._opened()
+        if len(rows) < 2 * k:
+            return self.exact.search(queries, k, allowed)
+        found, _ = index.query(queries, k=k)
         positions = np.where(found < 0, -1, rows[found]).astype(np.int64)
-        # Its metric is an alternative form of the cosine; ours is 1 - cos, computed the same for every backend.
-        distances = np.where(found < 0, np.inf, np.maximum(distances, 0)).astype(np.float32)
+        # Its distances are approximations of their own; ours are the same for every backend.
+        distances = np.full(positions.shape, np.inf, dtype=np.float32)
+        for i in range(0, len(queries), max(1, _HITS // k)):
+            part = slice(i, i + max(1, _HITS // k))
+            vectors = take_vectors(self.segments, positions[part].clip(0).ravel()).reshape(*positions[part].shape, -1)
+            similarity = np.einsum("md,mkd->mk", queries[part], vectors)
+            distances[part] = np.where(positions[part] < 0, np.inf, np.clip(1.0 - similarity, 0.0, 2.0))
         order = np.lexsort((positions, distances), axis=1)
         return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
 
@@ -52,9 +65,12 @@ class PyNNDescentBackend:
         if self._index is None:
             from pynndescent import NNDescent
 
-            vectors = np.concatenate([to_float(np.asarray(segment)) for segment in self.segments])
-            rows = np.flatnonzero(vectors.any(axis=1))
-            index = NNDescent(vectors[rows], metric="cosine", n_neighbors=30, random_state=self.seed)
+            parts = list(blocks(self.segments))
+            rows = np.concatenate([rows for rows, _ in parts]) if parts else np.empty(0, dtype=np.int64)
+            if len(rows) < _SMALL // 2:
+                return rows[:0], None
+            vectors = np.concatenate([vectors for _, vectors in parts])
+            index = NNDescent(vectors, metric="cosine", n_neighbors=30, random_state=self.seed)
             index.prepare()
             self._index = rows, index
         return self._index

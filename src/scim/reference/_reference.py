@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._validate import check_key, check_option
+from .._validate import check_key, check_option, check_positive_int
 from ..encoder import Encoder
+from ..encoder._folder import new_folder
 from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
 from ._backend import BACKENDS, make_backend
 from ._build import Source, compile_terms, write_segment
-from ._calibration import Calibration, CalibrationKind, take_vectors
-from ._commit import check_target, commit, move_into_place
+from ._calibration import Calibration, CalibrationKind
+from ._commit import append_segment, commit
 from ._filters import select
 from ._search import Hits, check_caps, check_queries, search, unknown_reference
-from ._segments import TERM_ID, dictionary, join_cells, open_cells, open_vectors
+from ._segments import CELL_ID, STUDY, TERM_ID, dictionary, join_cells, open_cells, open_vectors, take_vectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +47,19 @@ class Reference:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import scim
-    >>> reference = scim.Reference.build(  # doctest: +SKIP
-    ...     "blood.scim", adata, encoder, labels_key="cell_type", study_key="study"
-    ... )
-    >>> hits = reference.search(vectors, k=50, where={"tissue": ["blood"]})  # doctest: +SKIP
+    >>> from scim.genes import GeneSpace
+    >>> adata = scim.datasets.pbmc68k()
+    >>> genes = GeneSpace.from_adata(adata)
+    >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))
+    >>> encoder = scim.Encoder(genes, {"output.weight": matrix, "output.bias": np.zeros(16)})
+    >>> reference = scim.Reference.build("blood.scim", adata[50:], encoder, labels_key="cell_type", study_key="channel")
+    >>> len(reference)
+    650
+    >>> hits = reference.search(encoder.embed(adata[:50]), k=5, where={"label": ["dendritic cell", "B cell"]})
+    >>> reference.metadata(hits.indices[0], ["label", "study"]).shape
+    (5, 2)
     """
 
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
@@ -60,22 +67,22 @@ class Reference:
         self._load(manifest)
 
     def _load(self, manifest: Mapping[str, Any]) -> None:
-        self._manifest = dict(manifest)
-        self.encoder = Encoder.load(self.path / files.ENCODER)
-        if self.encoder.id != manifest["encoder_id"]:
+        encoder = getattr(self, "encoder", None) or Encoder.load(self.path / files.ENCODER)
+        if encoder.id != manifest["encoder_id"]:
             raise files.ReferenceFolderError(
-                f"{self.path} was built with encoder {manifest['encoder_id']}, but holds {self.encoder.id}."
+                f"{self.path} was built with encoder {manifest['encoder_id']}, but holds {encoder.id}."
             )
         try:
-            self.terms = TermSpace.from_dict(manifest["terms"])
+            terms = TermSpace.from_dict(manifest["terms"])
             names = [(str(s["name"]), int(s["n_cells"])) for s in manifest["segments"]]
         except (ValueError, KeyError, TypeError) as error:
             raise files.ReferenceFolderError(f"{self.path / files.MANIFEST} is damaged: {error}") from error
         folders = [(self.path / files.SEGMENTS / name, n) for name, n in names]
-        self._segments = [open_vectors(folder, n, self.encoder.n_latent) for folder, n in folders]
+        segments = [open_vectors(folder, n, encoder.n_latent) for folder, n in folders]
         self._cells = join_cells([open_cells(folder, n) for folder, n in folders])
         self._calibration = Calibration.load(self.path / manifest["calibration"])
-        self._backend = make_backend(manifest["backend"], self._segments, seed=manifest["seed"])
+        self._backend = make_backend(manifest["backend"], segments, seed=manifest["seed"])
+        self._manifest, self._segments, self.encoder, self.terms = dict(manifest), segments, encoder, terms
         self.n_cells = sum(n for _, n in names)
         for name in ("label_codes", "_directed", "_n_directed", "obs"):
             self.__dict__.pop(name, None)
@@ -151,40 +158,39 @@ class Reference:
         ValueError
             No cell has a label, or the data cannot be embedded.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         check_option(backend, BACKENDS, argument="backend")
+        seed = check_positive_int(seed, argument="seed", minimum=0)
         if not isinstance(encoder, Encoder):
             raise TypeError(f"encoder must be a scim.Encoder, got {type(encoder).__name__}. See SCIM.to_encoder.")
-        check_target(path, overwrite=overwrite)
-        source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, ontology)
-        scratch = Path(tempfile.mkdtemp(dir=path.resolve().parent, prefix=f".{path.name}.building-"))
-        try:
+        known = CellOntology.bundled() if ontology is None else ontology
+        source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, known)
+        with new_folder(path, marker=files.MANIFEST, what="reference", overwrite=overwrite) as scratch:
             encoder.save(scratch / files.ENCODER)
             written = write_segment(scratch / files.SEGMENTS / "0001", adata, encoder, source)
-            terms = compile_terms(written.ontology, written.label_ids)
+            if not written.label_ids:
+                raise ValueError(f"No cell has a label in obs[{labels_key!r}]. A reference needs labelled cells.")
+            terms, version = compile_terms(known, written.label_ids, stacklevel=3)
             if len(written.studies) == 1:
                 warnings.warn(
-                    "All cells come from one study: distances are judged by that study alone, which makes new data look "
-                    "more unusual than they are. Name the studies with study_key, or add others.",
+                    "All cells come from one study: distances are judged by that study alone, which makes new data "
+                    "look more unusual than they are. Name the studies with study_key, or add others.",
                     UserWarning,
                     stacklevel=2,
                 )
-            chosen = "exact" if backend == "auto" else backend
-            commit(
-                scratch,
-                segments=[{"name": "0001", "n_cells": written.n_cells}],
-                encoder=encoder,
-                ontology_version=written.ontology.version,
-                terms=terms,
-                studies=written.studies,
-                backend=chosen,
-                seed=seed,
-            )
-            scratch.chmod(0o755)
-            move_into_place(scratch, path)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
+            facts: dict[str, Any] = {
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "ontology_version": version,
+                "ontology_source": "" if version == "flat" else known.source,
+                "terms": terms.to_dict(),
+                "studies": written.studies,
+                "backend": "exact" if backend == "auto" else backend,
+                "seed": seed,
+                "source": {"labels_key": labels_key, "study_key": study_key, "obs_columns": obs_columns},
+            }
+            # Fails here, before anything is in place, where the backend is not installed.
+            make_backend(facts["backend"], [], seed=seed)
+            commit(scratch, segments=[{"name": "0001", "n_cells": written.n_cells}], encoder=encoder, facts=facts)
         return cls.open(path)
 
     @classmethod
@@ -211,16 +217,14 @@ class Reference:
             )
         if not isinstance(reference, str | Path):
             raise TypeError(f"reference must be a Reference or a path, got {type(reference).__name__}.")
-        path = Path(reference)
+        path = Path(reference).expanduser()
         if not path.exists():
             parent = path.resolve().parent
             there = [p.parent.name for p in parent.glob(f"*/{files.MANIFEST}")] if parent.is_dir() else []
             raise unknown_reference(str(reference), sorted(there))
         if not path.is_dir():
             raise files.ReferenceFolderError(f"{path} is a file; a reference is a folder with a {files.MANIFEST}.")
-        manifest = files.read_manifest(path)
-        files.check_files(path, manifest["files"])
-        return cls(path, manifest)
+        return cls(path, files.verify(path))
 
     def search(
         self,
@@ -259,6 +263,9 @@ class Reference:
         queries = check_queries(vectors, self.encoder.n_latent)
         allowed = select(self._cells, where=where, exclude=exclude)
         if within is not None:
+            within = np.asarray(within)
+            if within.shape != (self.n_cells,) or within.dtype != bool:
+                raise ValueError(f"within must be bool ({self.n_cells},), got {within.dtype} {within.shape}.")
             allowed = within if allowed is None else allowed & within
             if not allowed.any():
                 raise ValueError("No cell of the reference passes both the filter and the choice of labels.")
@@ -280,15 +287,43 @@ class Reference:
 
     def vectors(self, rows: np.ndarray | None = None) -> np.ndarray:
         """Vectors of some or all cells, float32 (n, d), as they are stored."""
-        rows = np.arange(self.n_cells) if rows is None else np.asarray(rows, dtype=np.int64)
+        rows = np.arange(self.n_cells) if rows is None else self._rows(rows)
         return take_vectors(self._segments, rows)
 
     def metadata(self, rows: np.ndarray | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Metadata of some or all cells: cell_id, label, term_id, study, and the columns kept."""
+        """Metadata of some or all cells: cell_id, label, term_id, study, and the columns kept.
+
+        Parameters
+        ----------
+        rows
+            Positions of cells, (m,), or bool (n_cells,); None: all.
+        columns
+            Columns to give; None: all.
+
+        Returns
+        -------
+        A row for each of ``rows``, in their order; text is categorical.
+
+        Raises
+        ------
+        IndexError, KeyError
+            There is no such row or column.
+        """
         for column in columns or ():
             check_key(dict.fromkeys(self._cells.column_names), column, argument="columns", where="the metadata")
         table = self._cells if columns is None else self._cells.select(list(columns))
-        return (table if rows is None else table.take(np.asarray(rows, dtype=np.int64))).to_pandas()
+        return (table if rows is None else table.take(self._rows(rows))).to_pandas()
+
+    def _rows(self, rows: np.ndarray) -> np.ndarray:
+        rows = np.asarray(rows)
+        if rows.dtype == bool and rows.shape == (self.n_cells,):
+            return np.flatnonzero(rows)
+        if rows.size and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= self.n_cells):
+            raise IndexError(
+                f"rows must be positions from 0 to {self.n_cells - 1}, got {rows.dtype} from {rows.min()} to "
+                f"{rows.max()}. Leave out the -1 of empty hits."
+            )
+        return rows.astype(np.int64).ravel()
 
     @cached_property
     def obs(self) -> pd.DataFrame:
@@ -320,7 +355,8 @@ class Reference:
         self,
         adata: AnnData | Iterable[AnnData] | Mapping[str, AnnData],
         *,
-        labels_key: str,
+        encoder: Encoder | None = None,
+        labels_key: str | None = None,
         study_key: str | None = None,
         obs_columns: Sequence[str] | None = None,
         layer: str | None = None,
@@ -328,40 +364,64 @@ class Reference:
         mod: str | None = None,
         ontology: CellOntology | None = None,
     ) -> None:
-        """Embed more labelled cells and append them; parameters as in :meth:`build`.
+        """Embed more cells and append them.
 
         What is on disk changes in a single step at the end; others who have the reference open keep what they opened.
+        Cells without any label may be added: they are found by searches but never vote.
+
+        Parameters
+        ----------
+        adata, layer, gene_column, mod
+            As in :meth:`build`; data from several studies need ``study_key`` or names (a mapping).
+        encoder
+            Only to make sure: it must be the reference's own.
+        labels_key, study_key, obs_columns
+            Columns of ``obs``; those of :meth:`build` by default.
+        ontology
+            The one that the reference was built with, where that is not the bundled one.
+
+        Raises
+        ------
+        PermissionError
+            The folder is read-only.
+        ValueError
+            ``encoder`` or ``ontology`` is another one; some cells are there already; somebody else changed the
+            reference since it was opened.
         """
-        if not os.access(self.path, os.W_OK):
-            raise PermissionError(f"{self.path} cannot be written to. Copy the reference to a place of your own.")
-        known = ontology or self._ontology()
-        source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, known)
-        name = f"{max(int(s['name']) for s in self._manifest['segments']) + 1:04d}"
-        folder = self.path / files.SEGMENTS / name
-        scratch = self.path / files.SEGMENTS / f".{name}.{os.getpid()}"
-        try:
-            written = write_segment(scratch, adata, self.encoder, source, ontology=known)
-            if folder.exists():  # left by an add that was killed before its manifest
-                shutil.rmtree(folder)
-            os.replace(scratch, folder)
-            segments = [*self._manifest["segments"], {"name": name, "n_cells": written.n_cells}]
-            manifest = commit(
-                self.path,
-                segments=segments,
-                encoder=self.encoder,
-                ontology_version=self._manifest["ontology_version"],
-                terms=compile_terms(known, {*map(str, self.terms.label_ids), *written.label_ids}),
-                studies=sorted({*self._manifest["studies"], *written.studies}),
-                backend=self._manifest["backend"],
-                seed=self._manifest["seed"],
+        if encoder is not None and encoder.id != self.encoder.id:
+            raise ValueError(
+                f"The reference was built with encoder {self.encoder.id}, not with {encoder.id}: their vectors "
+                "cannot be compared. Build a reference of its own with the other one."
             )
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
-        self._load(manifest)
+        before = self._manifest["source"]
+        if study_key is None and not isinstance(adata, Mapping):
+            study_key = before["study_key"]
+        known = self._ontology(ontology)
+        source = Source(
+            before["labels_key"] if labels_key is None else labels_key,
+            study_key,
+            before["obs_columns"] if obs_columns is None else obs_columns,
+            layer,
+            gene_column,
+            mod,
+            known,
+        )
+
+        def write(folder: Path) -> tuple[int, dict[str, Any]]:
+            there = self.metadata(columns=[CELL_ID, STUDY])
+            written = write_segment(folder, adata, self.encoder, source, known=there)
+            old = {str(label) for label in self.terms.label_ids}
+            terms, version = compile_terms(known, old | set(written.label_ids), stacklevel=5)
+            return written.n_cells, {
+                "terms": terms.to_dict(),
+                "ontology_version": version,
+                "studies": sorted({*self._manifest["studies"], *written.studies}),
+            }
+
+        self._load(append_segment(self.path, self._manifest, self.encoder, write))
 
     def info(self) -> dict[str, Any]:
-        """What there is to know of the reference, as plain values."""
+        """Say what there is to know of the reference, as plain values."""
         manifest = self._manifest
         return {
             "cells": self.n_cells,
@@ -387,7 +447,7 @@ class Reference:
         ReferenceFolderError
             A file is missing, truncated or changed; the message names it.
         """
-        files.check_files(self.path, files.read_manifest(self.path)["files"])
+        files.verify(self.path)
 
     @cached_property
     def _directed(self) -> np.ndarray:
@@ -404,13 +464,14 @@ class Reference:
     def _values(self, column: str) -> list[Any]:
         return dictionary(self._cells, column)[1]
 
-    def _ontology(self) -> CellOntology:
-        bundled = CellOntology.bundled()
+    def _ontology(self, given: CellOntology | None) -> CellOntology:
+        """Ontology for the labels of more cells: the very one that the reference was built with."""
         version = self._manifest["ontology_version"]
-        if version == "flat":
-            return CellOntology.flat(self.terms.label_ids)
-        if version != bundled.version:
+        known = CellOntology.bundled() if given is None else given
+        # A flat reference knows no term yet: any ontology fits.
+        if version not in ("flat", known.version):
             raise ValueError(
-                f"The reference was built with version {version!r} of its ontology. Give the same one with ontology=."
+                f"The reference was built with version {version!r} of its ontology, not with {known.version!r}. "
+                "Give the same one with ontology=."
             )
-        return bundled
+        return known

@@ -11,6 +11,9 @@ import numpy as np
 from .._validate import check_fraction, check_key, check_positive_int, did_you_mean
 from ._backend import Backend
 
+#: Hits that are looked through at a time where groups are capped.
+_HITS = 4_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class Hits:
@@ -32,7 +35,7 @@ class Hits:
 
 
 def check_queries(vectors: np.ndarray, n_latent: int) -> np.ndarray:
-    """Queries as float32 vectors of length 1 (m, n_latent); zero ones stay zero."""
+    """Bring queries to float32 vectors of length 1 (m, n_latent); zero ones stay zero."""
     queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
     if queries.ndim != 2 or queries.shape[1] != n_latent:
         raise ValueError(
@@ -83,26 +86,56 @@ def search(
             UserWarning,
             stacklevel=3,
         )
+    indices = np.full((len(queries), k), -1, dtype=np.int64)
+    distances = np.full((len(queries), k), np.inf, dtype=np.float32)
+    directed = np.flatnonzero(queries.any(axis=1))
     wanted = min(k, available)
-    indices, distances = backend.search(queries, wanted, allowed)
-    depth = wanted
-    while groups and depth < available:
-        keep = _under_caps(indices, groups)
-        if (keep.sum(axis=1) >= wanted).all():
-            break
-        # Cells over a cap leave gaps: look deeper until they are filled or there is nothing left.
-        depth = min(4 * depth, available)
-        indices, distances = backend.search(queries, depth, allowed)
-    drop = (indices < 0) | ~queries.any(axis=1)[:, None]
-    if groups:
-        drop |= ~_under_caps(indices, groups)
+    if wanted and len(directed):
+        if groups:
+            found = _search_capped(backend, queries[directed], wanted, available, allowed, groups)
+        else:
+            found = backend.search(queries[directed], wanted, allowed)
+        indices[directed, :wanted], distances[directed, :wanted] = found
     if max_distance is not None:
-        drop |= distances > max_distance
-    return _packed(indices, distances, drop, k)
+        # Hits are sorted, so that those too far are the last ones.
+        indices[distances > max_distance] = -1
+        distances[indices < 0] = np.inf
+    return Hits(indices, distances)
+
+
+def _search_capped(
+    backend: Backend,
+    queries: np.ndarray,
+    k: int,
+    available: int,
+    allowed: np.ndarray | None,
+    groups: Mapping[str, tuple[np.ndarray, int]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Search deeper and deeper, until what the caps leave fills k places or nothing more can be found."""
+    indices = np.full((len(queries), k), -1, dtype=np.int64)
+    distances = np.full((len(queries), k), np.inf, dtype=np.float32)
+    enough = min(k, *(_most_hits(codes if allowed is None else codes[allowed], cap) for codes, cap in groups.values()))
+    todo, depth = np.arange(len(queries)), k
+    while len(todo):
+        missing = []
+        step = max(1, _HITS // depth)
+        for part in (todo[i : i + step] for i in range(0, len(todo), step)):
+            found, near = backend.search(queries[part], depth, allowed)
+            keep = _under_caps(found, groups)
+            full = (keep.sum(axis=1) >= enough) | (depth == available)
+            indices[part[full]], distances[part[full]] = _packed(found[full], near[full], keep[full], k)
+            missing.append(part[~full])
+        todo, depth = np.concatenate(missing), min(4 * depth, available)
+    return indices, distances
+
+
+def _most_hits(codes: np.ndarray, cap: int) -> int:
+    """How many cells can be found at most with ``cap`` of each group."""
+    return int(np.minimum(np.unique(codes, return_counts=True)[1], cap).sum())
 
 
 def _under_caps(indices: np.ndarray, groups: Mapping[str, tuple[np.ndarray, int]]) -> np.ndarray:
-    """Hits that are among the first ones of their group, for every column."""
+    """Hits that are among the first ones of their group, for every column; a missing value is a group as well."""
     keep = indices >= 0
     for codes, most in groups.values():
         for row, hits in enumerate(indices):
@@ -115,14 +148,13 @@ def _under_caps(indices: np.ndarray, groups: Mapping[str, tuple[np.ndarray, int]
     return keep
 
 
-def _packed(indices: np.ndarray, distances: np.ndarray, drop: np.ndarray, k: int) -> Hits:
-    """Hits moved to the front of each row, and rows padded to k."""
-    order = np.argsort(drop, axis=1, kind="stable")[:, :k]
-    found = np.where(np.take_along_axis(drop, order, 1), -1, np.take_along_axis(indices, order, 1))
-    near = np.where(found < 0, np.inf, np.take_along_axis(distances, order, 1)).astype(np.float32)
-    pad = ((0, 0), (0, k - found.shape[1]))
-    return Hits(
-        np.pad(found, pad, constant_values=-1).astype(np.int64), np.pad(near, pad, constant_values=np.float32(np.inf))
+def _packed(found: np.ndarray, near: np.ndarray, keep: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kept hits moved to the front of each row, and rows cut to k."""
+    order = np.argsort(~keep, axis=1, kind="stable")[:, :k]
+    kept = np.take_along_axis(keep, order, 1)
+    return (
+        np.where(kept, np.take_along_axis(found, order, 1), -1),
+        np.where(kept, np.take_along_axis(near, order, 1), np.inf),
     )
 
 
@@ -140,4 +172,6 @@ def check_caps(caps: Mapping[str, int] | None, columns: list[str]) -> dict[str, 
 
 def unknown_reference(name: str, there: list[str]) -> FileNotFoundError:
     """Error for a reference that is not there."""
-    return FileNotFoundError(f"There is no reference {name!r}. {did_you_mean(name, there)} Give the path of its folder.")
+    return FileNotFoundError(
+        f"There is no reference {name!r}. {did_you_mean(name, there)} Give the path of its folder."
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ FIXED_COLUMNS = (CELL_ID, LABEL, TERM_ID, STUDY)
 
 
 class SegmentWriter:
-    """Write one segment chunk by chunk; memory does not grow with its cells.
+    """Write one segment: vectors go to the disk block by block, metadata are kept as compact tables until the end.
 
     Parameters
     ----------
@@ -35,49 +34,86 @@ class SegmentWriter:
         folder.mkdir(parents=True)
         self.folder = folder
         self.n_cells = 0
-        self._vectors = open(folder / VECTORS, "wb")  # closed in close()
+        self._vectors = open(folder / VECTORS, "wb")  # closed in close() or abort()
         self._tables: list[pa.Table] = []
 
-    def append(self, vectors: np.ndarray, cells: pd.DataFrame) -> None:
-        """Add cells: unit vectors (n, d), and a table of n rows."""
-        import pyarrow as pa
-
+    def append(self, vectors: np.ndarray) -> None:
+        """Add the unit vectors of some cells, (n, d)."""
         self._vectors.write(np.round(vectors * SCALE).astype("<i2").tobytes())
-        self._tables.append(pa.Table.from_pandas(cells, preserve_index=False))
-        self.n_cells += len(cells)
+        self.n_cells += len(vectors)
 
-    def close(self) -> None:
-        """Write the metadata and bring both files to the disk."""
+    def describe(self, cells: pd.DataFrame) -> None:
+        """Add the metadata of some cells, in the order of their vectors."""
+        self._tables.append(to_table(cells))
+
+    @property
+    def cells(self) -> pa.Table:
+        """Metadata so far."""
+        return join_cells(self._tables)
+
+    def close(self, cell_ids: np.ndarray) -> None:
+        """Write the metadata, with these cell ids."""
         import pyarrow as pa
 
-        self._sync(self._vectors)
-        table = pa.concat_tables(self._tables, promote_options="permissive").unify_dictionaries().combine_chunks()
-        table = encode_text(table.replace_schema_metadata(None))
-        with open(self.folder / CELLS, "wb") as file:
-            with pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
-            file.flush()
-            os.fsync(file.fileno())
+        self._vectors.close()
+        table = self.cells
+        table = table.set_column(0, CELL_ID, pa.array(cell_ids, type=pa.string())).combine_chunks()
+        with pa.OSFile(str(self.folder / CELLS), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
 
     def abort(self) -> None:
         """Close what is open."""
         self._vectors.close()
 
-    @staticmethod
-    def _sync(file: Any) -> None:
-        file.flush()
-        os.fsync(file.fileno())
-        file.close()
 
-
-def encode_text(table: pa.Table) -> pa.Table:
-    """Text columns as dictionaries, but the cell ids, of which no two are alike."""
+def to_table(cells: pd.DataFrame) -> pa.Table:
+    """Cells as an Arrow table: whole numbers, real numbers, booleans, and text as a dictionary (but the cell ids)."""
     import pyarrow as pa
 
-    for i, field in enumerate(table.schema):
-        if field.name != CELL_ID and (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
-            table = table.set_column(i, field.name, table.column(i).dictionary_encode())
-    return table
+    columns: dict[str, Any] = {}
+    for name, values in cells.items():
+        kinds = {"i": pa.int64(), "u": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
+        kind = kinds.get(values.dtype.kind, pa.string())
+        column = pa.array(values.to_numpy(object) if kind == pa.string() else values, type=kind, from_pandas=True)
+        columns[str(name)] = column.dictionary_encode() if kind == pa.string() and name != CELL_ID else column
+    return pa.table(columns)
+
+
+def join_cells(tables: Sequence[pa.Table]) -> pa.Table:
+    """Put tables one below the other; a column that one lacks is null there, one of several types becomes text."""
+    import pyarrow as pa
+
+    if len(tables) == 1:
+        return tables[0]
+    joined = {}
+    for name in dict.fromkeys(name for table in tables for name in table.column_names):
+        kind = _common_type([table.schema.field(name).type for table in tables if name in table.column_names])
+        chunks: list[Any] = []
+        for table in tables:
+            if name in table.column_names:
+                chunks += _cast(table.column(name), kind).chunks
+            else:
+                chunks.append(pa.nulls(table.num_rows, kind))
+        joined[name] = pa.chunked_array(chunks, type=kind)
+    return pa.table(joined).unify_dictionaries()
+
+
+def _common_type(types: list[Any]) -> Any:
+    import pyarrow as pa
+
+    if all(kind == types[0] for kind in types):
+        return types[0]
+    if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in types):
+        return pa.float64()
+    return pa.dictionary(pa.int32(), pa.string())
+
+
+def _cast(column: pa.ChunkedArray, kind: Any) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    if column.type == kind:
+        return column
+    return column.cast(pa.string()).dictionary_encode() if pa.types.is_dictionary(kind) else column.cast(kind)
 
 
 def open_vectors(folder: Path, n_cells: int, n_latent: int) -> np.ndarray:
@@ -85,8 +121,6 @@ def open_vectors(folder: Path, n_cells: int, n_latent: int) -> np.ndarray:
     path = folder / VECTORS
     if path.stat().st_size != n_cells * n_latent * 2:
         raise ReferenceFolderError(f"{path} does not hold {n_cells:,} vectors of {n_latent} numbers.")
-    if n_cells == 0:
-        return np.empty((0, n_latent), dtype="<i2")
     return np.memmap(path, dtype="<i2", mode="r", shape=(n_cells, n_latent))
 
 
@@ -104,18 +138,22 @@ def open_cells(folder: Path, n_cells: int) -> pa.Table:
     return table
 
 
-def join_cells(tables: Sequence[pa.Table]) -> pa.Table:
-    """Metadata of all segments; a column that a segment lacks is null there."""
-    import pyarrow as pa
-
-    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
-
-
 def to_float(fixed: np.ndarray) -> np.ndarray:
     """Fixed-point vectors as float32, brought back to length 1; zero vectors stay zero."""
     vectors = fixed.astype(np.float32)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, length, out=vectors, where=length > 0)
+
+
+def take_vectors(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Vectors of some cells in the order given, float32 of length 1."""
+    starts = np.cumsum([0, *map(len, segments)])
+    taken = np.empty((len(rows), segments[0].shape[1]), dtype=np.int16)
+    segment_of = np.searchsorted(starts, rows, side="right") - 1
+    for i in np.unique(segment_of):
+        mine = segment_of == i
+        taken[mine] = segments[i][rows[mine] - starts[i]]
+    return to_float(taken)
 
 
 def dictionary(cells: pa.Table, column: str) -> tuple[np.ndarray, list[Any]]:
@@ -126,5 +164,7 @@ def dictionary(cells: pa.Table, column: str) -> tuple[np.ndarray, list[Any]]:
     if not pa.types.is_dictionary(values.type):
         values = values.dictionary_encode()
     joined = values.unify_dictionaries().combine_chunks() if values.num_chunks != 1 else values.chunk(0)
+    if isinstance(joined, pa.ChunkedArray):  # no chunk at all
+        return np.empty(0, dtype=np.int64), []
     codes = joined.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, joined.dictionary.to_pylist()

@@ -15,8 +15,9 @@ _NARROWEST = 1e-4
 def vote_weights(distances: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     """Weight of each neighbour's vote, rows summing to 1 (or to 0 where no neighbour has a label).
 
-    ``w = exp(-d / h)``, with ``h`` the median distance of the cell's own neighbours (1e-4 at least): the nearest count up
-    to e times as much as the middle ones, whatever the density, and a single cell at distance 0 cannot outvote the rest.
+    ``w = exp(-d / h)``, with ``h`` the median distance of the cell's own neighbours (1e-4 at least): the nearest count
+    up to e times as much as the middle ones, whatever the density, and a single cell at distance 0 cannot outvote the
+    rest.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray
 
 
 def prediction_sets(by_label: np.ndarray, *, alpha: float) -> np.ndarray:
-    """Smallest set of labels with at least 1 - ``alpha`` of the votes, bool (n_cells, n_labels); empty without votes."""
+    """Smallest set of labels with 1 - ``alpha`` of the votes, bool (n_cells, n_labels); empty without votes."""
     order = np.argsort(-by_label, axis=1, kind="stable")
     ranked = np.take_along_axis(by_label, order, axis=1)
     before = np.cumsum(ranked, axis=1) - ranked

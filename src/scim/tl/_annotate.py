@@ -12,7 +12,7 @@ from .. import _keys
 from .._validate import check_fraction, check_positive_int, did_you_mean, get_adata
 from ..reference import Reference
 from ..reference._votes import assign, prediction_sets, vote
-from ._common import copy_of, filter_text, find_embedding, merge_results, storable, write_results
+from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, storable, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,8 +41,8 @@ def annotate(
 
     The ``k`` nearest labelled cells vote, the nearer ones more (``exp(-d / h)``, h the median distance of the cell's
     neighbours). A vote for a term is also one for each of its ancestors, and a cell gets the most specific term that
-    holds at least ``1 - alpha`` of the votes: where neighbours disagree, a broader one ("T cell"), and "unassigned" where
-    only terms that say nothing ("cell") would hold enough.
+    holds at least ``1 - alpha`` of the votes: where neighbours disagree, a broader one ("T cell"), and "unassigned"
+    where only terms that say nothing ("cell") would hold enough.
 
     Parameters
     ----------
@@ -105,6 +105,7 @@ def annotate(
     k = check_positive_int(k, argument="k")
     alpha = check_fraction(alpha, argument="alpha", high=0.4999)
     data = get_adata(adata, mod=mod)
+    check_writable(data, key_added, copy=copy)
     opened = Reference.open(reference)
     voters = opened.label_codes >= 0
     if labels is not None:
@@ -112,13 +113,14 @@ def annotate(
     # Filters are checked before the cells are embedded, which takes longer.
     opened.allowed(where=where, exclude=exclude)
     embedded = find_embedding(data, opened, use_rep=use_rep, key=key_added, layer=layer)
-    hits = opened.search(embedded.vectors, k, where=where, exclude=exclude, within=voters)
+    within = None if voters.all() else voters
+    hits = opened.search(embedded.vectors, k, where=where, exclude=exclude, within=within)
     codes = np.where(hits.indices >= 0, opened.label_codes[hits.indices], -1)
     by_label, by_term = vote(hits.distances, codes, opened.terms)
     chosen = assign(by_term, opened.terms, alpha=alpha)
     known = np.isfinite(hits.distances[:, 0])
     novelty = np.where(known, opened.distance_pvalue(np.where(known, hits.distances[:, 0], 0.0)), 1.0)
-    results = {
+    results: dict[str, dict[str, Any]] = {
         "obs": _obs(by_term, chosen, novelty, _sets(by_label, opened.terms, alpha), opened.terms, data, key_added),
         "obsm": {_keys.obsm_scores(key_added): _scores(by_term, opened.terms, data.obs_names)},
         "uns": {

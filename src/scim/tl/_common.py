@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,30 @@ class Embedded:
     info: dict[str, Any] | None
 
     def results(self, use_rep: str, key: str) -> dict[str, dict[str, Any]]:
-        """What to write with the verb's own results: nothing, if the embedding was there."""
+        """Return what to write with the verb's own results: nothing, if the embedding was there."""
         if self.info is None:
             return {}
         return {"obsm": {use_rep: self.vectors}, "uns": {key: {"embed": self.info}}}
+
+
+def check_writable(adata: AnnData, key: str, *, copy: bool) -> None:
+    """Refuse, before any work, data that results cannot be written to.
+
+    Raises
+    ------
+    ValueError
+        A view of a file, which cannot become an object of its own; or ``uns[key]`` holds what scim did not write.
+    """
+    if adata.is_view and adata.isbacked and not copy:
+        raise ValueError(
+            "adata is a view of a backed file, which cannot be written to. Pass adata.to_memory(), or copy=True."
+        )
+    there = adata.uns.get(key, {})
+    if not isinstance(there, Mapping):
+        raise ValueError(
+            f"adata.uns[{key!r}] holds a {type(there).__name__} that scim did not write. Choose another key_added=, or "
+            "delete it."
+        )
 
 
 def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: str, layer: str | None) -> Embedded:
@@ -80,13 +100,24 @@ def recorded_encoder(adata: AnnData, use_rep: str) -> str | None:
     return None if made_by is None else str(made_by)
 
 
+def recorded_genes(adata: AnnData, use_rep: str) -> str | None:
+    """Column of ``var`` that the genes of ``obsm[use_rep]`` were found in; None for ``var_names``, or if unknown."""
+    record = adata.uns.get(use_rep.removeprefix("X_"), {})
+    embed = record.get("embed", {}) if isinstance(record, Mapping) else {}
+    genes = embed.get("genes", {}) if isinstance(embed, Mapping) else {}
+    source = genes.get("source") if isinstance(genes, Mapping) else None
+    return str(source) if source in adata.var else None
+
+
 def copy_of(data: Any) -> Any:
     """Copy of an AnnData or MuData; a backed one comes into memory."""
     return data.to_memory() if getattr(data, "isbacked", False) else data.copy()
 
 
-def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write to ``obs``, ``obsm`` and ``uns`` what a verb has computed in full; entries of ``uns`` are added to.
+def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]], *, replace: Sequence[str] = ()) -> None:
+    """Write to ``obs``, ``obsm`` and ``uns`` what a verb has computed in full.
+
+    Entries of ``uns`` are added to, but those named in ``replace`` take the place of old ones.
 
     A view becomes an object of its own first, as scanpy does it.
     """
@@ -98,7 +129,7 @@ def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]]) -> N
         adata.obs[name] = values
     for name, values in results.get("uns", {}).items():
         old = adata.uns.get(name)
-        adata.uns[name] = {**old, **values} if isinstance(old, Mapping) else values
+        adata.uns[name] = {**old, **values} if isinstance(old, Mapping) and name not in replace else values
 
 
 def merge_results(*parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from .. import _keys
 from .._validate import get_adata
 from ..encoder import Encoder
 from ..reference import Reference
-from ._common import copy_of, write_results
+from ._common import check_writable, copy_of, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +77,7 @@ def embed(
     """
     chosen = _choose(reference, encoder)
     data = get_adata(adata, mod=mod)
+    check_writable(data, key_added, copy=copy)
     vectors, info = chosen.embed(
         data, layer=layer, gene_column=gene_column, precision=precision, device=device, return_info=True
     )

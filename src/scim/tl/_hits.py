@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..reference._votes import block_rows
+from ._common import storable
 
 if TYPE_CHECKING:
     from ..reference import Hits, Reference
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SUMMARY_COLUMNS = ("label", "study", "sample", "tissue", "disease")
 #: Clusters of a group's cells, and neighbours of each, as SCimilarity takes them.
 _CLUSTERS, _NEIGHBOURS = 10, 100
+#: Numbers in the largest table of a block of queries.
+_BLOCK = 4_000_000
 _OWN_COLUMNS = ("query", "rank", "row", "cell_id", "distance", "pvalue")
 
 
@@ -45,7 +47,7 @@ def hits_table(reference: Reference, names: Sequence[str], hits: Hits) -> pd.Dat
     table = pd.DataFrame(
         {
             "query": _named(names, query),
-            "rank": (place + 1).astype(np.int32),
+            "rank": place.astype(np.int32),
             "row": rows,
             "cell_id": metadata["cell_id"].to_numpy(dtype=object),
             "distance": distances,
@@ -54,17 +56,17 @@ def hits_table(reference: Reference, names: Sequence[str], hits: Hits) -> pd.Dat
     )
     for column in metadata.columns:
         if column != "cell_id":
-            name = str(column).replace("/", "|")
+            name = storable(str(column))
             name = f"reference_{name}" if name in _OWN_COLUMNS else name
             table[name] = _storable(metadata[column])
     return table
 
 
-def _named(names: Sequence[str], codes: np.ndarray) -> pd.Categorical:
+def _named(names: Sequence[str], codes: np.ndarray) -> pd.Categorical[str]:
     """Categories in the order of the queries; names that occur twice (cells of several samples) are one."""
-    distinct = list(dict.fromkeys(names))
-    place = {name: i for i, name in enumerate(distinct)}
-    return pd.Categorical.from_codes(np.array([place[name] for name in names], dtype=np.int64)[codes], distinct)
+    place = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    own = np.array([place[name] for name in names], dtype=np.int64)
+    return pd.Categorical.from_codes(own[codes], pd.Index(list(place)))
 
 
 def _storable(values: pd.Series) -> Any:
@@ -100,8 +102,7 @@ def summary_table(reference: Reference, names: Sequence[str], hits: Hits, allowe
     table = pd.concat(parts, ignore_index=True) if parts else _no_summary()
     order = np.lexsort((-table["n_cells"], table["column"].map({c: i for i, c in enumerate(columns)}), table["code"]))
     table = table.iloc[order].reset_index(drop=True)
-    query = _named(names, table.pop("code").to_numpy(dtype=np.int64))
-    table.insert(0, "query", query)
+    table.insert(0, "query", pd.Series(_named(names, table.pop("code").to_numpy(dtype=np.int64))))
     for column in ("column", "value"):
         table[column] = pd.Categorical(table[column])
     return table
@@ -119,12 +120,16 @@ class _Values:
     @classmethod
     def of(cls, reference: Reference, column: str, allowed: np.ndarray) -> _Values:
         codes, values = pd.factorize(reference.metadata(columns=[column])[column], sort=True)
-        known = codes[allowed & (codes >= 0)]
-        return cls(column, np.array([str(v) for v in values], object), codes, np.bincount(known, minlength=len(values)))
+        searched = np.bincount(codes[allowed & (codes >= 0)], minlength=len(values))
+        # Values that a filter left nothing of were not searched, and are not tested.
+        kept = np.flatnonzero(searched)
+        place = np.full(len(values) + 1, -1, dtype=np.int64)
+        place[kept] = np.arange(len(kept))
+        return cls(column, np.array([str(v) for v in values], dtype=object)[kept], place[codes], searched[kept])
 
 
 def _blocks(n: int, values: Sequence[_Values]) -> Iterator[np.ndarray]:
-    size = block_rows(sum(len(v.values) for v in values))
+    size = max(1, _BLOCK // max(1, sum(len(v.values) for v in values)))
     for start in range(0, n, size):
         yield np.arange(start, min(start + size, n))
 
@@ -133,7 +138,9 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
     """Rows of the summary for a block of queries, a table for each column."""
     from scipy.stats import false_discovery_control, hypergeom
 
-    counts, drawn, pvalues = [], [], []
+    counts: list[np.ndarray] = []
+    drawn: list[np.ndarray] = []
+    pvalues: list[np.ndarray] = []
     for one in values:
         codes = np.where(indices < 0, -1, one.codes[indices])
         n = len(one.values)
@@ -145,7 +152,7 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
         q, v = np.nonzero(count)
         pvalue[q, v] = hypergeom.sf(count[q, v] - 1, one.searched.sum(), one.searched[v], drawn[-1][q])
         pvalues.append(pvalue)
-    if not sum(p.shape[1] for p in pvalues):
+    if not sum(len(one.values) for one in values):
         return
     # Values that were searched but never hit were tested as well: their p-value is 1.
     fdr = false_discovery_control(np.clip(np.hstack(pvalues), 0.0, 1.0), axis=1, method="bh")

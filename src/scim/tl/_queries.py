@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +90,7 @@ def pool_groups(
     rows: np.ndarray,
     *,
     layer: str | None,
-    record: Mapping[str, Any],
+    gene_column: str | None,
     most: int,
 ) -> tuple[list[str], list[np.ndarray], csr_matrix]:
     """Sum the counts of each group over the genes of an encoder.
@@ -108,8 +107,8 @@ def pool_groups(
         Positions of the cells that are pooled.
     layer
         Where the values are.
-    record
-        How the embedding was made: the genes are taken from the same place.
+    gene_column
+        Column of ``var`` with the genes; None finds them.
     most
         Largest number of groups.
 
@@ -133,7 +132,7 @@ def pool_groups(
         )
     codes = column.cat.codes.to_numpy()
     rows, codes = rows[codes >= 0], codes[codes >= 0].astype(np.int64)
-    pooled = _sum_rows(data, genes, rows, codes, len(names), layer=layer, record=record)
+    pooled = _sum_rows(data, genes, rows, codes, len(names), layer=layer, gene_column=gene_column)
     return names, [rows[codes == i] for i in range(len(names))], pooled
 
 
@@ -145,15 +144,12 @@ def _sum_rows(
     n_groups: int,
     *,
     layer: str | None,
-    record: Mapping[str, Any],
+    gene_column: str | None,
 ) -> csr_matrix:
     from scipy import sparse
 
     _, X, kind, use_raw = find_counts(data, layer=layer)
-    noted = record.get("genes", {})
-    source = str(noted.get("source")) if isinstance(noted, Mapping) else None
-    var = data.raw.var if use_raw else data.var
-    gene_map = genes.match_adata(data, gene_column=source if source in var else None, use_raw=use_raw)
+    gene_map = genes.match_adata(data, gene_column=None if use_raw else gene_column, use_raw=use_raw)
     gene_map.check()
     # Sorted, so that a file is read from front to back.
     order = np.argsort(rows, kind="stable")

@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _keys
-from .._validate import check_positive_int
+from .._validate import check_positive_int, get_adata
 from ..reference import Reference
-from ._common import (
-    Results,
-    describe_filter,
-    describe_reference,
-    embedding_record,
-    get_embedding,
-    get_writable,
-    plain,
-)
+from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, recorded_genes, write_results
 from ._hits import coherence_table, hits_table, summary_table
 from ._queries import Queries, pick_cells, pool_groups
 
@@ -27,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+
+    from ._common import Embedded
 
 #: Most hits that are kept; ten columns of them take about half a gigabyte.
 MAX_HITS = 5_000_000
@@ -105,7 +99,7 @@ def query(
     - ``coherence`` (groups only): DataFrame with a row a query: the group's cells are clustered in the embedding
       (k-means, up to 10 clusters), and ``coherence`` is the mean share of the clusters' 100 nearest reference cells
       that are hits of the centroid too. Near 1, the centroid speaks for all cells; near 0, the group is a mixture;
-    - ``params``: parameters, names of the queries, reference, encoder, versions.
+    - ``params``, ``queries``, ``reference``, ``versions``: what was asked, and of what.
 
     Raises
     ------
@@ -133,103 +127,98 @@ def query(
     >>> scim.get.hits(new, query="CD19+ B").shape[0]
     20
     """
-    data = get_writable(adata, mod=mod, copy=copy, uns_key=key_added)
+    data = get_adata(adata, mod=mod)
     _check_key_added(data, key_added)
+    check_writable(data, _keys.DEFAULT, copy=copy)
     k = check_positive_int(k, argument="k")
     if vectors is not None and (groupby is not None or cells is not None):
         raise ValueError("vectors are queries of their own: leave out groupby and cells, or vectors.")
-    reference = Reference.open(reference)
-    allowed = reference.allowed(where=where, exclude=exclude)
+    opened = Reference.open(reference)
+    # Filters are checked before the cells are embedded, which takes longer.
+    allowed = opened.allowed(where=where, exclude=exclude)
     n_searched = int(allowed.sum())
-    if k > n_searched:
-        warnings.warn(
-            f"k={k}, but the search covers {n_searched:,} reference cells: all of them are hits.",
-            UserWarning,
-            stacklevel=2,
-        )
-    queries, results = _queries(
-        data, reference, groupby, cells, vectors, use_rep=use_rep, layer=layer, most=MAX_HITS // min(k, n_searched)
-    )
-    hits = reference.search(
-        queries.vectors,
-        min(k, n_searched),
-        where=where,
-        exclude=exclude,
-        max_distance=max_distance,
-        max_per_group=max_per_group,
+    most = MAX_HITS // min(k, n_searched)
+    if vectors is not None:
+        queries, embedded = _given(vectors, opened, most), None
+    else:
+        queries, embedded = _from_cells(data, opened, groupby, cells, use_rep=use_rep, layer=layer, most=most)
+    _warn_of_empty(queries)
+    hits = opened.search(
+        queries.vectors, k, where=where, exclude=exclude, max_distance=max_distance, max_per_group=max_per_group
     )
     content: dict[str, Any] = {
-        "hits": hits_table(reference, queries.names, hits),
-        "summary": summary_table(reference, queries.names, hits, allowed),
+        "hits": hits_table(opened, queries.names, hits),
+        "summary": summary_table(opened, queries.names, hits, allowed),
     }
     if groupby is not None:
-        content["coherence"] = coherence_table(reference, queries, hits, where=where, exclude=exclude)
-    if not (hits.indices >= 0).any():
+        content["coherence"] = coherence_table(opened, queries, hits, where=where, exclude=exclude)
+    if content["hits"].empty:
         warnings.warn("No reference cell is a hit. Is max_distance too small?", UserWarning, stacklevel=2)
-    record = {
-        **describe_reference(reference),
+    params = {
         "kind": "vectors" if vectors is not None else "cells" if groupby is None else "groups",
-        "queries": queries.names,
-        "groupby": groupby,
+        "groupby": groupby or "",
         "k": k,
-        "max_distance": max_distance,
-        "where": describe_filter(where),
-        "exclude": describe_filter(exclude),
-        "max_per_group": describe_filter(max_per_group),
-        "n_searched": n_searched,
+        "max_distance": 2.0 if max_distance is None else float(max_distance),
+        "where": filter_text(where),
+        "exclude": filter_text(exclude),
+        "max_per_group": filter_text(dict(max_per_group) if max_per_group else None),
         "use_rep": use_rep,
     }
-    results.replace[key_added] = {"params": plain(record), **content}
-    return results.write(adata, mod=mod, copy=copy)
+    content |= {"params": params, "queries": queries.names, **_record(opened, n_searched)}
+    embedding = {} if embedded is None else embedded.results(use_rep, use_rep.removeprefix("X_"))
+    out = copy_of(adata) if copy else adata
+    target = get_adata(out, mod=mod)
+    write_results(target, merge_results(embedding, {"uns": {key_added: content}}), replace=[key_added])
+    return out if copy else None
 
 
 def _check_key_added(data: AnnData, key_added: str) -> None:
-    there = data.uns.get(key_added, {})
-    if there and "hits" not in there:
+    there = data.uns.get(key_added)
+    if there is not None and not (isinstance(there, Mapping) and "hits" in there):
         raise ValueError(
-            f"uns[{key_added!r}] holds {', '.join(map(repr, there))}, which a query would erase. Choose another key_added=."
+            f"adata.uns[{key_added!r}] is there, and is no result of a query. Choose another key_added=, or delete it."
         )
 
 
-def _queries(
-    data: AnnData,
-    reference: Reference,
-    groupby: str | None,
-    cells: Any,
-    vectors: Any,
-    *,
-    use_rep: str,
-    layer: str | None,
-    most: int,
-) -> tuple[Queries, Results]:
-    """Make the queries, and what is to be written of an embedding that they needed."""
-    encoder = reference.encoder
-    if vectors is not None:
-        given = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
-        if given.ndim != 2 or given.shape[1] != encoder.n_latent or not np.isfinite(given).all():
-            raise ValueError(
-                f"vectors must be finite numbers (n, {encoder.n_latent}), as the reference's encoder makes them, got "
-                f"{np.shape(vectors)}. scim.tl.embed makes them of cells."
-            )
-        _check_number(len(given), most)
-        return _directed(Queries([str(i) for i in range(len(given))], given, [])), Results()
+def _given(vectors: Any, reference: Reference, most: int) -> Queries:
+    """Check vectors of the user and name them by their rows."""
+    n_latent = reference.encoder.n_latent
+    given = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+    if given.ndim != 2 or given.shape[1] != n_latent or not np.isfinite(given).all():
+        raise ValueError(
+            f"vectors must be finite numbers (n, {n_latent}), as the reference's encoder makes them, got "
+            f"{np.shape(vectors)}. scim.tl.embed makes them of cells."
+        )
+    _check_number(len(given), most)
+    return Queries([str(i) for i in range(len(given))], given, [])
+
+
+def _from_cells(
+    data: AnnData, reference: Reference, groupby: str | None, cells: Any, *, use_rep: str, layer: str | None, most: int
+) -> tuple[Queries, Embedded]:
+    """Make a query of each cell or group, and the embedding that they come from."""
     rows = pick_cells(data, cells)
     if groupby is None:
         _check_number(len(rows), most)
-        embedding = get_embedding(data, encoder, use_rep=use_rep, layer=layer)
-        names = [str(name) for name in data.obs_names[rows]]
-        return _directed(Queries(names, embedding.vectors[rows], [])), embedding.results
+        embedded = find_embedding(data, reference, use_rep=use_rep, key=_keys.DEFAULT, layer=layer)
+        return Queries([str(name) for name in data.obs_names[rows]], embedded.vectors[rows], []), embedded
     names, members, pooled = pool_groups(
-        data, encoder.genes, groupby, rows, layer=layer, record=embedding_record(data, use_rep), most=most
+        data,
+        reference.encoder.genes,
+        groupby,
+        rows,
+        layer=layer,
+        gene_column=recorded_genes(data, use_rep),
+        most=most,
     )
-    embedding = get_embedding(data, encoder, use_rep=use_rep, layer=layer)
-    found = [embedding.vectors[mine] for mine in members]
-    return _directed(Queries(names, encoder(pooled, kind="counts"), found)), embedding.results
+    embedded = find_embedding(data, reference, use_rep=use_rep, key=_keys.DEFAULT, layer=layer)
+    found = [embedded.vectors[mine] for mine in members]
+    return Queries(names, reference.encoder(pooled, kind="counts"), found), embedded
 
 
 def _check_number(n: int, most: int) -> None:
     if n == 0:
-        raise ValueError("There is no query: no cell was chosen.")
+        raise ValueError("vectors is empty: there is nothing to search with.")
     if n > most:
         raise ValueError(
             f"{n:,} queries would leave more than {MAX_HITS:,} hits. Search with groups (groupby=), choose cells "
@@ -237,7 +226,7 @@ def _check_number(n: int, most: int) -> None:
         )
 
 
-def _directed(queries: Queries) -> Queries:
+def _warn_of_empty(queries: Queries) -> None:
     """Refuse queries of which none has counts, and warn of those that have none."""
     empty = [name for name, vector in zip(queries.names, queries.vectors, strict=True) if not vector.any()]
     if len(empty) == len(queries.names):
@@ -247,6 +236,19 @@ def _directed(queries: Queries) -> Queries:
             f"{len(empty)} queries have no counts in the encoder's genes and get no hits: {', '.join(empty[:5])}"
             + (", ..." if len(empty) > 5 else "."),
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
-    return queries
+
+
+def _record(reference: Reference, n_searched: int) -> dict[str, Any]:
+    info = reference.info()
+    return {
+        "reference": {
+            "name": reference.path.name,
+            "cells": info["cells"],
+            "cells_searched": n_searched,
+            "encoder_id": info["encoder"],
+            "calibration": info["calibration"],
+        },
+        "versions": info["made_with"],
+    }

@@ -1,0 +1,190 @@
+"""``scim annotate``, ``scim query`` and ``scim info``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import _keys
+from ._files import H5AD, filters, output_kind, read, write_adata, write_table
+
+Data = Annotated[Path, typer.Argument(metavar="DATA.h5ad", help="The cells to work on.")]
+ReferencePath = Annotated[Path, typer.Option("--reference", help="Folder of the reference that `scim build` wrote.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE", help="Search only reference cells with this metadata; may be repeated."),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE", help="Leave reference cells with this metadata out; may be repeated."),
+]
+Layer = Annotated[
+    str | None, typer.Option(help="Where the counts are: a layer, X or raw. Left out: the first that holds counts.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")]
+
+
+def annotate(
+    data: Data,
+    reference: ReferencePath,
+    out: Annotated[Path, typer.Option(help="Result: .h5ad (all of it), or .parquet, .csv, .csv.gz (what scim adds).")],
+    k: Annotated[int, typer.Option(min=1, help="Reference cells that vote for a label.")] = 50,
+    alpha: Annotated[
+        float | None, typer.Option(help="Share of the votes that may be against a label before it gets broader.")
+    ] = None,
+    where: Where = None,
+    exclude: Exclude = None,
+    layer: Layer = None,
+    key_added: Annotated[str, typer.Option(help="Prefix of the columns that are added.")] = _keys.DEFAULT,
+    overwrite: Overwrite = False,
+) -> None:
+    """Label every cell from a reference."""
+    kind = output_kind(out, overwrite=overwrite)
+    chosen, barred = filters(where, option="--where"), filters(exclude, option="--exclude")
+    adata = read(data)
+
+    from .. import Reference, tl
+
+    tl.annotate(
+        adata,
+        Reference.open(reference),
+        use_rep=_keys.obsm_embedding(key_added),
+        k=k,
+        where=chosen,
+        exclude=barred,
+        layer=layer,
+        key_added=key_added,
+        **({} if alpha is None else {"alpha": alpha}),
+    )
+    if kind == H5AD:
+        write_adata(adata, out)
+    else:
+        added = [column for column in adata.obs if str(column).startswith(f"{key_added}_")]
+        write_table(adata.obs[added].rename_axis("cell"), out, kind)
+
+    labels = adata.obs[_keys.obs_label(key_added)].astype(str)
+    typer.echo(f"Annotated {adata.n_obs:,} cells, {(labels == _keys.UNASSIGNED).sum():,} of them {_keys.UNASSIGNED}:")
+    for label, n in labels.value_counts().head(20).items():
+        typer.echo(f"  {n:>8,}  {label}")
+    typer.echo(f"Written: {out}")
+
+
+def query(
+    data: Data,
+    reference: ReferencePath,
+    out: Annotated[Path, typer.Option(help="Hits: .parquet, .csv or .csv.gz (one row a hit), or .h5ad (all of it).")],
+    groupby: Annotated[
+        str | None, typer.Option(help="Column of obs: search with the centroid of each group. Left out: every cell.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, help="Hits for each cell or group.")] = 1000,
+    max_distance: Annotated[float | None, typer.Option(min=0, max=2, help="Largest cosine distance of a hit.")] = None,
+    where: Where = None,
+    exclude: Exclude = None,
+    layer: Layer = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Find the reference cells most like given ones."""
+    kind = output_kind(out, overwrite=overwrite)
+    chosen, barred = filters(where, option="--where"), filters(exclude, option="--exclude")
+    adata = read(data)
+
+    from .. import Reference, get, tl
+
+    opened = Reference.open(reference)
+    tl.query(
+        adata,
+        opened,
+        groupby=groupby,
+        k=k,
+        max_distance=max_distance,
+        where=chosen,
+        exclude=barred,
+        layer=layer,
+    )
+    hits = get.hits(adata)
+    if kind == H5AD:
+        write_adata(adata, out)
+    else:
+        write_table(hits.set_index(hits.columns[0]), out, kind)
+    typer.echo(f"{len(hits):,} hits for {hits.iloc[:, 0].nunique():,} queries among {len(opened):,} reference cells.")
+    typer.echo(f"Written: {out}")
+
+
+def info(
+    path: Annotated[Path, typer.Argument(help="A reference folder, an encoder folder, or an .h5ad file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a reference, an encoder or an .h5ad file holds."""
+    facts = describe(path)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, default=str))
+        return
+    for line in _lines(facts):
+        typer.echo(line)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return what there is to know of a file or folder, as a dict.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing at ``path``.
+    ValueError
+        It is none of the three kinds.
+    """
+    if not path.is_dir():
+        return _describe_h5ad(path)
+    if (path / "manifest.json").exists():
+        from .. import Reference
+
+        return {"kind": "reference", "path": str(path), **Reference.open(path).info()}
+    if (path / "encoder.json").exists():
+        from .. import Encoder
+
+        encoder = Encoder.load(path)
+        return {
+            "kind": "encoder",
+            "path": str(path),
+            "id": encoder.id,
+            "genes": len(encoder.genes),
+            "gene_ids": encoder.genes.id_kind,
+            "latent": encoder.n_latent,
+            "provenance": dict(encoder.provenance),
+        }
+    raise ValueError(
+        f"{path} is neither a reference (no manifest.json) nor an encoder (no encoder.json). "
+        "Make them with `scim build` and `scim train`."
+    )
+
+
+def _describe_h5ad(path: Path) -> dict[str, Any]:
+    from .._counts import find_counts
+
+    adata = read(path)
+    facts: dict[str, Any] = {"kind": "h5ad", "path": str(path), "cells": adata.n_obs, "genes": adata.n_vars}
+    try:
+        source, _, kind, _ = find_counts(adata)
+        facts["expression"] = f"{source}: {kind.kind} ({kind.detail})"
+    except ValueError as error:
+        facts["expression"] = f"unusable: {' '.join(str(error).split())}"
+    facts["obs"] = {str(c): f"{adata.obs[c].nunique()} values" for c in adata.obs}
+    facts["obsm"] = [str(key) for key in adata.obsm]
+    return facts
+
+
+def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        elif isinstance(value, list | tuple | set):
+            shown = [str(v) for v in value]
+            more = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
+            lines.append(f"{indent}{key}: {', '.join(shown[:12]) or 'none'}{more}")
+        else:
+            lines.append(f"{indent}{key}: {value:,}" if isinstance(value, int) else f"{indent}{key}: {value}")
+    return lines

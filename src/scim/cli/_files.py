@@ -1,0 +1,124 @@
+"""Files in and out of the commands: by extension, checked before any work, and whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._validate import did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+H5AD, PARQUET, CSV = ".h5ad", ".parquet", ".csv"
+_OUTPUTS = (H5AD, PARQUET, CSV, ".csv.gz")
+
+
+def output_kind(path: Path, *, overwrite: bool) -> str:
+    """Return the extension of an output path that can be written: ``.h5ad``, ``.parquet``, ``.csv`` or ``.csv.gz``.
+
+    Raises
+    ------
+    ValueError
+        The extension is none of these.
+    FileExistsError, FileNotFoundError, PermissionError
+        The file is there already, or its folder is not or cannot be written to.
+    """
+    kind = next((end for end in sorted(_OUTPUTS, key=len, reverse=True) if path.name.lower().endswith(end)), None)
+    if kind is None:
+        raise ValueError(
+            f"--out {path} must end in one of {', '.join(_OUTPUTS)}. {did_you_mean(path.suffix, _OUTPUTS)}"
+        )
+    check_target(path, overwrite=overwrite)
+    return kind
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Raise if ``path`` cannot be written, before any work is done for it."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"--out {path} exists already. Choose another name, or add --overwrite.")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--out {path}: there is no folder {folder}. Make it first (mkdir -p).")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"--out {path}: the folder {folder} cannot be written to. Choose another place.")
+
+
+def read(path: Path) -> AnnData:
+    """Read an .h5ad file into memory.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file; close names in the same folder are given.
+    ValueError
+        The file is no .h5ad, or cannot be read as one.
+    """
+    if not path.exists():
+        folder = path.resolve().parent
+        there = sorted(p.name for p in folder.glob("*.h5ad")) if folder.is_dir() else []
+        raise FileNotFoundError(f"There is no file {path}. {did_you_mean(path.name, there)}")
+    if path.suffix.lower() != H5AD:
+        raise ValueError(f"{path} is not an .h5ad file. Write one with adata.write_h5ad(...).")
+    import anndata
+
+    try:
+        return anndata.read_h5ad(path)
+    except Exception as error:  # h5py and anndata raise many kinds for a broken file
+        raise ValueError(f"{path} cannot be read as .h5ad ({type(error).__name__}: {error}).") from error
+
+
+def read_studies(paths: Sequence[Path]) -> dict[str, AnnData]:
+    """Read several .h5ad files, each a study that is named after its file."""
+    names = [path.stem for path in paths]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"Two files are named {twice[0]}.h5ad, and studies are named after their files. Rename one.")
+    return {name: read(path) for name, path in zip(names, paths, strict=True)}
+
+
+def write(path: Path, writer: Callable[[Path], None]) -> None:
+    """Call ``writer`` on a temporary sibling of ``path`` and move it into place when it is whole."""
+    path = path.resolve()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".scim-") as folder:
+        partial = Path(folder) / path.name
+        writer(partial)
+        os.replace(partial, path)
+
+
+def write_table(table: pd.DataFrame, path: Path, kind: str) -> None:
+    """Write a table as Parquet or CSV, its index as the first column."""
+
+    def writer(partial: Path) -> None:
+        if kind == PARQUET:
+            table.to_parquet(partial)
+        else:
+            table.to_csv(partial, index=True)
+
+    write(path, writer)
+
+
+def write_adata(adata: AnnData, path: Path) -> None:
+    """Write an .h5ad file."""
+    write(path, lambda partial: adata.write_h5ad(partial, compression="gzip"))
+
+
+def filters(pairs: Sequence[str] | None, *, option: str) -> dict[str, list[str]] | None:
+    """Turn ``["tissue=lung", "tissue=blood"]`` into ``{"tissue": ["lung", "blood"]}``; None for none.
+
+    Examples
+    --------
+    >>> filters(["tissue=lung", "tissue=blood"], option="--where")
+    {'tissue': ['lung', 'blood']}
+    """
+    chosen: dict[str, list[str]] = {}
+    for pair in pairs or ():
+        column, equals, value = pair.partition("=")
+        if not (equals and column.strip() and value.strip()):
+            raise ValueError(f"{option} {pair!r} must look like COLUMN=VALUE, for example {option} tissue=lung.")
+        chosen.setdefault(column.strip(), []).append(value.strip())
+    return chosen or None

@@ -1,0 +1,170 @@
+"""``scim demo``, ``scim train`` and ``scim build``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+Files = Annotated[
+    list[Path], typer.Argument(metavar="DATA.h5ad...", help="One file, or several: then each is a study of its own.")
+]
+LabelsKey = Annotated[str, typer.Option(help="Column of obs with the cell types: names or CL ids, missing allowed.")]
+StudyKey = Annotated[
+    str | None,
+    typer.Option(help="Column of obs that tells studies apart. Left out: all one, or with several files one a file."),
+]
+Layer = Annotated[
+    str | None,
+    typer.Option(help="Layer with counts or log1p values. Left out: X, or what holds them in several files."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
+
+
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Your own .h5ad. Left out: blood cells that ship in scanpy.")
+    ] = None,
+    labels_key: Annotated[str | None, typer.Option(help="With --data: column of obs with the cell types.")] = None,
+    study_key: Annotated[
+        str | None, typer.Option(help="With --data: column of obs that tells studies apart; whole ones are held out.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("scim-demo"),
+    holdout: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of the cells to keep from training.")] = 0.25,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="Left out: chosen from the size of the data.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Run the whole path on real data and report how it went.
+
+    It trains, builds a reference, and annotates and queries cells that neither has seen. Without --data it takes the
+    blood cells that ship inside scanpy and needs no network. It prints what it does and
+    how often it agrees with the published labels, and writes an annotated .h5ad, a figure, the encoder and the
+    reference into --out.
+    """
+    from .._demo import run_demo
+    from ._files import read
+
+    if data is None and (labels_key or study_key):
+        raise ValueError("--labels-key and --study-key describe --data, which is missing. Give --data X.h5ad as well.")
+    if data is not None and labels_key is None:
+        raise ValueError("--data needs --labels-key: the column of obs with the cell types.")
+    run_demo(
+        out,
+        adata=None if data is None else read(data),
+        name=None if data is None else data.name,
+        labels_key=labels_key,
+        study_key=study_key,
+        holdout=holdout,
+        max_epochs=max_epochs,
+        seed=seed,
+        echo=typer.echo,
+    )
+
+
+def train(
+    files: Files,
+    labels_key: LabelsKey,
+    out: Annotated[Path, typer.Option(help="Folder for the encoder.")],
+    study_key: StudyKey = None,
+    layer: Layer = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="Left out: chosen from the size of the data.")] = None,
+    triplet_weight: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Weight of triplets against reconstruction: more mixes studies better."),
+    ] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu or mps.")] = "auto",
+    model_out: Annotated[
+        Path | None, typer.Option(help="Also save the scvi-tools model, to go on training it, in this folder.")
+    ] = None,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+) -> None:
+    """Train an encoder from labelled studies."""
+    from ._files import check_target
+
+    check_target(out, overwrite=overwrite)
+    if model_out is not None:
+        check_target(model_out, overwrite=overwrite)
+    adata, study = studies(files, labels_key=labels_key, study_key=study_key, layer=layer)
+    typer.echo(f"Training on {adata.n_obs:,} cells x {adata.n_vars:,} genes.")
+
+    from .. import SCIM
+
+    SCIM.setup_anndata(adata, labels_key=labels_key, batch_key=study, layer=layer if len(files) == 1 else None)
+    model = SCIM(adata) if triplet_weight is None else SCIM(adata, triplet_weight=triplet_weight)
+    # What trainers print is no result.
+    with redirect_stdout(sys.stderr):
+        model.train(max_epochs, accelerator=accelerator, seed=seed, enable_progress_bar=sys.stderr.isatty())
+    encoder = model.to_encoder()
+    encoder.save(out, overwrite=overwrite)
+    if model_out is not None:
+        model.save(str(model_out), overwrite=overwrite)
+    typer.echo(f"Encoder {encoder.id}: {len(encoder.genes):,} genes -> {encoder.n_latent} numbers, in {out}")
+
+
+def build(
+    files: Files,
+    encoder: Annotated[Path, typer.Option(help="Folder of the encoder that `scim train` wrote.")],
+    labels_key: LabelsKey,
+    out: Annotated[Path, typer.Option(help="Folder for the reference, NAME.scim by custom.")],
+    study_key: StudyKey = None,
+    obs_columns: Annotated[
+        list[str] | None, typer.Option("--obs-column", help="Column of obs to keep as metadata; may be repeated.")
+    ] = None,
+    layer: Layer = None,
+    backend: Annotated[str, typer.Option(help="How it is searched: auto, exact or pynndescent.")] = "auto",
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+) -> None:
+    """Store embedded, labelled cells as a reference."""
+    from ._files import check_target
+
+    check_target(out, overwrite=overwrite)
+    from .. import Encoder, Reference
+
+    loaded = Encoder.load(encoder)
+    adata, study = studies(files, labels_key=labels_key, study_key=study_key, layer=layer)
+    reference = Reference.build(
+        out,
+        adata,
+        loaded,
+        labels_key=labels_key,
+        study_key=study,
+        obs_columns=obs_columns,
+        layer=layer if len(files) == 1 else None,
+        backend=backend,
+        overwrite=overwrite,
+        seed=seed,
+    )
+    typer.echo(f"Reference of {len(reference):,} cells with {len(reference.terms.labels)} labels, in {out}")
+
+
+def studies(
+    files: list[Path], *, labels_key: str, study_key: str | None, layer: str | None
+) -> tuple[AnnData, str | None]:
+    """Read the files, merged into one object if there are several, and say which obs column tells studies apart."""
+    from .._validate import check_key
+    from ._files import read, read_studies
+
+    if len(files) == 1:
+        adata = read(files[0])
+        check_key(adata.obs, labels_key, argument="--labels-key", where=f"obs of {files[0]}")
+        if study_key is not None:
+            check_key(adata.obs, study_key, argument="--study-key", where=f"obs of {files[0]}")
+        return adata, study_key
+    from .. import pp
+
+    parts = read_studies(files)
+    for name, part in parts.items():
+        check_key(part.obs, labels_key, argument="--labels-key", where=f"obs of {name}.h5ad")
+        if study_key is not None:
+            check_key(part.obs, study_key, argument="--study-key", where=f"obs of {name}.h5ad")
+    merged = pp.merge_studies(parts, study_key="file", labels_key=labels_key, layer=layer)
+    return merged, study_key or "file"

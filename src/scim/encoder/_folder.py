@@ -1,0 +1,220 @@
+"""Folders that are whole or not there: written beside their place, and checked before anything parses them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+#: Newest version of the formats that this scim writes and reads.
+FORMAT = 1
+
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_REMEDY = "Copy the folder again, or make it again."
+
+
+class FolderError(ValueError):
+    """A folder is not what it should be: something else, damaged, edited, or written by a newer scim."""
+
+
+def check_target(path: Path, *, marker: str, what: str, overwrite: bool) -> None:
+    """Refuse a target that cannot or should not be written, before any work.
+
+    Parameters
+    ----------
+    path
+        Folder to be made.
+    marker
+        File that shows that a folder is one of ours, and may be replaced.
+    what
+        What it will be, in words.
+    overwrite
+        Allow to replace one.
+    """
+    if os.path.lexists(path):
+        if not overwrite:
+            raise FileExistsError(f"{path} exists already. Choose another path, or pass overwrite=True.")
+        if not (path / marker).is_file() and (not path.is_dir() or any(path.iterdir())):
+            raise FileExistsError(f"{path} is no {what}, so it is not overwritten. Choose another path.")
+    folder = path.absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{path} cannot be made: {folder} is not a folder. Choose another path.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be made: {folder} is read-only. Choose another path.")
+
+
+@contextmanager
+def new_folder(path: Path, *, marker: str, what: str, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``path`` if the block ends well, and vanishes if it does not.
+
+    An old folder at ``path`` stays as it was until then. See :func:`check_target` for parameters.
+    """
+    check_target(path, marker=marker, what=what, overwrite=overwrite)
+    place = path.absolute()
+    made: list[Path] = []
+    scratch: Path | None = None
+    try:
+        made = _make_parents(place.parent)
+        scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.new-"))
+        yield scratch
+        for file in scratch.rglob("*"):
+            if file.is_file():
+                sync(file)
+        scratch.chmod(0o755)  # mkdtemp lets nobody else in
+        # It may have appeared while the work went on.
+        check_target(path, marker=marker, what=what, overwrite=overwrite)
+        _move_into_place(scratch, place)
+    except BaseException as error:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        for folder in reversed(made):
+            _remove_empty(folder)
+        if isinstance(error, OSError) and error.errno in _DENIED and not isinstance(error, PermissionError):
+            raise PermissionError(f"{path} cannot be written: {error}. Choose another path.") from error
+        raise
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Make ``folder`` with its parents, and say which of them were not there."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()][::-1]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:  # somebody else has put something there
+        pass
+
+
+def _move_into_place(scratch: Path, path: Path) -> None:
+    """Rename the finished folder; an old one makes way only now, and comes back if that fails."""
+    if not os.path.lexists(path):
+        os.replace(scratch, path)
+    else:
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old-"))
+        os.replace(path, aside / "old")
+        try:
+            os.replace(scratch, path)
+        except BaseException:
+            os.replace(aside / "old", path)
+            raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, last through a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some network file systems cannot
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_files(root: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of files below ``root``, by name."""
+    return {name: {"bytes": (root / name).stat().st_size, "sha256": sha256(root / name)} for name in sorted(names)}
+
+
+def check_files(root: Path, files: Mapping[str, Mapping[str, Any]], error: type[FolderError]) -> None:
+    """Compare files with their description: size first, then content.
+
+    Raises
+    ------
+    FolderError
+        As ``error``: a file is missing, has another size, or another content; the message names it.
+    """
+    for name, expected in files.items():
+        path = root / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise error(f"{root} lists a file outside itself: {name}. {_REMEDY}")
+        if not path.is_file():
+            raise error(f"{path} is missing. {_REMEDY}")
+        if (size := path.stat().st_size) != expected["bytes"]:
+            raise error(f"{path} has {size:,} bytes where {expected['bytes']:,} were written. {_REMEDY}")
+        if sha256(path) != expected["sha256"]:
+            raise error(f"{path} was changed since it was written (its SHA-256 differs). {_REMEDY}")
+
+
+def write_json(path: Path, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a description of ``kind`` with its own hash, in a single step: readers see the old or the new one."""
+    document = plain({"format": kind, "version": FORMAT, **content})
+    document["sha256"] = _digest(document)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(path.parent)
+    return document
+
+
+def read_json(path: Path, kind: str, error: type[FolderError]) -> dict[str, Any]:
+    """Read what :func:`write_json` wrote.
+
+    Raises
+    ------
+    FolderError
+        As ``error``: the file is something else, of a newer version, or was damaged or edited.
+    """
+    try:
+        document = json.loads(path.read_bytes().decode("utf-8"))
+    except ValueError as problem:
+        raise error(f"{path} is damaged: {problem}. {_REMEDY}") from problem
+    if not isinstance(document, dict) or document.get("format") != kind:
+        raise error(f"{path} does not describe a {kind.replace('-', ' ')}.")
+    version = document.get("version")
+    if isinstance(version, int) and version > FORMAT:
+        raise error(f"{path} has format {version}, this scim reads up to {FORMAT}. Update scim-tools.")
+    if document.get("sha256") != _digest(document):
+        raise error(f"{path} was changed since it was written (its SHA-256 differs). {_REMEDY}")
+    return document
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    text = json.dumps({k: v for k, v in document.items() if k != "sha256"}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Value as JSON has it: NumPy's numbers and arrays, sets, paths and not-a-numbers become what is nearest."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(v) for key, v in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, set | frozenset):
+        return sorted(map(plain, value), key=str)
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)

@@ -1,0 +1,60 @@
+"""The registered labels: like scvi's categorical field, but a cell may have none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+from scvi.data.fields import CategoricalObsField
+
+#: What published tables hold where a cell has no label.
+_NO_LABEL = frozenset({"", "nan", "none", "na", "n/a", "<na>"})
+
+
+class LabelField(CategoricalObsField):
+    """Labels of cells as codes; -1 where a cell has none.
+
+    Parameters
+    ----------
+    labels_key
+        Column of ``obs``.
+    unlabeled_category
+        A category that means "no label", besides missing values and empty strings.
+    """
+
+    UNLABELED = "unlabeled_category"
+
+    def __init__(self, labels_key: str, unlabeled_category: str | None) -> None:
+        super().__init__(REGISTRY_KEYS.LABELS_KEY, labels_key)
+        self._unlabeled = unlabeled_category
+
+    def register_field(self, adata: AnnData) -> dict[str, Any]:
+        """Write the codes to ``obs`` and return the names of the categories."""
+        self.validate_field(adata)
+        names = self._names(adata)
+        mapping = np.array(sorted(names.dropna().unique()), dtype=object)
+        return self._write(adata, names, mapping)
+
+    def transfer_field(self, state_registry: dict[str, Any], adata_target: AnnData, **_: Any) -> dict[str, Any]:
+        """Write codes that follow the given categories; labels that are not among them become unlabelled."""
+        self.validate_field(adata_target)
+        return self._write(adata_target, self._names(adata_target), state_registry[self.CATEGORICAL_MAPPING_KEY])
+
+    def _names(self, adata: AnnData) -> pd.Series:
+        column = adata.obs[self._original_attr_key]
+        names = column.astype(object).map(str, na_action="ignore").astype(object)
+        missing = names.isna() | names.astype(str).str.strip().str.lower().isin(_NO_LABEL)
+        if self._unlabeled is not None:
+            missing |= names == str(self._unlabeled)
+        return names.mask(missing, np.nan)
+
+    def _write(self, adata: AnnData, names: pd.Series, mapping: np.ndarray) -> dict[str, Any]:
+        adata.obs[self.attr_key] = pd.Index(mapping).get_indexer(names).astype(np.int64)
+        return {
+            self.CATEGORICAL_MAPPING_KEY: mapping,
+            self.ORIGINAL_ATTR_KEY: self._original_attr_key,
+            self.UNLABELED: self._unlabeled,
+        }

@@ -1,0 +1,263 @@
+"""What the model reads from registered data: genes, labels on the ontology, studies, and the kind of values."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scvi import REGISTRY_KEYS
+
+from .. import _keys
+from .._chunks import iter_chunks, n_rows
+from .._counts import InputKind, input_kind, normalize_rows
+from .._validate import check_option
+from ..genes import GeneMap, GeneSpace
+from ..ontology import CellOntology, TermSpace
+
+if TYPE_CHECKING:
+    from scvi.data import AnnDataManager
+
+#: Cells from which the variability of genes is estimated.
+_SAMPLE = 2_000
+#: Cells among which those that express a gene are counted.
+_MAX_COUNTED = 50_000
+
+
+@dataclass
+class ModelInputs:
+    """Registered data in the terms of the model.
+
+    Attributes
+    ----------
+    genes
+        Genes of the model, duplicates merged.
+    gene_map
+        Where each column of the data goes.
+    terms
+        Labels on the ontology; a code is a position in ``terms.labels``.
+    label_names
+        Name of each code.
+    ontology_version
+        Version of the ontology, or ``"flat"``.
+    saved
+        All of the above in plain types, from which a saved model is read back.
+    labels
+        Code of each cell, -1 where it has none, (n_cells,).
+    studies
+        Position of each cell's study in ``study_names``, (n_cells,).
+    study_names
+        Names of the studies.
+    kind
+        What the values are.
+    measured
+        Genes that each study measured, bool (n_studies, n_genes); None if all did all.
+    gene_weights
+        Chance of a gene to be on a random panel relative to the others, (n_genes,).
+    """
+
+    genes: GeneSpace
+    gene_map: GeneMap
+    terms: TermSpace
+    label_names: list[str]
+    ontology_version: str
+    saved: dict[str, Any]
+    labels: np.ndarray
+    studies: np.ndarray
+    study_names: list[str]
+    kind: InputKind
+    measured: np.ndarray | None
+    gene_weights: np.ndarray | None
+
+    @classmethod
+    def read(
+        cls,
+        manager: AnnDataManager | None,
+        registry: Mapping[str, Any],
+        ontology: CellOntology | str | Mapping[str, Any] | None,
+        *,
+        min_cells: int = 0,
+    ) -> ModelInputs:
+        """Read registered data, or what a saved registry tells about them (``manager`` is None).
+
+        Genes that fewer than ``min_cells`` cells express are left out: their weights would stay what they were drawn
+        as, and disturb queries that do express them.
+
+        Raises
+        ------
+        ValueError
+            The values are neither counts nor log1p, or no cell has a label.
+        """
+        states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
+        names = [str(name) for name in states[REGISTRY_KEYS.X_KEY]["column_names"]]
+        if isinstance(ontology, Mapping):
+            genes = GeneSpace(ontology["genes"])
+        else:
+            genes = GeneSpace.from_adata(anndata.AnnData(var=pd.DataFrame(index=pd.Index(names, dtype=object))))
+            if manager is not None:
+                genes = _expressed(manager.get_from_registry(REGISTRY_KEYS.X_KEY), genes, names, min_cells)
+        gene_map = genes.match(names)
+        given = [str(label) for label in states[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]]
+        terms, code_of, label_names, version = _place_labels(given, ontology)
+        study_names = [str(study) for study in states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]]
+        inputs = cls(
+            genes,
+            gene_map,
+            terms,
+            label_names,
+            version,
+            saved={
+                "genes": [str(name) for name in genes.names],
+                "terms": terms.to_dict(),
+                "given": given,
+                "codes": [int(code) for code in code_of],
+                "names": label_names,
+                "version": version,
+            },
+            labels=np.empty(0, np.int64),
+            studies=np.empty(0, np.int64),
+            study_names=study_names,
+            kind=InputKind("counts", None, "not known: loaded without data"),
+            measured=None,
+            gene_weights=None,
+        )
+        if manager is not None:
+            inputs._read_cells(manager, code_of)
+        return inputs
+
+    def _read_cells(self, manager: AnnDataManager, code_of: np.ndarray) -> None:
+        codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel()
+        self.labels = np.append(code_of, -1)[codes]
+        if not (self.labels >= 0).any():
+            raise ValueError(
+                "No cell has a label: triplets need cells of at least two labels. Check labels_key of setup_anndata."
+            )
+        self.studies = np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
+        self.kind = input_kind(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+        self.measured = self._read_measured(manager.adata)
+        rows = np.unique(np.linspace(0, len(self.labels) - 1, _SAMPLE).astype(int))
+        sample = normalize_rows(_aligned(manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.gene_map, rows), self.kind)
+        mean = np.asarray(sample.mean(axis=0)).ravel()
+        variance = np.asarray(sample.multiply(sample).mean(axis=0)).ravel() - mean**2
+        self.gene_weights = (variance / max(float(variance.mean()), 1e-12) + 0.05).astype(np.float32)
+
+    def _read_measured(self, adata: anndata.AnnData) -> np.ndarray | None:
+        if _keys.MEASURED not in adata.varm:
+            return None
+        table = pd.DataFrame(adata.varm[_keys.MEASURED])
+        table.columns = [str(column) for column in table.columns]
+        if absent := [study for study in self.study_names if study not in table.columns]:
+            warnings.warn(
+                f"adata.varm[{_keys.MEASURED!r}] does not say which genes {', '.join(map(repr, absent[:5]))} measured, "
+                "so missing genes are taken for zeros. Use the study_key of scim.pp.merge_studies as batch_key.",
+                UserWarning,
+                stacklevel=5,
+            )
+            return None
+        by_column = table[self.study_names].to_numpy(dtype=bool).T
+        measured = np.zeros((len(self.study_names), len(self.genes)), dtype=bool)
+        known = self.gene_map.target >= 0
+        np.logical_or.at(measured.T, self.gene_map.target[known], by_column.T[known])
+        return None if measured.all() else measured
+
+    @property
+    def scale(self) -> float:
+        """What linear values of log1p data are multiplied with, to have 1e4 a cell."""
+        return 1e4 / self.kind.target_sum if self.kind.kind == "log1p" and self.kind.target_sum else 1.0
+
+    @property
+    def descends(self) -> np.ndarray:
+        """bool (L, L): ``descends[a, b]`` says that label b is a's term or below it."""
+        return self.terms.closure[:, self.terms.label_term].T
+
+    def matrix(self, manager: AnnDataManager) -> tuple[sp.csr_matrix, np.ndarray]:
+        """All cells as CSR, and the gene of each of its columns, -1 for none: the data themselves where they are CSR."""
+        X = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        target = self.gene_map.target
+        distinct = (target >= 0).sum() == self.gene_map.n_matched
+        if distinct and sp.issparse(X) and X.format == "csr":
+            return X, target
+        return _aligned(X, self.gene_map), np.arange(len(self.genes))
+
+    def warn_about_labels(self) -> None:
+        """Warn of what leaves the triplet loss little to work with."""
+        sizes = np.bincount(self.labels[self.labels >= 0], minlength=len(self.label_names))
+        single = [name for name, size in zip(self.label_names, sizes, strict=True) if size == 1]
+        present = np.unique(self.labels[self.labels >= 0])
+        if len(np.unique(self.studies)) == 1:
+            _warn(
+                "All cells come from one study: there are no triplets across studies, and differences between studies "
+                "are not learned away. Name the study of each cell with batch_key, or add labelled studies."
+            )
+        if self.terms.comparable[np.ix_(present, present)].all():
+            _warn("No two labels exclude each other, so there are no triplets: only the reconstruction is trained.")
+        if single:
+            _warn(
+                f"{len(single)} labels have one cell and no partner for triplets: {', '.join(map(repr, single[:5]))}. "
+                "Merge them into a broader label, or leave them."
+            )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def _place_labels(
+    given: list[str], ontology: CellOntology | str | Mapping[str, Any] | None
+) -> tuple[TermSpace, np.ndarray, list[str], str]:
+    """Put labels on the ontology -> terms, code of each given label, name of each code, version.
+
+    A mapping is what :meth:`TermSpace.to_dict` gave when the model was saved, with what goes with it.
+    """
+    if isinstance(ontology, Mapping):
+        return _saved_labels(given, ontology)
+    if isinstance(ontology, str):
+        check_option(ontology, ("bundled", "flat"), argument="ontology")
+    chosen = CellOntology.bundled() if ontology is None or ontology == "bundled" else ontology
+    if chosen == "flat":
+        chosen = CellOntology.flat(given)
+    resolved = chosen.resolve_many(given)
+    if ontology is None and not any(resolved):
+        chosen = CellOntology.flat(given)
+        resolved = chosen.resolve_many(given)
+    ids = [term or label for term, label in zip(resolved, given, strict=True)]
+    unique = sorted(set(ids))
+    code = {term: i for i, term in enumerate(unique)}
+    names = [chosen.name(term) if term in chosen else term for term in unique]
+    return chosen.term_space(unique), np.array([code[i] for i in ids], dtype=np.int64), names, chosen.version
+
+
+def _saved_labels(
+    given: list[str], saved: Mapping[str, Any]
+) -> tuple[TermSpace, np.ndarray, list[str], str]:
+    code = dict(zip(saved["given"], saved["codes"], strict=True))
+    codes = np.array([code.get(label, -1) for label in given], dtype=np.int64)
+    return TermSpace.from_dict(saved["terms"]), codes, list(saved["names"]), str(saved["version"])
+
+
+def _aligned(X: Any, gene_map: GeneMap, rows: np.ndarray | None = None) -> sp.csr_matrix:
+    """Rows over the model's genes, in memory."""
+    return sp.vstack([gene_map.align(block) for _, block in iter_chunks(X, rows=rows)], format="csr")
+
+
+def _expressed(X: Any, genes: GeneSpace, names: list[str], min_cells: int) -> GeneSpace:
+    """Genes that at least ``min_cells`` cells express."""
+    gene_map = genes.match(names)
+    n_cells = n_rows(X)
+    rows = None if n_cells <= _MAX_COUNTED else np.unique(np.linspace(0, n_cells - 1, _MAX_COUNTED).astype(int))
+    expressing = np.zeros(len(genes), dtype=np.int64)
+    for _, block in iter_chunks(X, rows=rows):
+        aligned = gene_map.align(block)
+        expressing += np.bincount(aligned.indices[aligned.data > 0], minlength=len(genes))
+    kept = expressing >= min(min_cells, n_cells)
+    if kept.sum() < 2:
+        raise ValueError(
+            f"{kept.sum()} of {len(genes)} genes are expressed by {min_cells} cells or more: there is nothing to learn "
+            "from. Check the values, or lower min_cells."
+        )
+    return genes if kept.all() else GeneSpace(list(genes.names[kept]), id_kind=genes.id_kind)

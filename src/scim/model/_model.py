@@ -1,0 +1,423 @@
+"""SCIM: an scvi-tools model that learns, from labelled studies, where similar cells lie together."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField, LayerField
+from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+
+from .._validate import check_fraction, check_key, check_positive_int, did_you_mean, get_adata
+from ._data import CellDataset, StudySplitter
+from ._fields import LabelField
+from ._inputs import ModelInputs
+from ._module import SCIMModule
+from ._plan import KeepBest, PlanOptions, SCIMTrainingPlan
+from ._presets import architecture, schedule
+from ._splits import choose_validation
+
+if TYPE_CHECKING:
+    from ..encoder import Encoder
+    from ..ontology import CellOntology
+
+logger = logging.getLogger("scim")
+
+_UNTRAINED = "This SCIM is not trained yet. Call train() first."
+
+
+class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
+    """Train an encoder that places cells of the same kind together, whatever study they come from.
+
+    Labels may be Cell Ontology ids, names, synonyms, or names of your own. Terms that are ancestor and descendant are
+    never pushed apart, labels outside the ontology are terms by themselves, and cells without a label train the
+    reconstruction only. Counts and log1p values are told apart by themselves and normalised on the fly, to 1e4 counts
+    over the model's genes.
+
+    Parameters
+    ----------
+    adata
+        Data that :meth:`setup_anndata` has registered.
+    n_hidden
+        Width of each hidden layer, from the genes inwards. Follows from the size of the data by default.
+    n_latent
+        Dimensions of the embedding. Follows from the size of the data by default.
+    dropout_input, dropout_hidden
+        Share of genes, and of hidden units, dropped while training.
+    triplet_weight
+        Share of the triplet loss in the total, the reconstruction error has the rest. More triplet loss mixes studies
+        better and separates the labels that it was given; more reconstruction keeps differences that no label names,
+        which search lives on.
+    margin
+        By how much farther than a cell of the same kind another kind has to be, as a Euclidean distance between unit
+        vectors, at most 2.
+    ontology
+        A :class:`scim.CellOntology`; ``"bundled"``, the Cell Ontology that comes with scim; ``"flat"``, no ontology;
+        None takes the bundled one if it knows at least one of the labels.
+    min_cells
+        Genes that fewer cells express are left out of the model.
+    seed
+        Seed of the first weights, and of :meth:`train` unless that has one of its own.
+    registry
+        Registry of a saved model, for loading one without data.
+
+    Examples
+    --------
+    >>> import scim
+    >>> adata = scim.datasets.pbmc68k()
+    >>> scim.SCIM.setup_anndata(adata, labels_key="cell_type")
+    >>> model = scim.SCIM(adata)
+    >>> model.train(max_epochs=1)  # doctest: +SKIP
+    >>> encoder = model.to_encoder()  # doctest: +SKIP
+    """
+
+    _module_cls = SCIMModule
+    _training_plan_cls = SCIMTrainingPlan
+    _data_splitter_cls = StudySplitter
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        *,
+        n_hidden: Sequence[int] | None = None,
+        n_latent: int | None = None,
+        dropout_input: float | None = None,
+        dropout_hidden: float | None = None,
+        triplet_weight: float = 0.5,
+        margin: float = 0.2,
+        ontology: CellOntology | Literal["bundled", "flat"] | Mapping[str, Any] | None = None,
+        min_cells: int = 3,
+        seed: int = 0,
+        registry: dict[str, Any] | None = None,
+    ) -> None:
+        if adata is not None:
+            super().__init__(get_adata(adata))
+        else:
+            super().__init__(registry=registry)
+        check_fraction(triplet_weight, argument="triplet_weight")
+        check_fraction(margin, argument="margin", high=2.0)
+        self.inputs = ModelInputs.read(self.adata_manager, self.registry, ontology, min_cells=min_cells)
+        auto = architecture(self.summary_stats.n_cells, len(self.inputs.genes))
+        # What was chosen here is what a saved model is rebuilt from, hence the same names as the arguments.
+        n_hidden = [check_positive_int(n, argument="n_hidden") for n in (auto.n_hidden if n_hidden is None else n_hidden)]
+        n_latent = check_positive_int(auto.n_latent if n_latent is None else n_latent, argument="n_latent", minimum=2)
+        dropout_input = auto.dropout_input if dropout_input is None else dropout_input
+        dropout_hidden = auto.dropout_hidden if dropout_hidden is None else dropout_hidden
+        if not n_hidden:
+            raise ValueError("n_hidden is empty: name at least one hidden layer, such as n_hidden=[256].")
+        for name, rate in (("dropout_input", dropout_input), ("dropout_hidden", dropout_hidden)):
+            check_fraction(rate, argument=name, high=0.95)
+        ontology = self.inputs.saved
+        self.seed, self.triplet_weight, self.margin = seed, triplet_weight, margin
+        with _seeded(seed):
+            self.module = SCIMModule(
+                len(self.inputs.genes),
+                n_hidden,
+                n_latent,
+                dropout_input=dropout_input,
+                dropout_hidden=dropout_hidden,
+                comparable=self.inputs.terms.comparable,
+                measured=self.inputs.measured,
+                gene_weights=self.inputs.gene_weights,
+            )
+        self.training_: dict[str, Any] = {}
+        self._model_summary_string = (
+            f"SCIM: {len(self.inputs.genes)} genes, layers {'-'.join(map(str, n_hidden))} -> {n_latent}, "
+            f"{len(self.inputs.terms.labels)} labels ({self.inputs.ontology_version}), "
+            f"{len(self.inputs.study_names)} studies"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        labels_key: str,
+        batch_key: str | None = None,
+        layer: str | None = None,
+        unlabeled_category: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register the data that a model is to be trained on.
+
+        Parameters
+        ----------
+        adata
+            Cells of one study, or of several put together with :func:`scim.pp.merge_studies`.
+        labels_key
+            Column of ``obs`` with Cell Ontology ids, names, or labels of your own. Missing values and empty strings
+            are cells without a label.
+        batch_key
+            Column of ``obs`` with the study of each cell; None: all cells come from one study.
+        layer
+            Layer with counts or log1p values; None is ``X``.
+        unlabeled_category
+            A label that means "no label", such as ``"unknown"``.
+        **kwargs
+            For scvi-tools.
+
+        Raises
+        ------
+        KeyError
+            A column or layer is not there; the message lists those that are.
+        ValueError
+            ``adata`` is empty, or a cell has no study.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        adata = get_adata(adata)
+        check_key(adata.obs, labels_key, argument="labels_key", where="adata.obs")
+        if layer is not None:
+            check_key(adata.layers, layer, argument="layer", where="adata.layers")
+        if batch_key is not None:
+            check_key(adata.obs, batch_key, argument="batch_key", where="adata.obs")
+            if n_missing := int(adata.obs[batch_key].isna().sum()):
+                raise ValueError(
+                    f"{n_missing} of {adata.n_obs} cells have no study in adata.obs[{batch_key!r}]. "
+                    "Name their study there, or drop these cells."
+                )
+        labels = adata.obs[labels_key]
+        if unlabeled_category is not None and not (labels.astype(str) == str(unlabeled_category)).any():
+            warnings.warn(
+                f"unlabeled_category={unlabeled_category!r} does not occur in adata.obs[{labels_key!r}]. "
+                f"{did_you_mean(unlabeled_category, labels.dropna().unique())}",
+                UserWarning,
+                stacklevel=2,
+            )
+        manager = AnnDataManager(
+            fields=[
+                LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+                LabelField(labels_key, unlabeled_category),
+                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            ],
+            setup_method_args=setup_method_args,
+        )
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        validation_studies: float | str | Sequence[str] | None = None,
+        train_size: float | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        early_stopping: bool = True,
+        early_stopping_patience: int | None = None,
+        seed: int | None = None,
+        plan_kwargs: Mapping[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the model; without arguments, everything follows from the size of the data.
+
+        :attr:`history` then holds, per epoch, ``train_loss`` and ``validation_loss``, and for both sides (``_train``,
+        ``_validation``) ``triplet_loss``, ``reconstruction_loss``, ``triplets_mined`` and ``triplets_active`` (mean
+        per batch), and ``silhouette_validation``, the ontology-aware silhouette width. The weights kept are those of
+        the epoch with the lowest validation loss.
+
+        Parameters
+        ----------
+        max_epochs
+            Most passes over the data, over which the learning rate rises and falls.
+        accelerator, devices
+            Where to train, as in scvi-tools: ``"cpu"``, ``"gpu"``, ``"mps"`` or ``"auto"``.
+        validation_studies
+            Names of the studies to hold out for validation, or the largest share of cells that held-out studies may
+            hold. None holds out small studies where there are three or more, up to 20 % of the cells, as long as
+            their labels occur elsewhere; 0 never does. Otherwise a share of each label and study validates.
+        train_size
+            Share of the cells that train where no study is held out, 0.9 by default; 1 goes without validation.
+        batch_size
+            Cells in a batch.
+        lr
+            Peak learning rate.
+        early_stopping
+            Stop when the validation loss no longer falls.
+        early_stopping_patience
+            Epochs without a lower validation loss before that.
+        seed
+            Seed of split, batches, dropout and augmentation; the model's own by default. The same seed gives the
+            same weights on a CPU.
+        plan_kwargs
+            See :class:`scim.model._plan.PlanOptions`.
+        **trainer_kwargs
+            For :class:`scvi.train.Trainer`.
+
+        Raises
+        ------
+        TypeError
+            ``plan_kwargs`` holds an unknown option.
+        KeyError
+            A name in ``validation_studies`` is no study.
+        ValueError
+            A value is out of range, or the model was loaded without data.
+        """
+        if self.adata is None:
+            raise ValueError("This model was loaded without data. Load it with SCIM.load(path, adata) to train it on.")
+        seed = self.seed if seed is None else seed
+        inputs = self.inputs
+        inputs.warn_about_labels()
+        auto = schedule(self.summary_stats.n_cells, batch_size)
+        options = PlanOptions.from_kwargs(
+            plan_kwargs,
+            lr=auto.lr if lr is None else lr,
+            triplet_weight=self.triplet_weight,
+            margin=self.margin,
+        )
+        train, validation, held_out = choose_validation(
+            inputs.labels,
+            inputs.studies,
+            inputs.study_names,
+            validation_studies=validation_studies,
+            train_size=train_size,
+            seed=seed,
+        )
+        splitter = self._data_splitter_cls(
+            self.adata_manager,
+            dataset=CellDataset(
+                *inputs.matrix(self.adata_manager),
+                inputs.labels,
+                inputs.studies,
+                logged=inputs.kind.kind == "log1p",
+                scale=inputs.scale,
+            ),
+            train=train,
+            validation=validation,
+            batch_size=check_positive_int(auto.batch_size, argument="batch_size", minimum=2),
+            seed=seed,
+        )
+        plan = self._training_plan_cls(self.module, options=options, descends=inputs.descends, seed=seed)
+        keep_best = KeepBest()
+        if len(validation):
+            trainer_kwargs["callbacks"] = [*trainer_kwargs.get("callbacks", []), keep_best]
+            trainer_kwargs.setdefault("check_val_every_n_epoch", 1)
+            if early_stopping:
+                trainer_kwargs |= {
+                    "early_stopping": True,
+                    "early_stopping_monitor": "validation_loss",
+                    "early_stopping_patience": early_stopping_patience or auto.patience,
+                }
+        self.module.train()
+        with _seeded(seed), _quiet():
+            runner = self._train_runner_cls(
+                self,
+                training_plan=plan,
+                data_splitter=splitter,
+                max_epochs=auto.max_epochs if max_epochs is None else max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                **trainer_kwargs,
+            )
+            runner()
+        keep_best.restore(self.module)
+        self.module.eval()
+        self._record(runner.trainer.current_epoch, keep_best.best_epoch, seed, options, held_out, len(train))
+
+    def _record(
+        self, epochs: int, best: int | None, seed: int, options: PlanOptions, held_out: list[str], n_train: int
+    ) -> None:
+        """Write down what the weights come from; kept by :meth:`save`."""
+        from .. import __version__
+
+        inputs = self.inputs
+        self.training_ = {
+            "scim_version": __version__,
+            "torch_version": str(torch.__version__),
+            "studies": list(inputs.study_names),
+            "held_out_studies": held_out,
+            "n_cells": int(self.summary_stats.n_cells),
+            "n_train_cells": n_train,
+            "n_labelled_cells": int((inputs.labels >= 0).sum()),
+            "labels": [str(i) for i in inputs.terms.label_ids],
+            "label_names": inputs.label_names,
+            "ontology_version": inputs.ontology_version,
+            "input": inputs.kind.to_dict(),
+            "seed": seed,
+            "epochs": int(self.training_.get("epochs", 0)) + int(epochs),
+            "best_epoch": best,
+            "triplet_weight": options.triplet_weight,
+            "margin": options.margin,
+            "strategy": options.strategy,
+        }
+
+    def to_encoder(self) -> Encoder:
+        """Freeze the trained network into a :class:`scim.Encoder`, a function from counts to unit vectors.
+
+        Returns
+        -------
+        The encoder, with the studies, labels, ontology, versions and seed it comes from as ``provenance``.
+
+        Raises
+        ------
+        RuntimeError
+            The model is not trained.
+        """
+        from ..encoder import Encoder
+
+        self._check_if_trained(warn=False, message=_UNTRAINED)
+        return Encoder(
+            self.inputs.genes,
+            self.module.encoder_weights(),
+            provenance=self.training_,
+            decoder=self.module.decoder_weights(),
+        )
+
+    def get_latent_representation(self, adata: AnnData | None = None, *, layer: str | None = None) -> np.ndarray:
+        """Embed cells.
+
+        Parameters
+        ----------
+        adata
+            Any cells: genes are aligned by name and need no registration. None: the cells of the model.
+        layer
+            Layer with counts or log1p values, found by itself if None.
+
+        Returns
+        -------
+        Unit vectors, float32 (n_cells, n_latent); a row of zeros for a cell without counts.
+        """
+        if adata is None:
+            if self.adata is None:
+                raise ValueError("This model was loaded without data: say which cells to embed, adata=.")
+            adata, layer = self.adata, layer or self.registry["setup_args"]["layer"] or "X"
+        return np.asarray(self.to_encoder().embed(adata, layer=layer))
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw from ``seed`` inside, and leave the caller's random state as it was."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Lightning has to say about things that are as they should be here."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in (
+                ".*does not have many workers.*",
+                ".*The number of training batches.*",
+                ".*`max_epochs` was not set.*",
+                ".*Starting from v.*",
+                ".*isinstance.treespec, LeafSpec.*",
+            ):
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        log.setLevel(level)

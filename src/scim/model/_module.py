@@ -1,0 +1,249 @@
+"""The network: counts -> unit vector -> reconstructed profile, and the loss of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module.base import BaseModuleClass, LossOutput
+from torch import Tensor, nn
+
+from ._augment import Augmentation, SparseBatch
+from ._data import BATCH_FIELDS
+
+#: Genes that a training step reconstructs.
+_RECONSTRUCTED = 2_048
+#: Names of weights inside a block and what they are called in an encoder.
+_BLOCK_NAMES = {
+    "1.weight": "weight",
+    "1.bias": "bias",
+    "2.weight": "bn.weight",
+    "2.bias": "bn.bias",
+    "2.running_mean": "bn.mean",
+    "2.running_var": "bn.var",
+    "3.weight": "prelu",
+}
+
+
+class SCIMModule(BaseModuleClass):
+    """Encoder [Dropout, Linear, BatchNorm, PReLU] x layers, Linear, L2 norm; and a decoder that mirrors it.
+
+    Parameters
+    ----------
+    n_genes
+        Length of a cell's profile.
+    n_hidden
+        Width of each hidden layer, from the genes inwards.
+    n_latent
+        Dimensions of the embedding.
+    dropout_input, dropout_hidden
+        Share of inputs that blocks drop while training.
+    comparable
+        Pairs of labels that are the same term, or ancestor and descendant, bool (n_labels, n_labels).
+    measured
+        Genes that each study measured, bool (n_studies, n_genes); None: all did all.
+    gene_weights
+        Chance of a gene to be on a random panel relative to the others, (n_genes,).
+    """
+
+    def __init__(
+        self,
+        n_genes: int,
+        n_hidden: Sequence[int],
+        n_latent: int,
+        *,
+        dropout_input: float,
+        dropout_hidden: float,
+        comparable: np.ndarray,
+        measured: np.ndarray | None = None,
+        gene_weights: np.ndarray | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_genes = n_genes
+        self.comparable = np.ascontiguousarray(comparable, dtype=bool)
+        # The first dropout acts on the stored values: dropping a zero changes nothing, and drawing a number for
+        # every zero of a cell takes as long as the layer itself.
+        self.dropout_input = dropout_input
+        sizes = [n_genes, *n_hidden]
+        rates = [0.0, *[dropout_hidden] * (len(n_hidden) - 1)]
+        self.encoder = nn.ModuleList(_block(a, b, r) for a, b, r in zip(sizes[:-1], sizes[1:], rates, strict=True))
+        self.encoder_output = nn.Linear(sizes[-1], n_latent)
+        back = [n_latent, *reversed(n_hidden)]
+        rates = [0.0, *[dropout_hidden] * (len(n_hidden) - 1)]
+        self.decoder = nn.ModuleList(_block(a, b, r) for a, b, r in zip(back[:-1], back[1:], rates, strict=True))
+        self.decoder_output = nn.Linear(back[-1], n_genes)
+        # Not part of what is saved: they follow from the data that the model was set up with.
+        self.register_buffer("measured", _tensor(measured, torch.bool), persistent=False)
+        self.register_buffer("gene_weights", _tensor(gene_weights, torch.float32), persistent=False)
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Any]:
+        values, rows, genes, totals = (tensors[name] for name in BATCH_FIELDS)
+        return {"cells": SparseBatch(values, rows, genes, totals, self.n_genes)}
+
+    def inference(self, cells: SparseBatch, augmentation: Augmentation | None = None) -> dict[str, Tensor]:
+        """Embed a batch.
+
+        Parameters
+        ----------
+        cells
+            The batch.
+        augmentation
+            How to disturb the cells first; None embeds them as they are.
+
+        Returns
+        -------
+        ``z``, unit vectors (n, n_latent), and ``target``, the undisturbed log-normalised profiles (n, n_genes); while
+        training a network of many genes, ``genes``, a random draw of them, and ``target`` of these only.
+        """
+        clean = cells.lognorm(cells.values)
+        seen = clean if augmentation is None else augmentation(cells, self.measured, self.gene_weights)
+        dropped = nn.functional.dropout(seen, self.dropout_input, self.training)
+        outputs = {"z": self.embed(cells.dense(dropped))}
+        if self.training and self.n_genes > _RECONSTRUCTED:
+            # A draw of the genes estimates the mean over all of them without bias, at a fraction of the work.
+            genes = torch.randperm(self.n_genes, device=clean.device)[:_RECONSTRUCTED]
+            return outputs | {"target": cells.dense(clean, genes), "genes": genes}
+        return outputs | {"target": cells.dense(clean)}
+
+    def embed(self, profiles: Tensor) -> Tensor:
+        """Map log-normalised profiles (n, n_genes) to unit vectors (n, n_latent)."""
+        hidden = profiles
+        for block in self.encoder:
+            hidden = block(hidden)
+        return nn.functional.normalize(self.encoder_output(hidden), dim=1)
+
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: Any
+    ) -> dict[str, Tensor]:
+        return {"z": inference_outputs["z"], "genes": inference_outputs.get("genes")}
+
+    def generative(self, z: Tensor, genes: Tensor | None = None) -> dict[str, Tensor]:
+        """Reconstruct log-normalised profiles (n, n_genes), or those of ``genes`` only, from unit vectors."""
+        hidden = z
+        for block in self.decoder:
+            hidden = block(hidden)
+        if genes is None:
+            return {"profile": self.decoder_output(hidden)}
+        output = self.decoder_output
+        return {"profile": nn.functional.linear(hidden, output.weight[genes], output.bias[genes])}
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Tensor],
+        generative_outputs: dict[str, Tensor],
+        *,
+        triplet_weight: float = 0.5,
+        margin: float = 0.05,
+        strategy: Literal["semihard", "hardest", "random"] = "semihard",
+        positives: Literal["cross_study", "prefer_cross_study", "any"] = "prefer_cross_study",
+        per_pair: bool = False,
+        seed: int = 0,
+    ) -> LossOutput:
+        """``triplet_weight`` x triplet loss + (1 - ``triplet_weight``) x reconstruction error.
+
+        Parameters
+        ----------
+        tensors, inference_outputs, generative_outputs
+            The batch and what the network made of it.
+        triplet_weight
+            Share of the triplet loss in the total.
+        margin
+            By how much farther than a positive a negative has to be, as a distance on the unit sphere.
+        strategy, positives
+            Which triplets are mined, see :func:`scim.model._mining.mine_triplets`.
+        per_pair
+            Divide by all pairs that could have given a triplet, as validation does, and not by the triplets found:
+            semi-hard triplets cost about half the margin each however good the embedding is.
+        seed
+            Seed of the draw of negatives.
+        """
+        z = inference_outputs["z"]
+        labels = tensors[REGISTRY_KEYS.LABELS_KEY].flatten()
+        studies = tensors[REGISTRY_KEYS.BATCH_KEY].flatten()
+        triplets = self._mine(z, labels, studies, margin=margin, strategy=strategy, positives=positives, seed=seed)
+        anchor, positive, negative = (torch.as_tensor(t, device=z.device).long() for t in triplets[:3])
+        n_candidates = triplets[3]
+        violation = torch.relu(
+            (z[anchor] - z[positive]).norm(dim=1) - (z[anchor] - z[negative]).norm(dim=1) + margin
+        )
+        n_active = (violation.detach() > 0).sum()
+        divisor = max(n_candidates, 1) if per_pair else n_active.clamp_min(1)
+        # The sum over no triplet is a zero that still hangs on the graph.
+        triplet_loss = violation.sum() / divisor
+        reconstruction = self._reconstruction(
+            inference_outputs["target"], generative_outputs["profile"], studies, inference_outputs.get("genes")
+        )
+        total = triplet_weight * triplet_loss + (1 - triplet_weight) * reconstruction
+        return LossOutput(
+            loss=total,
+            n_obs_minibatch=len(z),
+            extra_metrics={
+                "triplet_loss": triplet_loss.detach(),
+                "reconstruction_loss": reconstruction.detach(),
+                "triplets_mined": torch.tensor(float(len(anchor))),
+                "triplets_active": n_active.float(),
+            },
+        )
+
+    def _mine(
+        self, z: Tensor, labels: Tensor, studies: Tensor, **options: Any
+    ) -> tuple[Any, Any, Any, int]:
+        if z.device.type == "cpu":
+            from ._mining import mine_triplets
+
+            found = mine_triplets(
+                z.detach().numpy(),
+                labels.numpy().astype(np.int32),
+                studies.numpy().astype(np.int32),
+                self.comparable,
+                **options,
+            )
+        else:
+            from ._mining_torch import mine_triplets_torch
+
+            comparable = torch.as_tensor(self.comparable, device=z.device)
+            found = mine_triplets_torch(z.detach(), labels, studies, comparable, **options)
+        return found.anchor, found.positive, found.negative, found.n_candidates
+
+    def _reconstruction(self, target: Tensor, profile: Tensor, studies: Tensor, genes: Tensor | None) -> Tensor:
+        """Mean squared error over the genes that each cell's study measured."""
+        if self.measured is None:
+            return nn.functional.mse_loss(profile, target)
+        measured = self.measured if genes is None else self.measured[:, genes]
+        weights = measured[studies].to(profile.dtype)
+        error = (profile - target).square() * weights
+        # Every cell counts the same, whatever its study's number of genes.
+        return (error.sum(dim=1) / weights.sum(dim=1).clamp_min(1)).mean()
+
+    def encoder_weights(self) -> dict[str, np.ndarray]:
+        """Weights of the encoder under the names that :class:`scim.Encoder` gives them, float32."""
+        return _canonical(self.encoder, self.encoder_output)
+
+    def decoder_weights(self) -> dict[str, np.ndarray]:
+        """Weights of the decoder, named alike."""
+        return _canonical(self.decoder, self.decoder_output)
+
+    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Refuse: the model maps cells, it does not generate them."""
+        raise NotImplementedError("SCIM has no generative distribution to sample from.")
+
+
+def _block(n_in: int, n_out: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.PReLU())
+
+
+def _canonical(blocks: nn.ModuleList, output: nn.Linear) -> dict[str, np.ndarray]:
+    weights = {}
+    for i, block in enumerate(blocks):
+        state = block.state_dict()
+        weights.update({f"layers.{i}.{name}": state[key] for key, name in _BLOCK_NAMES.items()})
+    weights |= {"output.weight": output.weight, "output.bias": output.bias}
+    return {name: w.detach().to("cpu", torch.float32).numpy().copy() for name, w in weights.items()}
+
+
+def _tensor(values: np.ndarray | None, dtype: torch.dtype) -> Tensor | None:
+    return None if values is None else torch.as_tensor(np.asarray(values)).to(dtype)

@@ -1,0 +1,219 @@
+"""How the network is trained: optimiser, schedule, augmentation, and what is logged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from scvi import REGISTRY_KEYS
+from scvi.module.base import LossOutput
+from scvi.train import TrainingPlan
+from torch import Tensor
+
+from .._validate import check_fraction, check_option, did_you_mean
+from ._augment import Augmentation
+from ._validation import ontology_silhouette
+
+_STRATEGIES = ("semihard", "hardest", "random")
+_POSITIVES = ("cross_study", "prefer_cross_study", "any")
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What ``plan_kwargs`` of :meth:`scim.SCIM.train` may hold.
+
+    Parameters
+    ----------
+    lr
+        Peak learning rate.
+    weight_decay
+        Weight decay of AdamW.
+    warmup
+        Share of the steps over which the learning rate rises; it falls along a cosine afterwards.
+    max_grad_norm
+        Gradients longer than this are shortened.
+    triplet_weight, margin
+        See :class:`scim.SCIM`; given here, they hold for this training only.
+    strategy
+        Which negative is mined: ``"semihard"``, ``"hardest"`` or ``"random"``.
+    positives
+        ``"prefer_cross_study"`` takes positives from other studies, from the same one where a label has no other in
+        the batch; ``"cross_study"`` never does the latter; ``"any"`` does not look at studies.
+    thinning, thinning_floor, panels, panel_floor
+        See :class:`scim.model._augment.Augmentation`; ``thinning=0, panels=0`` switches augmentation off.
+    """
+
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    max_grad_norm: float = 10.0
+    triplet_weight: float = 0.5
+    margin: float = 0.2
+    strategy: Literal["semihard", "hardest", "random"] = "semihard"
+    positives: Literal["cross_study", "prefer_cross_study", "any"] = "prefer_cross_study"
+    thinning: float = 0.5
+    thinning_floor: float = 0.05
+    panels: float = 0.5
+    panel_floor: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_option(self.strategy, _STRATEGIES, argument="plan_kwargs['strategy']")
+        check_option(self.positives, _POSITIVES, argument="plan_kwargs['positives']")
+        for name in ("triplet_weight", "warmup", "thinning", "panels"):
+            check_fraction(getattr(self, name), argument=name)
+        for name in ("thinning_floor", "panel_floor"):
+            check_fraction(getattr(self, name), argument=f"plan_kwargs[{name!r}]", low=1e-4)
+        if self.lr <= 0 or self.margin <= 0:
+            raise ValueError(f"lr and margin must be positive, got lr={self.lr!r} and margin={self.margin!r}.")
+
+    @classmethod
+    def from_kwargs(cls, plan_kwargs: Mapping[str, Any] | None, **defaults: Any) -> PlanOptions:
+        """Options from ``plan_kwargs`` over ``defaults``; an unknown name is refused.
+
+        Examples
+        --------
+        >>> PlanOptions.from_kwargs({"lr": 1e-3}, margin=0.1).margin
+        0.1
+        """
+        known = [field.name for field in fields(cls)]
+        for name in plan_kwargs or {}:
+            if name not in known:
+                raise TypeError(f"plan_kwargs has no option {name!r}. {did_you_mean(name, known, limit=20)}")
+        return cls(**(defaults | dict(plan_kwargs or {})))
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What training batches go through; None where both parts are switched off."""
+        if self.thinning == 0 and self.panels == 0:
+            return None
+        return Augmentation(self.thinning, self.thinning_floor, self.panels, self.panel_floor)
+
+
+class SCIMTrainingPlan(TrainingPlan):
+    """Train on augmented batches, validate on the cells as they are.
+
+    Parameters
+    ----------
+    module
+        A :class:`~scim.model._module.SCIMModule`.
+    options
+        See :class:`PlanOptions`.
+    descends
+        bool (L, L), see :func:`~scim.model._validation.ontology_silhouette`.
+    seed
+        Seed of the miner's draws.
+    """
+
+    def __init__(self, module: Any, *, options: PlanOptions, descends: np.ndarray, seed: int = 0) -> None:
+        super().__init__(module, optimizer="AdamW", lr=options.lr, weight_decay=options.weight_decay)
+        self.options = options
+        self.descends = descends
+        self.seed = seed
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss of an augmented batch."""
+        options = self.options
+        _, _, output = self.module(
+            batch,
+            inference_kwargs={"augmentation": options.augmentation},
+            loss_kwargs={
+                "triplet_weight": options.triplet_weight,
+                "margin": options.margin,
+                "strategy": options.strategy,
+                "positives": options.positives,
+                "seed": self.seed + self.global_step,
+            },
+        )
+        self._log_loss("train_loss", output, prog_bar=True)
+        self.compute_and_log_metrics(output, {}, "train")
+        return output.loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Loss of a batch as it is: of the hardest triplets, over all pairs that could have one."""
+        inference, _, output = self.module(
+            batch,
+            loss_kwargs={
+                "triplet_weight": self.options.triplet_weight,
+                "margin": self.options.margin,
+                "strategy": "hardest",
+                "positives": "prefer_cross_study" if self.options.positives == "cross_study" else self.options.positives,
+                "per_pair": True,
+            },
+        )
+        self._log_loss("validation_loss", output)
+        self.compute_and_log_metrics(output, {}, "validation")
+        self._seen.append((inference["z"].cpu(), batch[REGISTRY_KEYS.LABELS_KEY].flatten().cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the ontology-aware silhouette of the validation cells."""
+        if not self._seen:
+            return
+        z, labels = (torch.cat(parts).numpy() for parts in zip(*self._seen, strict=True))
+        self._seen.clear()
+        width = ontology_silhouette(z, labels, self.module.comparable, self.descends)
+        if math.isfinite(width):
+            self.log("silhouette_validation", width, on_epoch=True, prog_bar=True)
+
+    def _log_loss(self, name: str, output: LossOutput, *, prog_bar: bool = False) -> None:
+        self.log(
+            name, output.loss, on_step=False, on_epoch=True, prog_bar=prog_bar, batch_size=output.n_obs_minibatch
+        )
+
+    @torch.inference_mode()
+    def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict[str, Any], mode: str) -> None:
+        """Log the parts of the loss and the number of triplets, mean per batch; there is no ELBO here."""
+        self.log_dict(
+            {f"{name}_{mode}": value for name, value in loss_output.extra_metrics.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=loss_output.n_obs_minibatch,
+        )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with a linear warm-up and a cosine down to zero, step by step."""
+        optimizer = torch.optim.AdamW(
+            self.module.parameters(), lr=self.options.lr, weight_decay=self.options.weight_decay, fused=True
+        )
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warmup = max(1, int(self.options.warmup * total))
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Shorten gradients longer than ``max_grad_norm``."""
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options.max_grad_norm)
+
+
+class KeepBest(Callback):
+    """Remember the weights of the epoch with the lowest validation loss, and put them back at the end."""
+
+    def __init__(self, monitor: str = "validation_loss") -> None:
+        self.monitor = monitor
+        self.best = math.inf
+        self.best_epoch: int | None = None
+        self._weights: dict[str, Tensor] | None = None
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Compare and remember."""
+        value = float(trainer.callback_metrics.get(self.monitor, math.inf))
+        if value < self.best:
+            self.best, self.best_epoch = value, int(trainer.current_epoch)
+            self._weights = {k: v.detach().clone() for k, v in pl_module.module.state_dict().items()}
+
+    def restore(self, module: torch.nn.Module) -> None:
+        """Put the best weights back, if validation ran."""
+        if self._weights is not None:
+            module.load_state_dict(self._weights)
+            self._weights = None

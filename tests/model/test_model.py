@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+
+import scim
+from scim.model import SCIM
+
+QUICK = {"accelerator": "cpu", "enable_progress_bar": False}
+
+
+def set_up(adata: ad.AnnData, **kwargs: object) -> SCIM:
+    SCIM.setup_anndata(adata, labels_key="cell_type", batch_key="study")
+    return SCIM(adata, n_hidden=[32], n_latent=8, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def trained(blood: ad.AnnData) -> SCIM:
+    model = set_up(blood.copy())
+    model.train(max_epochs=4, **QUICK)
+    return model
+
+
+def nearest_labels_agree(z: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
+    nearest = (z[test] @ z[train].T).argmax(axis=1)
+    return float(np.mean(labels[train][nearest] == labels[test]))
+
+
+def test_kernels_load_without_scvi() -> None:
+    code = "import sys, scim.model._mining; sys.exit('scvi' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_training_by_default_separates_real_cells_of_a_single_study() -> None:
+    adata = scim.datasets.pbmc68k()
+    SCIM.setup_anndata(adata, labels_key="cell_type")
+    model = SCIM(adata)
+    with pytest.warns(UserWarning, match="one study"):
+        model.train(**QUICK)
+    z = model.get_latent_representation()
+    held_out = np.asarray(model.validation_indices)
+    labels = adata.obs["cell_type"].astype(str).to_numpy()
+    assert nearest_labels_agree(z, labels, np.asarray(model.train_indices), held_out) > 0.6
+    silhouette = model.history["silhouette_validation"]["silhouette_validation"].astype(float)
+    assert silhouette.max() > silhouette.iloc[0] + 0.1
+
+
+def test_history_holds_what_is_promised(trained: SCIM) -> None:
+    parts = ["triplet_loss", "reconstruction_loss", "triplets_mined", "triplets_active"]
+    for side in ("train", "validation"):
+        assert f"{side}_loss" in trained.history
+        for part in parts:
+            values = trained.history[f"{part}_{side}"][f"{part}_{side}"].astype(float)
+            assert len(values) == 4
+            assert np.isfinite(values).all()
+    assert (trained.history["triplets_mined_train"]["triplets_mined_train"].astype(float) > 0).all()
+    assert "silhouette_validation" in trained.history
+
+
+def test_embedding_is_that_of_the_network_and_of_the_encoder(trained: SCIM) -> None:
+    z = trained.get_latent_representation()
+    assert z.dtype == np.float32
+    assert z.shape == (trained.adata.n_obs, 8)
+    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5)
+    trained.module.cpu().eval()
+    columns = [trained.adata.var_names.get_loc(g) for g in trained.inputs.genes.names]
+    with torch.no_grad():
+        own = trained.module.embed(torch.from_numpy(trained.adata.X.toarray()[:, columns]))
+    np.testing.assert_allclose(z, own.numpy(), atol=1e-4)
+    np.testing.assert_allclose(trained.to_encoder().embed(trained.adata), z, atol=1e-6)
+
+
+def test_genes_of_a_query_are_aligned_by_name(trained: SCIM) -> None:
+    z = trained.get_latent_representation()
+    shuffled = trained.adata[:, ::-1].copy()
+    np.testing.assert_allclose(trained.get_latent_representation(shuffled), z, atol=1e-5)
+
+
+def test_provenance_says_where_the_encoder_comes_from(trained: SCIM) -> None:
+    provenance = trained.to_encoder().provenance
+    assert provenance["studies"] == ["first", "second", "third"]
+    assert provenance["n_cells"] == 700
+    assert provenance["epochs"] == 4
+    assert provenance["seed"] == 0
+    assert provenance["scim_version"] == scim.__version__
+    assert "B cell" in provenance["label_names"]
+    assert "CL:0000236" in provenance["labels"]
+    assert provenance["ontology_version"] == scim.CellOntology.bundled().version
+    json.dumps(provenance)
+
+
+def test_same_seed_same_weights(blood: ad.AnnData) -> None:
+    runs = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(len(runs))  # the caller's own random state has no say
+        model = set_up(blood.copy(), seed=seed)
+        model.train(max_epochs=2, **QUICK)
+        runs.append(model.module.encoder_weights()["output.weight"])
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_training_leaves_the_callers_random_state_alone(blood: ad.AnnData) -> None:
+    model = set_up(blood.copy())
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    model.train(max_epochs=1, **QUICK)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_save_and_load(trained: SCIM, tmp_path: object) -> None:
+    trained.save(f"{tmp_path}/model")
+    loaded = SCIM.load(f"{tmp_path}/model", adata=trained.adata, accelerator="cpu")
+    z = trained.get_latent_representation()
+    np.testing.assert_allclose(loaded.get_latent_representation(), z, atol=1e-6)
+    assert set(loaded.history) == set(trained.history)
+    assert loaded.to_encoder().id == trained.to_encoder().id
+    assert loaded.to_encoder().provenance == trained.to_encoder().provenance
+
+    bare = SCIM.load(f"{tmp_path}/model", adata=False, accelerator="cpu")
+    np.testing.assert_allclose(bare.get_latent_representation(trained.adata), z, atol=1e-6)
+    with pytest.raises(ValueError, match="loaded without data"):
+        bare.train(max_epochs=1)
+    with pytest.raises(ValueError, match="loaded without data"):
+        bare.get_latent_representation()
+
+
+def test_what_is_saved_is_plain(trained: SCIM) -> None:
+    saved = {name: value for name, value in vars(trained).items() if name.endswith("_")}
+    json.dumps(trained.training_)
+    json.dumps(trained.init_params_["non_kwargs"]["ontology"])
+    assert len(pickle.dumps(saved)) < 1_000_000
+
+
+def test_training_goes_on_where_it_stopped(blood: ad.AnnData) -> None:
+    model = set_up(blood.copy())
+    model.train(max_epochs=1, **QUICK)
+    model.train(max_epochs=2, **QUICK)
+    assert len(model.history["train_loss"]) == 3
+    assert model.training_["epochs"] == 3
+
+
+def test_counts_and_their_logarithms_train_the_same_kind_of_model(counts: ad.AnnData) -> None:
+    model = set_up(counts)
+    assert model.inputs.kind.kind == "counts"
+    model.train(max_epochs=2, **QUICK)
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csr_array, sp.csc_matrix])
+def test_shape_of_x_does_not_matter(counts: ad.AnnData, form: type) -> None:
+    sparse = counts.copy()
+    sparse.X = form(counts.X)
+    weights = []
+    for adata in (counts.copy(), sparse):
+        model = set_up(adata)
+        model.train(max_epochs=1, **QUICK)
+        weights.append(model.module.encoder_weights()["output.weight"])
+    np.testing.assert_allclose(weights[0], weights[1], atol=1e-6)
+
+
+def test_layer(counts: ad.AnnData) -> None:
+    counts.layers["mine"] = counts.X.copy()
+    counts.X = counts.X - 1  # scaled data, of no use
+    SCIM.setup_anndata(counts, labels_key="cell_type", batch_key="study", layer="mine")
+    model = SCIM(counts, n_hidden=[16], n_latent=4)
+    model.train(max_epochs=1, **QUICK)
+    assert model.get_latent_representation().shape == (700, 4)
+
+
+def test_reconstruction_leaves_out_genes_that_a_study_did_not_measure(blood: ad.AnnData) -> None:
+    studies = {name: blood[blood.obs["study"] == name].copy() for name in ("first", "second", "third")}
+    studies["second"] = studies["second"][:, :500].copy()
+    for part in studies.values():
+        del part.obs["study"]
+    merged = scim.pp.merge_studies(studies, study_key="study")
+    model = set_up(merged)
+    measured = pd.DataFrame(merged.varm["scim_measured"]).loc[list(model.inputs.genes.names)]
+    np.testing.assert_array_equal(model.inputs.measured, measured[["first", "second", "third"]].to_numpy().T)
+    module = model.module.eval()
+    target, profile = torch.zeros(2, len(model.inputs.genes)), torch.ones(2, len(model.inputs.genes))
+    unmeasured = torch.from_numpy(~model.inputs.measured[1])
+    profile[1, unmeasured] = 100.0  # second study: whatever is predicted there does not count
+    loss = module._reconstruction(target, profile, torch.tensor([0, 1]), None)
+    assert loss.item() == pytest.approx(1.0)
+    assert module._reconstruction(target, profile, torch.tensor([0, 0]), None).item() > 100
+    model.train(max_epochs=1, **QUICK)
+
+
+def test_measured_genes_under_another_key_are_warned_about(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    adata.varm["scim_measured"] = pd.DataFrame({"elsewhere": True}, index=adata.var_names)
+    with pytest.warns(UserWarning, match="scim_measured.*'first'"):
+        model = set_up(adata)
+    assert model.inputs.measured is None
+
+
+def test_cells_without_a_label_train_the_reconstruction_only(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    labels = adata.obs["cell_type"].astype(object)
+    labels.iloc[::4] = np.nan
+    labels.iloc[1::50] = ""
+    labels.iloc[2::50] = "no idea"
+    adata.obs["cell_type"] = labels
+    SCIM.setup_anndata(adata, labels_key="cell_type", batch_key="study", unlabeled_category="no idea")
+    model = SCIM(adata, n_hidden=[16], n_latent=4)
+    missing = labels.isna() | labels.isin(["", "no idea"])
+    np.testing.assert_array_equal(model.inputs.labels < 0, missing)
+    model.train(max_epochs=1, **QUICK)
+    assert model.training_["n_labelled_cells"] == int((~missing).sum())
+
+
+def test_labels_of_the_ontology_and_others(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    adata.obs["cell_type"] = np.resize(["T cell", "CL:0000084", "CD8-positive, alpha-beta T cell", "my cells"], 700)
+    model = set_up(adata)
+    ids = list(model.inputs.terms.label_ids)
+    assert sorted(ids) == ["CL:0000084", "CL:0000625", "my cells"]
+    t_cell, cd8, mine = (ids.index(term) for term in ("CL:0000084", "CL:0000625", "my cells"))
+    assert model.module.comparable[t_cell, cd8]
+    assert not model.module.comparable[t_cell, mine]
+    assert model.inputs.descends[t_cell, cd8]
+    assert not model.inputs.descends[cd8, t_cell]
+    assert (model.inputs.labels[:2] == t_cell).all()
+
+
+def test_labels_that_no_ontology_knows_are_flat(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    adata.obs["cell_type"] = np.resize(["cluster 1", "cluster 2"], 700)
+    model = set_up(adata)
+    assert not (model.module.comparable ^ np.eye(2, dtype=bool)).any()
+
+
+def test_genes_that_hardly_any_cell_expresses_are_left_out(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    X = adata.X.tolil()
+    X[:, 3] = 0
+    X[5, 3] = 1.0
+    adata.X = X.tocsr()
+    model = set_up(adata)
+    assert adata.var_names[3] not in model.inputs.genes
+    assert len(model.inputs.genes) == adata.n_vars - 1
+    model.train(max_epochs=1, **QUICK)
+    assert model.to_encoder().genes == model.inputs.genes
+
+
+def test_one_label_is_warned_about_and_trains_the_reconstruction(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    adata.obs["cell_type"] = "B cell"
+    model = set_up(adata)
+    with pytest.warns(UserWarning, match="No two labels exclude each other"):
+        model.train(max_epochs=1, **QUICK)
+    assert float(model.history["triplet_loss_train"].iloc[0, 0]) == 0
+
+
+def test_label_with_one_cell_is_warned_about(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str)
+    adata.obs.iloc[0, adata.obs.columns.get_loc("cell_type")] = "platelet"
+    model = set_up(adata)
+    with pytest.warns(UserWarning, match="one cell.*'platelet'"):
+        model.train(max_epochs=1, **QUICK)
+
+
+def test_whole_studies_can_validate(blood: ad.AnnData) -> None:
+    model = set_up(blood.copy())
+    model.train(max_epochs=1, validation_studies="second", **QUICK)
+    assert (model.adata.obs["study"].to_numpy()[model.validation_indices] == "second").all()
+    assert model.training_["held_out_studies"] == ["second"]
+
+
+def test_without_validation(blood: ad.AnnData) -> None:
+    model = set_up(blood.copy())
+    model.train(max_epochs=2, train_size=1.0, **QUICK)
+    assert "validation_loss" not in model.history
+    assert len(model.validation_indices) == 0
+
+
+def test_early_stopping(blood: ad.AnnData) -> None:
+    model = set_up(blood.copy())
+    model.train(max_epochs=50, early_stopping_patience=2, lr=1e-8, **QUICK)
+    assert model.training_["epochs"] < 50
+
+
+def test_nothing_is_warned_about_where_all_is_well(blood: ad.AnnData) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        set_up(blood.copy()).train(max_epochs=1, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"labels_key": "celltype"}, KeyError, "Did you mean 'cell_type'"),
+        ({"labels_key": "cell_type", "batch_key": "studdy"}, KeyError, "Did you mean 'study'"),
+        ({"labels_key": "cell_type", "layer": "counts"}, KeyError, "adata.layers"),
+    ],
+)
+def test_missing_keys(blood: ad.AnnData, arguments: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        SCIM.setup_anndata(blood.copy(), **arguments)
+
+
+def test_empty_data(blood: ad.AnnData) -> None:
+    with pytest.raises(ValueError, match="0 cells x 765 genes"):
+        SCIM.setup_anndata(blood[:0].copy(), labels_key="cell_type")
+
+
+def test_cells_without_a_study(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    adata.obs["study"] = adata.obs["study"].where(np.arange(700) > 2)
+    with pytest.raises(ValueError, match="3 of 700 cells have no study"):
+        SCIM.setup_anndata(adata, labels_key="cell_type", batch_key="study")
+
+
+def test_no_label_at_all(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    adata.obs["cell_type"] = np.nan
+    SCIM.setup_anndata(adata, labels_key="cell_type")
+    with pytest.raises(ValueError, match="No cell has a label"):
+        SCIM(adata)
+
+
+def test_unlabeled_category_that_does_not_occur(blood: ad.AnnData) -> None:
+    with pytest.warns(UserWarning, match="Did you mean 'B cell'"):
+        SCIM.setup_anndata(blood.copy(), labels_key="cell_type", unlabeled_category="B cel")
+
+
+def test_scaled_data_are_refused(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    adata.X = adata.X.toarray() - 0.5
+    SCIM.setup_anndata(adata, labels_key="cell_type")
+    with pytest.raises(ValueError, match="negative"):
+        SCIM(adata)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"triplet_weight": 2}, ValueError, "triplet_weight must lie from 0 to 1"),
+        ({"n_latent": 1}, ValueError, "n_latent must be at least 2"),
+        ({"n_hidden": []}, ValueError, "n_hidden is empty"),
+        ({"dropout_input": 1.0}, ValueError, "dropout_input must lie"),
+        ({"ontology": "bundeld"}, ValueError, "Did you mean 'bundled'"),
+        ({"min_cells": 701}, ValueError, "nothing to learn"),
+    ],
+)
+def test_arguments_of_the_model(blood: ad.AnnData, arguments: dict, error: type, message: str) -> None:
+    adata = blood.copy()
+    adata.X = sp.csr_matrix((adata.n_obs, adata.n_vars), dtype=np.float32) if "min_cells" in arguments else adata.X
+    SCIM.setup_anndata(adata, labels_key="cell_type")
+    with pytest.raises(error, match=message):
+        SCIM(adata, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"plan_kwargs": {"triplet_wieght": 1}}, TypeError, "Did you mean 'triplet_weight'"),
+        ({"plan_kwargs": {"strategy": "semi-hard"}}, ValueError, "Did you mean 'semihard'"),
+        ({"validation_studies": "secnd"}, KeyError, "Did you mean 'second'"),
+        ({"validation_studies": ["first", "second", "third"]}, ValueError, "nothing is left"),
+        ({"batch_size": 1}, ValueError, "batch_size must be at least 2"),
+        ({"lr": 0.0}, ValueError, "lr"),
+    ],
+)
+def test_arguments_of_train(blood: ad.AnnData, arguments: dict, error: type, message: str) -> None:
+    model = set_up(blood.copy())
+    with pytest.raises(error, match=message):
+        model.train(max_epochs=1, **QUICK, **arguments)
+
+
+def test_untrained_model_gives_no_encoder(blood: ad.AnnData) -> None:
+    model = set_up(blood.copy())
+    with pytest.raises(RuntimeError, match="not trained"):
+        model.to_encoder()
+    with pytest.raises(RuntimeError, match="not trained"):
+        model.get_latent_representation()

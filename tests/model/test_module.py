@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scim.model._augment import Augmentation
+from scim.model._module import _RECONSTRUCTED, SCIMModule
+
+
+def batch(n: int = 6, n_genes: int = 5, labels: list[int] | None = None) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    rows, genes = np.nonzero(rng.random((n, n_genes)) < 0.8)
+    return {
+        "values": torch.from_numpy(rng.integers(1, 9, len(rows)).astype(np.float32)),
+        "rows": torch.from_numpy(rows),
+        "genes": torch.from_numpy(genes),
+        "totals": torch.full((n,), 1e4),
+        "labels": torch.tensor(labels if labels is not None else [0, 0, 0, 1, 1, 1][:n]),
+        "batch": torch.arange(n) % 2,
+    }
+
+
+def module(n_genes: int = 5, **kwargs: object) -> SCIMModule:
+    torch.manual_seed(0)
+    return SCIMModule(
+        n_genes, [8], 3, dropout_input=0.1, dropout_hidden=0.1, comparable=np.eye(2, dtype=bool), **kwargs
+    )
+
+
+def test_loss_is_the_weighted_sum_of_its_parts() -> None:
+    net = module().eval()
+    for w in (0.0, 0.3, 1.0):
+        _, _, output = net(batch(), loss_kwargs={"triplet_weight": w, "margin": 1.0, "strategy": "hardest"})
+        parts = output.extra_metrics
+        expected = w * parts["triplet_loss"] + (1 - w) * parts["reconstruction_loss"]
+        torch.testing.assert_close(output.loss.detach(), expected)
+        assert parts["triplets_mined"] > 0
+
+
+@pytest.mark.parametrize("labels", [[0] * 6, [-1] * 6, [0, 1, -1, -1, -1, -1]])
+def test_batch_without_triplets_costs_nothing_and_still_has_a_gradient(labels: list[int]) -> None:
+    net = module().train()
+    _, _, output = net(batch(labels=labels), loss_kwargs={"triplet_weight": 1.0})
+    assert output.loss.item() == 0.0
+    output.loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+    assert net.encoder_output.weight.grad is not None
+
+
+def test_gradient_separates_labels() -> None:
+    net = module().train()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    data = batch()
+    losses = []
+    for _ in range(60):
+        inference, _, output = net(data, loss_kwargs={"triplet_weight": 1.0, "margin": 0.5, "strategy": "hardest"})
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+    net.eval()
+    z = net.inference(**net._get_inference_input(data))["z"].detach()
+    losses = torch.cdist(z, z)
+    assert losses[:3, :3].max() < losses[:3, 3:].min()
+
+
+def test_empty_cells_do_no_harm() -> None:
+    data = batch()
+    kept = data["rows"] != 2
+    for name in ("values", "rows", "genes"):
+        data[name] = data[name][kept]
+    net = module().train()
+    _, _, output = net(data, inference_kwargs={"augmentation": Augmentation()})
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+
+
+def test_target_is_the_undisturbed_lognormalised_profile() -> None:
+    data = batch()
+    net = module().train()
+    disturbed = net.inference(**net._get_inference_input(data), augmentation=Augmentation(panels=1.0, panel_floor=0.3))
+    dense = np.zeros((6, 5))
+    dense[data["rows"], data["genes"]] = data["values"]
+    expected = np.log1p(1e4 * dense / dense.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(disturbed["target"], expected, rtol=1e-5)
+
+
+def test_many_genes_are_reconstructed_by_draws() -> None:
+    n_genes = _RECONSTRUCTED + 500
+    net = module(n_genes, measured=np.ones((2, n_genes), dtype=bool)).train()
+    data = batch(n_genes=n_genes)
+    inference, generative, output = net(data)
+    assert inference["target"].shape == generative["profile"].shape == (6, _RECONSTRUCTED)
+    net.eval()
+    whole = net.inference(**net._get_inference_input(data))["target"]
+    assert whole.shape == (6, n_genes)
+    torch.testing.assert_close(inference["target"], whole[:, inference["genes"]])
+    output.loss.backward()
+    assert torch.isfinite(net.decoder_output.weight.grad).all()
+
+
+def test_dropout_acts_in_training_only() -> None:
+    data = batch()
+    net = module()
+    inputs = net._get_inference_input(data)
+    net.eval()
+    torch.testing.assert_close(net.inference(**inputs)["z"], net.inference(**inputs)["z"])
+    net.train()
+    assert not torch.equal(net.inference(**inputs)["z"], net.inference(**inputs)["z"])
+
+
+def test_names_of_the_weights() -> None:
+    names = set(module().encoder_weights())
+    assert names == {
+        *(f"layers.0.{n}" for n in ("weight", "bias", "bn.weight", "bn.bias", "bn.mean", "bn.var", "prelu")),
+        "output.weight",
+        "output.bias",
+    }
+    assert module().decoder_weights()["output.weight"].shape == (5, 8)
+
+
+def test_nothing_to_sample_from() -> None:
+    with pytest.raises(NotImplementedError):
+        module().sample()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_gives_the_same_loss() -> None:
+    net = module().eval()
+    options = {"margin": 1.0, "strategy": "hardest"}
+    _, _, here = net(batch(), loss_kwargs=options)
+    _, _, there = net.cuda()({k: v.cuda() for k, v in batch().items()}, loss_kwargs=options)
+    torch.testing.assert_close(here.loss, there.loss.cpu(), atol=1e-4, rtol=1e-4)

@@ -1,0 +1,125 @@
+"""Studies with other genes, names and scales become one object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import scim
+from scim import _keys
+
+GENES = ["CD3E", "MS4A1", "NKG7", "MARCHF1"]
+
+
+def study(genes: list[str], *, n_cells: int = 12, seed: int = 0, **obs: object) -> ad.AnnData:
+    X = np.random.default_rng(seed).poisson(3.0, (n_cells, len(genes))).astype("float32")
+    table = pd.DataFrame(obs, index=[f"cell{i}" for i in range(n_cells)])
+    return ad.AnnData(X, obs=table, var=pd.DataFrame(index=genes))
+
+
+def test_genes_meet_on_approved_symbols_and_missing_ones_are_zero() -> None:
+    a = study(["CD3E", "MARCH1"])
+    b = study(["ENSG00000156738.7", "nkg7", "MARCHF1"], seed=1)
+    merged = scim.pp.merge_studies({"a": a, "b": b})
+    assert merged.var_names.tolist() == ["CD3E", "MARCHF1", "MS4A1", "NKG7"]
+    assert merged.X.format == "csr" and merged.X.dtype == np.float32
+    dense = merged.X.toarray()
+    np.testing.assert_array_equal(dense[:12, :2], a.X)
+    np.testing.assert_array_equal(dense[12:, [2, 3, 1]], b.X)
+    assert dense[:12, 2:].sum() == 0 and dense[12:, 0].sum() == 0
+    measured = merged.varm[_keys.MEASURED]
+    assert measured["a"].tolist() == [True, True, False, False]
+    assert measured["b"].tolist() == [False, True, True, True]
+
+
+def test_inner_join_keeps_what_all_have() -> None:
+    merged = scim.pp.merge_studies({"a": study(GENES[:3]), "b": study(GENES[1:])}, join="inner")
+    assert merged.var_names.tolist() == ["MS4A1", "NKG7"]
+    with pytest.raises(ValueError, match="share no gene"):
+        scim.pp.merge_studies({"a": study(GENES[:2]), "b": study(GENES[2:])}, join="inner")
+
+
+def test_names_studies_and_cells() -> None:
+    a, b = study(GENES, cell_type="T cell", study="old"), study(GENES, seed=1, cell_type="B cell")
+    merged = scim.pp.merge_studies({"a": a, "b": b}, study_key="study", labels_key="cell_type")
+    assert merged.obs["study"].tolist() == ["a"] * 12 + ["b"] * 12
+    assert merged.obs["study_original"].isna().sum() == 12
+    assert merged.obs_names.is_unique and merged.obs_names[0] == "a:cell0"
+    assert isinstance(merged.obs["cell_type"].dtype, pd.CategoricalDtype)
+
+
+def test_repeated_barcodes_within_a_study_are_numbered() -> None:
+    a = study(GENES)
+    a.obs_names = ["same"] * 12
+    assert scim.pp.merge_studies({"a": a}).obs_names.tolist()[:2] == ["a:same", "a:same-1"]
+
+
+def test_counts_and_logarithms_meet_on_log1p_of_1e4() -> None:
+    rng = np.random.default_rng(0)
+    genes = [f"GENE{i}" for i in range(300)]
+    raw = rng.poisson(1.0, (40, 300)).astype("float32")
+    logged = np.log1p(raw / raw.sum(1, keepdims=True) * 1e4)
+    a, b = (ad.AnnData(sparse.csr_matrix(x), var=pd.DataFrame(index=genes)) for x in (raw, logged))
+    merged = scim.pp.merge_studies({"a": a, "b": b})
+    np.testing.assert_allclose(merged.X[:40].toarray(), logged, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(merged.X[40:].toarray(), logged, rtol=1e-4, atol=1e-5)
+    record = merged.uns[_keys.PREPROCESSING]["merge"]
+    assert record["X"] == "log1p of 1e4 per cell" and record["studies"]["a"]["kind"] == "counts"
+    np.testing.assert_array_equal(a.X.toarray(), raw)  # the input is left alone
+
+
+def test_result_round_trips(tmp_path: Path) -> None:
+    merged = scim.pp.merge_studies({"a": study(GENES), "c": study(GENES[1:])})
+    merged.write_h5ad(tmp_path / "m.h5ad")
+    again = ad.read_h5ad(tmp_path / "m.h5ad")
+    assert again.varm[_keys.MEASURED]["c"].tolist() == [False, True, True, True]
+    assert again.obs["study"].tolist() == merged.obs["study"].tolist()
+
+
+def test_gene_columns_are_found_or_named() -> None:
+    a = study(["g1", "g2"])
+    a.var["symbol"] = ["CD3E", "MS4A1"]
+    assert scim.pp.merge_studies({"a": a}).var_names.tolist() == ["CD3E", "MS4A1"]
+    assert scim.pp.merge_studies({"a": a}, gene_column="symbol").var_names.tolist() == ["CD3E", "MS4A1"]
+    with pytest.raises(KeyError, match="gene_column='symbl'.*Did you mean 'symbol'"):
+        scim.pp.merge_studies({"a": a}, gene_column="symbl")
+
+
+@pytest.mark.parametrize(
+    ("adatas", "error", "words"),
+    [
+        ([1], TypeError, "must map names"),
+        ({}, ValueError, "adatas is empty"),
+        ({"a/b": study(GENES)}, ValueError, "'a/b' has a slash"),
+        ({"a": 3}, TypeError, "Study 'a': adata must be an AnnData"),
+        ({"a": study(GENES, n_cells=0)}, ValueError, "Study 'a'.*0 cells"),
+        ({"a": study(["Cd3e", "Ms4a1", "Nkg7"])}, ValueError, "Study 'a': the genes are not human"),
+    ],
+)
+def test_bad_studies_are_named(adatas: object, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        scim.pp.merge_studies(adatas)  # type: ignore[arg-type]
+
+
+def test_bad_values_and_keys_name_the_study() -> None:
+    bad = study(GENES)
+    bad.X = bad.X - 5
+    with pytest.raises(ValueError, match="Study 'bad': X holds negative"):
+        scim.pp.merge_studies({"good": study(GENES), "bad": bad})
+    with pytest.raises(KeyError, match="labels_key='cell_type' is not in obs of study 'a'"):
+        scim.pp.merge_studies({"a": study(GENES)}, labels_key="cell_type")
+    with pytest.raises(ValueError, match="join='left' is not known"):
+        scim.pp.merge_studies({"a": study(GENES)}, join="left")
+
+
+def test_real_studies(shared_data: Path) -> None:
+    parts = {n: ad.read_h5ad(shared_data / f"{n}.h5ad") for n in ("pbmc_3tech_symphony", "zheng2017_sorted_pbmc")}
+    merged = scim.pp.merge_studies(parts, labels_key="cell_type")
+    assert merged.n_obs == 3640
+    assert merged.varm[_keys.MEASURED].all(axis=1).sum() > 600
+    assert merged.X.data.min() > 0 and merged.X.data.max() < 9.3

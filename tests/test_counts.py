@@ -1,0 +1,148 @@
+"""Counts, log1p values and what is neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+import scanpy as sc
+from scipy import sparse
+
+from scim._counts import InputKind, find_counts, input_kind, normalize_rows
+
+
+def counts(n_cells: int = 60, n_genes: int = 400, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.poisson(rng.gamma(0.4, 2.0, n_genes) * rng.uniform(0.5, 2, (n_cells, 1))).astype("float32")
+
+
+def scaled(X: np.ndarray, target: float) -> np.ndarray:
+    return X / X.sum(axis=1, keepdims=True) * target
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_array])
+@pytest.mark.parametrize("dtype", ["int32", "float32", "float64"])
+def test_counts_are_recognised(form: object, dtype: str) -> None:
+    assert input_kind(form(counts().astype(dtype))).kind == "counts"  # type: ignore[operator]
+
+
+def test_estimated_counts_and_empty_matrices_are_counts() -> None:
+    estimated = counts() * 10
+    estimated[0, :5] += 0.37
+    assert "estimated counts" in input_kind(estimated).detail
+    assert input_kind(np.zeros((3, 4))).kind == "counts"
+
+
+def test_log1p_of_1e4_and_of_a_panel_are_recognised() -> None:
+    logged = np.log1p(scaled(counts(), 1e4))
+    assert input_kind(logged).target_sum == pytest.approx(1e4, rel=1e-3)
+    panel = input_kind(logged[:, ::3])
+    assert (panel.kind, panel.target_sum) == ("log1p", None)
+    assert "whole multiples of one count" in panel.detail
+
+
+def test_log1p_of_another_sum_is_recognised_with_it() -> None:
+    assert input_kind(np.log1p(scaled(counts(), 2345.0))).target_sum == pytest.approx(2345, rel=1e-3)
+    assert input_kind(np.log1p(scaled(counts(), 1e6))).target_sum == pytest.approx(1e6, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("X", "words"),
+    [
+        (counts() - 1, "negative values"),
+        (np.where(counts() > 5, np.nan, counts()), "NaN"),
+        (np.where(counts() > 5, np.inf, counts()), "infinite"),
+        (scaled(counts(), 1e6), "scaled but not logged: sums per cell around 1,000,000"),
+        (scaled(counts(), 1e4)[:, ::2], "scaled but not logged"),
+        (np.log2(scaled(counts(), 1e4) + 1), "logarithms to base 2"),
+        (np.log1p(scaled(counts(), 1e6))[:, ::2], "no scale that can be told"),
+    ],
+)
+def test_what_is_neither_is_refused_saying_what_was_seen(X: np.ndarray, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        input_kind(X)
+    assert "raw counts" in str(error.value)  # the remedy
+
+
+def test_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="not numbers"):
+        input_kind(np.array([["a", "b"]]))
+
+
+def test_problems_far_down_are_seen() -> None:
+    X = counts(5000, 20)
+    X[4990, 3] = -1
+    with pytest.raises(ValueError, match="negative"):
+        input_kind(X)
+
+
+def test_normalized_rows_are_log1p_of_1e4_whatever_came_in() -> None:
+    X = counts()
+    X[3] = 0
+    sums = X.sum(axis=1, keepdims=True)
+    expected = np.log1p(np.divide(X, sums, out=np.zeros_like(X), where=sums > 0) * 1e4)
+    kinds = {
+        "counts": (X, InputKind("counts", None, "")),
+        "1e4": (expected, InputKind("log1p", 1e4, "")),
+        "none": (expected, InputKind("log1p", None, "")),
+        "1e6": (np.log1p(np.expm1(expected) * 100), InputKind("log1p", 1e6, "")),
+    }
+    for values, kind in kinds.values():
+        rows = normalize_rows(sparse.csr_matrix(values.astype("float32")), kind)
+        np.testing.assert_allclose(rows.toarray(), expected, rtol=2e-5, atol=1e-6)
+
+
+def test_find_counts_prefers_counts_and_falls_back() -> None:
+    X = counts()
+    adata = ad.AnnData(np.log1p(scaled(X, 1e4)))
+    assert find_counts(adata)[0] == "X"
+    adata.layers["counts"] = X
+    name, _, kind, use_raw = find_counts(adata)
+    assert (name, kind.kind, use_raw) == ('layers["counts"]', "counts", False)
+    assert find_counts(adata, layer="X")[2].kind == "log1p"
+
+
+def test_find_counts_takes_raw_where_x_is_scaled() -> None:
+    name, X, kind, use_raw = find_counts(sc.datasets.pbmc68k_reduced())
+    assert (name, kind.kind, use_raw) == ("raw", "log1p", True) and X.shape == (700, 765)
+
+
+def test_find_counts_lists_every_place_that_failed() -> None:
+    adata = ad.AnnData(counts() - 1)
+    with pytest.raises(ValueError, match="X holds negative values.*Name the layer"):
+        find_counts(adata)
+    with pytest.raises(KeyError, match="layer='count' is not there. Did you mean"):
+        adata.layers["counts"] = counts()
+        find_counts(adata, layer="count")
+    with pytest.raises(ValueError, match="adata has no X"):
+        find_counts(ad.AnnData(obs=adata.obs, var=adata.var))
+
+
+def test_kind_as_plain_values() -> None:
+    assert InputKind("counts", None, "x").to_dict() == {"kind": "counts", "detail": "x"}
+
+
+@pytest.mark.parametrize(
+    ("study", "kind"),
+    [
+        ("pbmc3k_10x", "counts"),
+        ("ding2020_pbmc_indrops_2000g", "counts"),
+        ("pancreas_3study_cepo_1403g", "counts"),
+        ("darmanis2015_brain", "counts"),
+        ("pbmc_3tech_symphony", "log1p"),
+        ("villani2017_dc", "log1p"),
+        ("tirosh2016_oligodendroglioma_mgh53_54", None),
+        ("pancreas_xin2016_980g", None),
+        ("pancreas_wang2016_219g", None),
+        ("puram2017_hnscc_tme", None),
+    ],
+)
+def test_real_studies_are_told_apart(shared_data: Path, study: str, kind: str | None) -> None:
+    X = ad.read_h5ad(shared_data / f"{study}.h5ad").X
+    if kind is None:
+        with pytest.raises(ValueError, match="X holds (no scale|logarithms)"):
+            input_kind(X)
+    else:
+        assert input_kind(X).kind == kind

@@ -1,0 +1,70 @@
+"""Tables of what the verbs wrote, and the errors when they wrote nothing."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import scim
+
+
+@pytest.fixture
+def adata() -> anndata.AnnData:
+    adata = anndata.AnnData(np.ones((2, 3), dtype="f4"))
+    adata.obsm["scim_scores"] = pd.DataFrame(
+        {"T cell": [0.9, 0.2], "B cell": [0.1, 0.8]}, index=adata.obs_names, dtype="f4"
+    )
+    hits = pd.DataFrame({"query": pd.Categorical(["a", "a", "b"]), "distance": [0.1, 0.2, 0.3]})
+    adata.uns["scim_query"] = {"hits": hits, "queries": ["a", "b", "c"]}
+    adata.uns["other"] = {"x": 1}
+    return adata
+
+
+def test_hits_of_all_or_one_query(adata: anndata.AnnData) -> None:
+    assert scim.get.hits(adata)["distance"].tolist() == [0.1, 0.2, 0.3]
+    one = scim.get.hits(adata, query="b")
+    assert one["distance"].tolist() == [0.3] and list(one.index) == [0]
+    assert scim.get.hits(adata, query=["b", "a"])["distance"].tolist() == [0.1, 0.2, 0.3]
+    # A query that found nothing is not an unknown one.
+    assert len(scim.get.hits(adata, query="c")) == 0
+
+
+def test_hits_is_a_table_of_its_own(adata: anndata.AnnData) -> None:
+    table = scim.get.hits(adata)
+    table["distance"] = 0.0
+    assert adata.uns["scim_query"]["hits"]["distance"].tolist() == [0.1, 0.2, 0.3]
+
+
+def test_hits_that_are_not_there(adata: anndata.AnnData) -> None:
+    with pytest.raises(KeyError, match="Did you mean 'scim_query'"):
+        scim.get.hits(adata, "scim_qury")
+    with pytest.raises(KeyError, match="Run scim.tl.query first"):
+        scim.get.hits(adata, "other")
+    with pytest.raises(KeyError, match="query='d' .*Available: 'a', 'b', 'c'"):
+        scim.get.hits(adata, query="d")
+
+
+def test_scores_of_all_or_some_terms(adata: anndata.AnnData) -> None:
+    assert list(scim.get.scores(adata).columns) == ["T cell", "B cell"]
+    assert list(scim.get.scores(adata, terms=["B cell"]).columns) == ["B cell"]
+    assert scim.get.scores(adata, terms="T cell").iloc[:, 0].tolist() == pytest.approx([0.9, 0.2])
+    table = scim.get.scores(adata)
+    table["T cell"] = 0.0
+    assert adata.obsm["scim_scores"]["T cell"].iloc[0] == pytest.approx(0.9)
+
+
+def test_scores_that_are_not_there(adata: anndata.AnnData) -> None:
+    with pytest.raises(KeyError, match="Run scim.tl.annotate first"):
+        scim.get.scores(adata, "mine")
+    with pytest.raises(KeyError, match="Did you mean 'T cell'"):
+        scim.get.scores(adata, terms=["T cel"])
+
+
+def test_modality() -> None:
+    mudata = pytest.importorskip("mudata")
+    rna = anndata.AnnData(np.ones((2, 3), dtype="f4"))
+    rna.obsm["scim_scores"] = pd.DataFrame({"T cell": [1.0, 0.0]}, index=rna.obs_names)
+    data = mudata.MuData({"rna": rna})
+    assert scim.get.scores(data, mod="rna")["T cell"].tolist() == [1.0, 0.0]

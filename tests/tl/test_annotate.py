@@ -1,0 +1,300 @@
+"""scim.tl.annotate: labels by votes on the ontology, on every kind of object, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import scim
+
+COLUMNS = ["scim_label", "scim_term_id", "scim_confidence", "scim_novelty", "scim_set"]
+
+
+def names_of(adata: anndata.AnnData) -> tuple[list[str], list[str], list[str]]:
+    return list(adata.obs), list(adata.obsm), list(adata.uns)
+
+
+def test_labels_agree_with_published_ones(new: anndata.AnnData, reference: scim.Reference) -> None:
+    assert scim.tl.annotate(new, reference, k=15) is None
+    ontology = scim.CellOntology.bundled()
+    given, truth = new.obs["scim_term_id"].astype(str), new.obs["cell_type_ontology_term_id"].astype(str)
+    right = [g == t or g in ontology.ancestors(t) for g, t in zip(given, truth, strict=True)]
+    assert np.mean(right) > 0.7
+    assert (given != "").mean() > 0.9
+
+
+def test_writes_all_that_is_promised(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.annotate(new, reference, k=20, where={"tissue": ["blood"]})
+    assert set(COLUMNS) <= set(new.obs)
+    for column in ("scim_label", "scim_term_id"):
+        assert isinstance(new.obs[column].dtype, pd.CategoricalDtype)
+    assert new.obs["scim_confidence"].between(0, 1).all()
+    assert new.obs["scim_novelty"].between(0, 1).all()
+    assert "X_scim" in new.obsm and new.uns["scim"]["embed"]["encoder_id"] == reference.encoder.id
+    record = new.uns["scim"]["annotate"]
+    assert record["params"]["k"] == 20 and "tissue" in record["params"]["where"]
+    assert record["reference"]["encoder_id"] == reference.encoder.id
+    assert "cross-study" in record["reference"]["calibration"]
+
+
+def test_label_is_the_most_specific_term_with_enough_votes(new: anndata.AnnData, reference: scim.Reference) -> None:
+    alpha = 0.25
+    scim.tl.annotate(new, reference, k=12, alpha=alpha)
+    terms, vectors = reference.terms, new.obsm["X_scim"]
+    hits = reference.search(vectors, 12)
+    rank = terms.specificity()
+    for i in range(0, new.n_obs, 7):
+        width = np.median(hits.distances[i])
+        weights = np.exp(-hits.distances[i].astype(float) / width)
+        weights /= weights.sum()
+        score = np.zeros(len(terms.terms))
+        for weight, row in zip(weights, hits.indices[i], strict=True):
+            score[terms.closure[reference.label_codes[row]]] += weight
+        np.testing.assert_allclose(new.obsm["scim_scores"].iloc[i].to_numpy(), score, atol=1e-5)
+        generic = [scim.CellOntology.bundled().is_generic(t) for t in terms.terms]
+        enough = [t for t in range(len(score)) if score[t] >= 1 - alpha and not generic[t]]
+        wanted = min(enough, key=lambda t: rank[t]) if enough else None
+        assert new.obs["scim_term_id"].iloc[i] == ("" if wanted is None else terms.terms[wanted])
+        assert new.obs["scim_label"].iloc[i] == ("unassigned" if wanted is None else terms.term_names[wanted])
+        expected = 0 if wanted is None else score[wanted]
+        assert new.obs["scim_confidence"].iloc[i] == pytest.approx(expected, abs=1e-5)
+
+
+def test_sets_are_the_fewest_labels_with_enough_votes(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.annotate(new, reference, alpha=0.2)
+    hits = reference.search(new.obsm["X_scim"], 50)
+    names = reference.terms.term_names[reference.terms.label_term]
+    for i in range(0, new.n_obs, 9):
+        weights = np.exp(-hits.distances[i].astype(float) / np.median(hits.distances[i]))
+        votes = pd.Series(weights / weights.sum()).groupby(names[reference.label_codes[hits.indices[i]]]).sum()
+        chosen = new.obs["scim_set"].iloc[i].split(";")
+        assert votes[chosen].sum() >= 0.8 - 1e-4
+        assert votes.sort_values(ascending=False).iloc[: len(chosen) - 1].sum() < 0.8
+
+
+def test_a_smaller_alpha_is_more_careful(new: anndata.AnnData, reference: scim.Reference) -> None:
+    depth = dict(zip(reference.terms.terms, reference.terms.n_below, strict=True)) | {"": 99}
+    below = []
+    for alpha in (0.05, 0.45):
+        scim.tl.annotate(new, reference, alpha=alpha)
+        below.append(np.array([depth[t] for t in new.obs["scim_term_id"].astype(str)]))
+    assert (below[0] >= below[1]).all() and (below[0] > below[1]).any()
+
+
+def test_novelty_tells_strange_cells(new: anndata.AnnData, reference: scim.Reference) -> None:
+    rng = np.random.default_rng(1)
+    # The same counts in other genes: a cell of no kind.
+    mixed = new.X.toarray()[:, rng.permutation(new.n_vars)]
+    strange = anndata.AnnData(mixed, obs=new.obs[[]].copy(), var=new.var[[]].copy())
+    scim.tl.annotate(new, reference)
+    scim.tl.annotate(strange, reference)
+    assert strange.obs["scim_novelty"].median() < 0.02 < new.obs["scim_novelty"].median()
+
+
+def test_cells_without_counts_are_kept_and_unassigned(new: anndata.AnnData, reference: scim.Reference) -> None:
+    new.X = sparse.csr_matrix(np.vstack([np.zeros((2, new.n_vars)), new.X[2:].toarray()]).astype("f4"))
+    scim.tl.annotate(new, reference)
+    empty = new.obs.iloc[:2]
+    assert (empty["scim_label"] == "unassigned").all() and (empty["scim_term_id"] == "").all()
+    assert (empty["scim_confidence"] == 0).all() and (empty["scim_novelty"] == 1).all()
+    assert (empty["scim_set"] == "").all()
+    assert not new.obsm["scim_scores"].iloc[:2].to_numpy().any()
+    assert not new.obs[COLUMNS].isna().any().any()
+
+
+def test_only_listed_labels_vote(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.annotate(new, reference, labels=["B cell", "CL:0000623"])
+    assert set(new.obs["scim_label"]) <= {"B cell", "natural killer cell", "lymphocyte", "unassigned"}
+    scim.tl.annotate(new, reference, labels=["T cell"])
+    scores = scim.get.scores(new)
+    assert scores["T cell"].min() > 0.999
+    assert scores["B cell"].max() == 0
+
+
+def test_listed_labels_must_be_there(new: anndata.AnnData, reference: scim.Reference) -> None:
+    before = names_of(new)
+    with pytest.raises(KeyError, match="Did you mean 'B cell'"):
+        scim.tl.annotate(new, reference, labels=["B cel"])
+    with pytest.raises(TypeError, match="labels must be a list"):
+        scim.tl.annotate(new, reference, labels="B cell")
+    with pytest.raises(ValueError, match="labels is empty"):
+        scim.tl.annotate(new, reference, labels=[])
+    assert names_of(new) == before
+
+
+def test_filters(new: anndata.AnnData, reference: scim.Reference) -> None:
+    pc = pytest.importorskip("pyarrow.compute")
+    scim.tl.annotate(new, reference, where={"study": "first"})
+    scim.tl.annotate(new, reference, exclude={"study": ["second"]}, key_added="other")
+    scim.tl.annotate(new, reference, where=pc.field("study") == "first", key_added="third")
+    for key in ("other", "third"):
+        np.testing.assert_allclose(new.obsm[f"{key}_scores"], new.obsm["scim_scores"], atol=1e-6)
+    with pytest.raises(ValueError, match="Did you mean 'first'"):
+        scim.tl.annotate(new, reference, where={"study": "fist"})
+    with pytest.raises(KeyError, match="Did you mean 'study'"):
+        scim.tl.annotate(new, reference, exclude={"sudy": "first"})
+    with pytest.raises(ValueError, match="leave none"):
+        scim.tl.annotate(new, reference, where={"study": "first"}, exclude={"study": "first"})
+
+
+def test_labels_and_filter_that_leave_nothing(
+    blood: anndata.AnnData, encoder: scim.Encoder, new: anndata.AnnData, tmp_path: Path
+) -> None:
+    b_cells = blood.obs["cell_type"] == "B cell"
+    chosen = blood[(b_cells & (blood.obs["study"] == "first")) | (~b_cells & (blood.obs["study"] == "second"))]
+    split = scim.Reference.build(tmp_path / "r", chosen, encoder, labels_key="cell_type", study_key="study")
+    before = names_of(new)
+    with pytest.raises(ValueError, match="filter and the choice of labels"):
+        scim.tl.annotate(new, split, labels=["B cell"], where={"study": "second"})
+    assert names_of(new) == before
+
+
+def test_unlabelled_cells_do_not_vote(
+    blood: anndata.AnnData, encoder: scim.Encoder, new: anndata.AnnData, tmp_path: Path
+) -> None:
+    some = blood.copy()
+    unknown = np.arange(some.n_obs) % 2 == 0
+    some.obs["label"] = some.obs["cell_type"].astype(object).where(~unknown, None)
+    half = scim.Reference.build(tmp_path / "half", some, encoder, labels_key="label", study_key="study")
+    labelled = scim.Reference.build(tmp_path / "lab", some[~unknown], encoder, labels_key="label", study_key="study")
+    one, two = (scim.tl.annotate(new, r, k=20, copy=True) for r in (half, labelled))
+    np.testing.assert_allclose(one.obsm["scim_scores"], two.obsm["scim_scores"], atol=1e-5)
+    # Half of these cells are in the reference, with a label or without: their own label does not decide alone.
+    assert one.obs["scim_confidence"].max() <= 1
+
+
+def test_labels_outside_the_ontology_stand_for_themselves(
+    blood: anndata.AnnData, encoder: scim.Encoder, new: anndata.AnnData, tmp_path: Path
+) -> None:
+    # Slashes are in these labels; files take them for folders.
+    flat = scim.Reference.build(tmp_path / "flat", blood, encoder, labels_key="bulk_labels", study_key="study")
+    scim.tl.annotate(new, flat, k=1)
+    assert (new.obs["scim_label"].astype(str) == new.obs["bulk_labels"].astype(str)).mean() > 0.95
+    assert (new.obs["scim_label"].astype(str) == new.obs["scim_term_id"].astype(str)).all()
+    assert not any("/" in column for column in new.obsm["scim_scores"])
+    new.write_h5ad(tmp_path / "flat.h5ad")
+    back = anndata.read_h5ad(tmp_path / "flat.h5ad")
+    pd.testing.assert_frame_equal(back.obsm["scim_scores"], new.obsm["scim_scores"], check_names=False)
+
+
+def test_generic_labels_are_never_given(
+    blood: anndata.AnnData, encoder: scim.Encoder, new: anndata.AnnData, tmp_path: Path
+) -> None:
+    some = blood.copy()
+    some.obs["label"] = np.where(some.obs["cell_type"] == "B cell", "B cell", "native cell")
+    some.obs["label"] = some.obs["label"].replace("native cell", "cell")
+    reference = scim.Reference.build(tmp_path / "r", some, encoder, labels_key="label", study_key="study")
+    scim.tl.annotate(new, reference)
+    assert set(new.obs["scim_label"]) == {"B cell", "unassigned"}
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_results_round_trip(new: anndata.AnnData, reference: scim.Reference, tmp_path: Path, suffix: str) -> None:
+    scim.tl.annotate(new, reference, labels=["T cell", "B cell"], exclude={"sample": ["s1"]})
+    path = tmp_path / f"out.{suffix}"
+    if suffix == "zarr":
+        new.write_zarr(path)
+    else:
+        new.write_h5ad(path)
+    back = anndata.read_zarr(path) if suffix == "zarr" else anndata.read_h5ad(path)
+    for column in COLUMNS:
+        assert list(back.obs[column]) == list(new.obs[column])
+    assert isinstance(back.obs["scim_label"].dtype, pd.CategoricalDtype)
+    np.testing.assert_array_equal(back.obsm["scim_scores"].to_numpy(), new.obsm["scim_scores"].to_numpy())
+    assert list(back.obsm["scim_scores"].columns) == list(new.obsm["scim_scores"].columns)
+    assert back.uns["scim"]["annotate"]["params"]["alpha"] == new.uns["scim"]["annotate"]["params"]["alpha"]
+    # A file that was read back is known to be embedded by this encoder: no warning.
+    scim.tl.annotate(back, reference, labels=["T cell", "B cell"], exclude={"sample": ["s1"]}, key_added="again")
+    np.testing.assert_allclose(back.obsm["again_scores"], new.obsm["scim_scores"], atol=1e-6)
+
+
+def test_an_embedding_of_another_encoder_is_refused(
+    blood: anndata.AnnData, new: anndata.AnnData, reference: scim.Reference
+) -> None:
+    weights = {name: -array for name, array in reference.encoder.weights.items()}
+    scim.tl.embed(new, encoder=scim.Encoder(reference.encoder.genes, weights))
+    before = names_of(new)
+    with pytest.raises(ValueError, match=r"made by encoder .*scim.tl.embed\(adata, reference\)"):
+        scim.tl.annotate(new, reference)
+    assert names_of(new) == before
+    scim.tl.embed(new, reference)
+    scim.tl.annotate(new, reference)
+
+
+def test_an_embedding_of_unknown_origin(new: anndata.AnnData, reference: scim.Reference) -> None:
+    new.obsm["X_mine"] = 3 * reference.encoder.embed(new)
+    with pytest.warns(UserWarning, match="no record of its encoder"):
+        scim.tl.annotate(new, reference, use_rep="X_mine")
+    own = scim.tl.annotate(new, reference, copy=True)
+    np.testing.assert_allclose(new.obsm["scim_scores"], own.obsm["scim_scores"], atol=1e-4)
+    new.obsm["X_narrow"] = new.obsm["X_mine"][:, :3]
+    with pytest.raises(ValueError, match="makes vectors of 16"):
+        scim.tl.annotate(new, reference, use_rep="X_narrow")
+    new.obsm["X_nan"] = np.full_like(new.obsm["X_mine"], np.nan)
+    with (
+        pytest.warns(UserWarning, match="no record"),
+        pytest.raises(ValueError, match="NaN"),
+    ):
+        scim.tl.annotate(new, reference, use_rep="X_nan")
+    with pytest.raises(KeyError, match="Did you mean 'X_mine'"):
+        scim.tl.annotate(new, reference, use_rep="X_mines")
+
+
+def test_more_neighbours_than_cells(new: anndata.AnnData, reference: scim.Reference) -> None:
+    with pytest.warns(UserWarning, match="k=1000 is more than"):
+        scim.tl.annotate(new, reference, k=1000)
+    assert new.obsm["scim_scores"].to_numpy().max() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [({"k": 0}, ValueError), ({"k": 2.5}, TypeError), ({"alpha": 0.7}, ValueError), ({"alpha": -0.1}, ValueError)],
+)
+def test_numbers_out_of_range(
+    new: anndata.AnnData, reference: scim.Reference, arguments: dict[str, float], error: type[Exception]
+) -> None:
+    before = names_of(new)
+    with pytest.raises(error, match=next(iter(arguments))):
+        scim.tl.annotate(new, reference, **arguments)
+    assert names_of(new) == before
+
+
+def test_copy_view_backed_and_dask(
+    blood: anndata.AnnData, held_out: np.ndarray, new: anndata.AnnData, reference: scim.Reference, h5ad: Path
+) -> None:
+    da = pytest.importorskip("dask.array")
+    wanted = scim.tl.annotate(new, reference, copy=True)
+    assert "scim_label" not in new.obs and "X_scim" not in new.obsm and "scim" not in new.uns
+    view = blood[held_out]
+    scim.tl.annotate(view, reference)
+    backed = anndata.read_h5ad(h5ad, backed="r")
+    scim.tl.annotate(backed, reference)
+    lazy = new.copy()
+    lazy.X = da.from_array(new.X.toarray(), chunks=(30, -1))
+    scim.tl.annotate(lazy, reference)
+    for other in (view, backed, lazy):
+        assert list(other.obs["scim_label"]) == list(wanted.obs["scim_label"])
+    assert "scim_label" not in blood.obs
+    with pytest.raises(ValueError, match="view of a backed file"):
+        scim.tl.annotate(backed[:5], reference)
+    backed.file.close()
+
+
+def test_mudata_writes_to_the_modality(new: anndata.AnnData, reference: scim.Reference) -> None:
+    mudata = pytest.importorskip("mudata")
+    data = mudata.MuData({"rna": new})
+    scim.tl.annotate(data, reference)
+    assert "scim_label" in data.mod["rna"].obs
+    assert scim.get.scores(data, mod="rna").shape[0] == new.n_obs
+
+
+def test_a_view_of_annotated_cells_goes_on(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.annotate(new, reference)
+    part = new[new.obs["scim_confidence"] > 0.5]
+    scim.tl.annotate(part, reference, k=5, key_added="five")
+    assert part.obs["five_label"].notna().all() and "five_label" not in new.obs
