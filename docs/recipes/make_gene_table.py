@@ -2,8 +2,8 @@
 
 Usage: python make_gene_table.py HGNC.tsv GENCODE.csv[.gz] OUT.tsv.gz
 
-``HGNC.tsv`` is HGNC's complete set with the columns "Approved symbol", "Status", "Alias symbols", "Previous symbols" and
-"Ensembl gene ID" (CC0; the custom download of genenames.org, or any package that carries it). ``GENCODE.csv`` has
+``HGNC.tsv`` is HGNC's complete set with the columns "Approved symbol", "Status", "Alias symbols", "Previous symbols"
+and "Ensembl gene ID" (CC0; the custom download of genenames.org, or any package that carries it). ``GENCODE.csv`` has
 Ensembl id and symbol in its first two columns, without a header; it adds genes that HGNC does not name.
 """
 

@@ -44,8 +44,13 @@ def hits(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import scim
-    >>> scim.get.hits(adata, query="B cell").head()  # doctest: +SKIP
+    >>> adata = scim.datasets.pbmc68k()
+    >>> found = pd.DataFrame({"query": ["B cell", "T cell"], "distance": [0.1, 0.2]})
+    >>> adata.uns["scim_query"] = {"hits": found}  # as scim.tl.query leaves it
+    >>> scim.get.hits(adata, query="T cell")["distance"].tolist()
+    [0.2]
     """
     data = get_adata(adata, mod=mod, allow_empty=True)
     check_key(data.uns, key, argument="key", where="adata.uns")
@@ -90,8 +95,13 @@ def scores(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> import scim
-    >>> scim.get.scores(adata, terms=["T cell", "B cell"]).head()  # doctest: +SKIP
+    >>> adata = scim.datasets.pbmc68k()[:2].copy()
+    >>> votes = pd.DataFrame({"T cell": [0.9, 0.2], "B cell": [0.1, 0.8]}, index=adata.obs_names)
+    >>> adata.obsm["scim_scores"] = votes  # as scim.tl.annotate leaves it
+    >>> scim.get.scores(adata, terms=["B cell"])["B cell"].tolist()
+    [0.1, 0.8]
     """
     data = get_adata(adata, mod=mod, allow_empty=True)
     name = _keys.obsm_scores(key)

@@ -16,12 +16,11 @@ from scim.genes import GeneSpace
 N_LATENT = 16
 
 
-def make_encoder(adata: anndata.AnnData, *, n_latent: int = N_LATENT, flip: bool = False) -> scim.Encoder:
-    """Encoder that projects on the principal components of ``adata``; ``flip`` makes another one."""
+def make_encoder(adata: anndata.AnnData, *, n_latent: int = N_LATENT) -> scim.Encoder:
+    """Encoder that projects on the principal components of ``adata``."""
     X = adata.X.toarray().astype(np.float64)
     mean = X.mean(axis=0)
     components = np.linalg.svd(X - mean, full_matrices=False)[2][:n_latent]
-    components = -components if flip else components
     return scim.Encoder(GeneSpace.from_adata(adata), {"output.weight": components, "output.bias": -components @ mean})
 
 
@@ -64,8 +63,3 @@ def h5ad(new: anndata.AnnData, tmp_path: Path) -> Path:
     path = tmp_path / "new.h5ad"
     new.write_h5ad(path)
     return path
-
-
-def snapshot(adata: anndata.AnnData) -> tuple[list[str], list[str], list[str]]:
-    """Names of what an object holds, to see whether anything was written."""
-    return list(adata.obs), list(adata.obsm), list(adata.uns)

@@ -245,6 +245,14 @@ def test_an_embedding_of_unknown_origin(new: anndata.AnnData, reference: scim.Re
         scim.tl.annotate(new, reference, use_rep="X_mines")
 
 
+def test_a_layer_that_is_not_used_is_said(new: anndata.AnnData, reference: scim.Reference) -> None:
+    new.layers["again"] = new.X.copy()
+    scim.tl.annotate(new, reference, layer="again")
+    scim.tl.annotate(new, reference, layer="again")
+    with pytest.warns(UserWarning, match="layer='X' is not used for the embedding"):
+        scim.tl.annotate(new, reference, layer="X")
+
+
 def test_more_neighbours_than_cells(new: anndata.AnnData, reference: scim.Reference) -> None:
     with pytest.warns(UserWarning, match="k=1000 is more than"):
         scim.tl.annotate(new, reference, k=1000)

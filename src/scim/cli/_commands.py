@@ -184,7 +184,7 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
         elif isinstance(value, list | tuple | set):
             shown = [str(v) for v in value]
             more = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
-            lines.append(f"{indent}{key}: {', '.join(shown[:12]) or 'none'}{more}")
+            lines.append(f"{indent}{key}: {'; '.join(shown[:12]) or 'none'}{more}")
         else:
             lines.append(f"{indent}{key}: {value:,}" if isinstance(value, int) else f"{indent}{key}: {value}")
     return lines

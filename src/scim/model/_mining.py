@@ -87,6 +87,8 @@ def mine_triplets(
     ------
     ValueError
         Shapes do not fit, ``z`` holds NaN, or an option is not known.
+    TypeError
+        Labels or studies are not integers.
 
     Examples
     --------
@@ -169,6 +171,9 @@ def check_batch(
     shape: tuple[int, ...], labels: Any, studies: Any, comparable: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, studies (int32) and comparable (bool) as the kernels take them; raises if they do not fit."""
+    for name, codes in (("labels", np.asarray(labels)), ("studies", np.asarray(studies))):
+        if codes.size and codes.dtype.kind not in "iu":
+            raise TypeError(f"{name} must hold integer codes, got {codes.dtype}. Use pandas.factorize or .cat.codes.")
     labels = np.ascontiguousarray(labels, dtype=np.int32)
     studies = np.ascontiguousarray(studies, dtype=np.int32)
     comparable = np.ascontiguousarray(comparable, dtype=bool)
@@ -189,12 +194,12 @@ def check_settings(margin: float, strategy: str, positives: str, max_pairs: int)
     check_option(strategy, STRATEGIES, argument="strategy")
     check_option(positives, POSITIVES, argument="positives")
     check_positive_int(max_pairs, argument="max_pairs")
-    if not margin >= 0:
-        raise ValueError(f"margin must be at least 0, got {margin!r}.")
+    if not 0 <= margin < np.inf:
+        raise ValueError(f"margin must be at least 0 and finite, got {margin!r}.")
 
 
 def keep_threshold(n_pairs: int, max_pairs: int) -> int:
-    """A pair is used if its 31 random bits are below this."""
+    """Return what the 31 random bits of a pair have to be below for it to be used."""
     return 2**31 if n_pairs <= max_pairs else int(2**31 * (max_pairs / n_pairs))
 
 
@@ -216,7 +221,7 @@ def _members(labels: np.ndarray, n_labels: int) -> tuple[np.ndarray, np.ndarray]
 #: Marks pairs that were thinned out; -1 marks those without a negative.
 _NOT_LOOKED_AT = -2
 #: Negatives that are skipped at a time.
-_STRETCH = 64
+_STRETCH = 128
 
 
 @njit(cache=True, inline="always")
@@ -270,6 +275,7 @@ def _mine(d, labels, studies, comparable, members, starts, same_study_allowed, o
             for j in range(n_others):
                 if nearest < 0 or gaps[j] < gaps[nearest]:
                     nearest = j
+        counts = np.empty((n_others + _STRETCH - 1) // _STRETCH, dtype=np.int64)
         allowed = same_study_allowed[label]
         place = offsets[a]
         for k in range(starts[label], starts[label + 1]):
@@ -278,14 +284,14 @@ def _mine(d, labels, studies, comparable, members, starts, same_study_allowed, o
                 continue
             positive[place] = p
             if keep == 2147483648 or _bits(seed + np.uint64(1), a, p) < keep:
-                j = _choose(gaps[:n_others], d[a, p], margin, strategy, nearest, _bits(seed, a, p))
+                j = _choose(gaps[:n_others], d[a, p], margin, strategy, nearest, _bits(seed, a, p), counts)
                 negative[place] = others[j] if j >= 0 else -1
             place += 1
     return positive, negative
 
 
 @njit(cache=True)
-def _choose(gaps, low, margin, strategy, nearest, bits):  # type: ignore[no-untyped-def]
+def _choose(gaps, low, margin, strategy, nearest, bits, counts):  # type: ignore[no-untyped-def]
     """Place of the negative among the anchor's, -1 for none."""
     n_others = len(gaps)
     if n_others == 0:
@@ -296,22 +302,23 @@ def _choose(gaps, low, margin, strategy, nearest, bits):  # type: ignore[no-unty
     if strategy == 2:
         j = bits % n_others
         return j if gaps[j] < high else -1
-    count = _count_between(gaps, low, high)
-    if count == 0:
+    # Counted by stretches, so that only the one with the wanted negative is walked through.
+    total = 0
+    for i in range(len(counts)):
+        counts[i] = _count_between(gaps[i * _STRETCH : (i + 1) * _STRETCH], low, high)
+        total += counts[i]
+    if total == 0:
         return -1
-    wanted = bits % count
-    # Whole stretches are skipped by their count; only the one with the wanted negative is walked through.
-    for start in range(0, n_others, _STRETCH):
-        stretch = gaps[start : start + _STRETCH]
-        count = _count_between(stretch, low, high)
-        if wanted < count:
-            for j in range(len(stretch)):
-                if stretch[j] > low and stretch[j] < high:
-                    if wanted == 0:
-                        return start + j
-                    wanted -= 1
-        wanted -= count
-    return -1
+    wanted = bits % total
+    i = 0
+    while wanted >= counts[i]:
+        wanted -= counts[i]
+        i += 1
+    j = i * _STRETCH
+    while wanted > 0 or not (gaps[j] > low and gaps[j] < high):
+        wanted -= gaps[j] > low and gaps[j] < high
+        j += 1
+    return j
 
 
 @njit(cache=True)
@@ -321,4 +328,3 @@ def _count_between(gaps, low, high):  # type: ignore[no-untyped-def]
     for j in range(len(gaps)):
         count += np.int32((gaps[j] > low) & (gaps[j] < high))
     return count
-

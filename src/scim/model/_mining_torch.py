@@ -50,6 +50,10 @@ def mine_triplets_torch(
             f"z must be (n_cells, n_latent) with a label and a study for each cell, got z {tuple(z.shape)}, labels "
             f"{tuple(labels.shape)}, studies {tuple(studies.shape)}."
         )
+    if comparable.ndim != 2 or comparable.shape[0] != comparable.shape[1]:
+        raise ValueError(f"comparable must be (n_labels, n_labels), got {tuple(comparable.shape)}.")
+    if len(labels) and int(labels.max()) >= len(comparable):  # on a GPU, indexing with it would end the process
+        raise ValueError(f"labels go up to {int(labels.max())}, but comparable has {len(comparable)} labels.")
     if not bool(torch.isfinite(z).all()):
         raise ValueError("z holds NaN or infinite values: the training has diverged. Lower lr.")
     z = z.float()
@@ -92,10 +96,7 @@ def mine_from_distances_torch(
     step = max(1, _BLOCK // max(1, len(labels)))
     negative = torch.cat(
         [torch.empty(0, dtype=torch.long, device=d.device)]
-        + [
-            _choose(d, excludes, part, limit, strategy, _bits(seed % 2**63, part))
-            for part in torch.split(pairs, step)
-        ]
+        + [_choose(d, excludes, part, limit, strategy, _bits(seed % 2**63, part)) for part in torch.split(pairs, step)]
     )
     found = negative >= 0
     anchor, positive = pairs[found].T
@@ -118,9 +119,7 @@ def _pairs(labels: Tensor, studies: Tensor, n_labels: int, positives: Positives)
     return same.nonzero()
 
 
-def _choose(
-    d: Tensor, excludes: Tensor, pairs: Tensor, margin: Tensor, strategy: Strategy, bits: Tensor
-) -> Tensor:
+def _choose(d: Tensor, excludes: Tensor, pairs: Tensor, margin: Tensor, strategy: Strategy, bits: Tensor) -> Tensor:
     """Position of each pair's negative, -1 for none."""
     if not len(pairs):
         return pairs.new_empty(0)

@@ -33,16 +33,21 @@ class TermStudySampler:
     indices
         Positions to draw from; all by default.
     terms_per_batch
-        Terms in a batch; by default as many as leave 8 cells for each, 50 at most.
+        Terms in a batch; by default as many as leave 8 cells for each, 50 at most. Others fill the batch where these
+        have too few cells.
     unlabeled_share
-        Share of a batch that is cells without a label; by default their share in the data, a quarter at most.
+        Share of a batch that is cells without a label; by default their share in the data, a quarter at most. They
+        also fill what the labelled cells are too few for, unless this is 0.
     seed
         Seed of the draws; each pass differs, the passes of two equal samplers do not.
 
     Raises
     ------
     ValueError
-        There is nothing to draw from, or the arrays differ in length.
+        There is nothing to draw from, the arrays differ in length, ``indices`` does not fit, or an option is out of
+        range.
+    TypeError
+        An array of codes or an option that must be an integer is not.
 
     Examples
     --------
@@ -66,23 +71,34 @@ class TermStudySampler:
         labels, studies = np.asarray(labels), np.asarray(studies)
         if labels.shape != studies.shape or labels.ndim != 1:
             raise ValueError(f"labels and studies must be of one length, got {labels.shape} and {studies.shape}.")
-        chosen = np.arange(len(labels)) if indices is None else np.asarray(indices, dtype=np.int64)
+        for name, codes in (("labels", labels), ("studies", studies)):
+            if codes.size and codes.dtype.kind not in "iu":
+                raise TypeError(
+                    f"{name} must hold integer codes, got {codes.dtype}. Use pandas.factorize or .cat.codes."
+                )
+        chosen = np.arange(len(labels)) if indices is None else _positions(indices, len(labels))
+        if unlabeled_share is not None and check_fraction(unlabeled_share, argument="unlabeled_share") == 0:
+            chosen = chosen[labels[chosen] >= 0]
         if not len(chosen):
             raise ValueError("There are no cells to draw batches from.")
         self.batch_size = min(check_positive_int(batch_size, argument="batch_size"), len(chosen))
         self.n_cells = len(chosen)
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch = check_positive_int(seed, argument="seed", minimum=0), 0
         unlabeled = chosen[labels[chosen] < 0]
         labeled = chosen[labels[chosen] >= 0]
         share = min(_MAX_UNLABELED, len(unlabeled) / len(chosen)) if unlabeled_share is None else unlabeled_share
-        check_fraction(share, argument="unlabeled_share")
         n_unlabeled = min(round(share * self.batch_size), len(unlabeled))
         self.n_unlabeled = self.batch_size if not len(labeled) else max(n_unlabeled, self.batch_size - len(labeled))
         self.unlabeled = unlabeled
         self.terms = _by_term(labels, studies, labeled)
         room = self.batch_size - self.n_unlabeled
         wanted = min(_MAX_TERMS, max(2, room // _CELLS_PER_TERM)) if terms_per_batch is None else terms_per_batch
-        self.terms_per_batch = min(check_positive_int(wanted, argument="terms_per_batch"), len(self.terms))
+        if terms_per_batch is not None and 2 * check_positive_int(wanted, argument="terms_per_batch") > batch_size:
+            raise ValueError(
+                f"terms_per_batch={wanted} leaves a batch of {batch_size} cells fewer than two for each term. "
+                f"Use at most {batch_size // 2}, or larger batches."
+            )
+        self.terms_per_batch = min(wanted, len(self.terms))
 
     def __len__(self) -> int:
         """Batches of a pass: as many as hold every cell once."""
@@ -112,19 +128,19 @@ class TermStudySampler:
         first, rest = order[: self.terms_per_batch], order[self.terms_per_batch :]
         batch: list[int] = []
         used = [np.zeros(len(studies), dtype=np.int64) for studies in pools]
-        quota = _shares(np.ones(len(first)), np.array([sum(map(len, pools[t])) for t in first]), room)
+        quota = _shares(np.ones(len(first)), np.array([sum(map(len, pools[t])) for t in first]), room, rng)
         for term, n in zip(first, quota, strict=True):
-            batch += self._of_term(pools[term], used[term], int(n))
+            batch += self._of_term(pools[term], used[term], int(n), rng)
         for term in rest:
             if len(batch) >= room:
                 break
-            batch += self._of_term(pools[term], used[term], room - len(batch))
+            batch += self._of_term(pools[term], used[term], room - len(batch), rng)
         return batch
 
     @staticmethod
-    def _of_term(studies: list[_Pool], used: np.ndarray, n: int) -> list[int]:
+    def _of_term(studies: list[_Pool], used: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
         sizes = np.array([len(pool) for pool in studies])
-        share = _shares(np.sqrt(sizes), sizes - used, n)
+        share = _shares(np.sqrt(sizes), sizes - used, n, rng)
         used += share
         return [cell for pool, m in zip(studies, share, strict=True) for cell in pool.take(int(m))]
 
@@ -153,6 +169,19 @@ class _Pool:
         return [int(cell) for cell in taken]
 
 
+def _positions(indices: np.ndarray, n: int) -> np.ndarray:
+    """Return ``indices`` as positions among ``n`` cells; raise if they are none."""
+    chosen = np.asarray(indices)
+    if chosen.size and (chosen.ndim != 1 or chosen.dtype.kind not in "iu"):
+        raise TypeError(f"indices must be a vector of integer positions, got {chosen.dtype} of shape {chosen.shape}.")
+    chosen = chosen.astype(np.int64)
+    if len(chosen) and not (chosen.min() >= 0 and chosen.max() < n):
+        raise ValueError(f"indices run from {chosen.min()} to {chosen.max()}, but there are {n} cells.")
+    if len(np.unique(chosen)) < len(chosen):
+        raise ValueError("indices names cells more than once. Give each once.")
+    return chosen
+
+
 def _by_term(labels: np.ndarray, studies: np.ndarray, cells: np.ndarray) -> list[list[np.ndarray]]:
     """Cells of each term, by study."""
     keys = np.stack([labels[cells], studies[cells]])
@@ -165,19 +194,23 @@ def _by_term(labels: np.ndarray, studies: np.ndarray, cells: np.ndarray) -> list
     return list(terms.values())
 
 
-def _shares(weights: np.ndarray, sizes: np.ndarray, n: int) -> np.ndarray:
-    """Split ``n`` by ``weights``, at least one for the two heaviest where n allows it, none above its size."""
+def _shares(weights: np.ndarray, sizes: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Split ``n`` by ``weights``, none above its size, and at least one for two of them where n allows it.
+
+    What does not come out even is drawn by weight: given to the heaviest, the light ones would never have their turn.
+    """
     share = np.zeros(len(sizes), dtype=np.int64)
     n = min(n, int(sizes.sum()))
-    for heavy in np.argsort(-weights, kind="stable")[: min(2, n)]:
-        share[heavy] = min(1, sizes[heavy])
+    # The shortest of exponential waits is a draw by weight without replacement.
+    waits = np.where(sizes > 0, rng.standard_exponential(len(sizes)) / weights, np.inf)
+    share[np.argsort(waits)[: min(2, n)]] = 1
+    share = np.minimum(share, sizes)
     while share.sum() < n:
         open_ = sizes > share
         left = n - int(share.sum())
         ideal = np.where(open_, weights, 0.0) / weights[open_].sum() * left
         step = np.minimum(np.floor(ideal).astype(np.int64), sizes - share)
-        if not step.any():  # less than one for each: the largest remainders get one
-            step[np.argsort(-ideal, kind="stable")[: min(left, int(open_.sum()))]] = 1
-            step = np.minimum(step, sizes - share)
+        if not step.any():  # less than one for each
+            step[rng.choice(len(sizes), min(left, int(open_.sum())), replace=False, p=ideal / ideal.sum())] = 1
         share += step
     return share

@@ -85,8 +85,8 @@ def harmonize_labels(
     ontology
         The bundled Cell Ontology by default.
     table
-        Labels -> terms (ids, names or synonyms) of your own; goes before everything else. An empty string leaves a label
-        without a term.
+        Labels -> terms (ids, names or synonyms) of your own; goes before everything else. An empty string leaves a
+        label without a term.
     key_added
         Beginning of the names of the columns that are added, ``key`` by default.
     copy
@@ -144,8 +144,8 @@ def harmonize_labels(
             f"{label!r} ({n} cells)" for label, n in zip(unmapped["label"], unmapped["n_cells"], strict=True)
         )
         warnings.warn(
-            f"{len(unmapped)} of {len(report)} labels in obs[{key!r}] have no term: {shown}. Give them one with table=, "
-            "or leave them.",
+            f"{len(unmapped)} of {len(report)} labels in obs[{key!r}] have no term: {shown}. Give them one with "
+            "table=, or leave them.",
             UserWarning,
             stacklevel=2,
         )

@@ -97,10 +97,22 @@ def annotate(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import scim
+    >>> from scim.genes import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
-    >>> scim.tl.annotate(adata, "blood.scim")  # doctest: +SKIP
-    >>> adata.obs["scim_label"].value_counts()  # doctest: +SKIP
+    >>> genes = GeneSpace.from_adata(adata)
+    >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))
+    >>> encoder = scim.Encoder(
+    ...     genes, {"output.weight": matrix, "output.bias": np.zeros(16)}
+    ... )  # stands for a trained one
+    >>> reference = scim.Reference.build(
+    ...     "blood.scim", adata[100:], encoder, labels_key="cell_type", study_key="channel"
+    ... )
+    >>> new = adata[:100].copy()
+    >>> scim.tl.annotate(new, reference)
+    >>> [column for column in new.obs if column.startswith("scim")]
+    ['scim_label', 'scim_term_id', 'scim_confidence', 'scim_novelty', 'scim_set']
     """
     k = check_positive_int(k, argument="k")
     alpha = check_fraction(alpha, argument="alpha", high=0.4999)

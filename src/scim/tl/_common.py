@@ -89,29 +89,43 @@ def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: s
             UserWarning,
             stacklevel=3,
         )
+    elif layer is not None and _record_of(adata, use_rep, "input").get("source") not in (
+        layer,
+        f'layers["{layer}"]',
+        f"layers[{layer!r}]",
+    ):
+        warnings.warn(
+            f"layer={layer!r} is not used for the embedding, for adata.obsm[{use_rep!r}] is there already. {remedy}",
+            UserWarning,
+            stacklevel=3,
+        )
     return Embedded(vectors, None)
 
 
 def recorded_encoder(adata: AnnData, use_rep: str) -> str | None:
     """Id of the encoder that made ``obsm[use_rep]``, if scim wrote it."""
-    record = adata.uns.get(use_rep.removeprefix("X_"), {})
-    embed = record.get("embed", {}) if isinstance(record, Mapping) else {}
-    made_by = embed.get("encoder_id") if isinstance(embed, Mapping) else None
+    made_by = _record_of(adata, use_rep).get("encoder_id")
     return None if made_by is None else str(made_by)
 
 
 def recorded_genes(adata: AnnData, use_rep: str) -> str | None:
     """Column of ``var`` that the genes of ``obsm[use_rep]`` were found in; None for ``var_names``, or if unknown."""
-    record = adata.uns.get(use_rep.removeprefix("X_"), {})
-    embed = record.get("embed", {}) if isinstance(record, Mapping) else {}
-    genes = embed.get("genes", {}) if isinstance(embed, Mapping) else {}
-    source = genes.get("source") if isinstance(genes, Mapping) else None
+    source = _record_of(adata, use_rep, "genes").get("source")
     return str(source) if source in adata.var else None
+
+
+def _record_of(adata: AnnData, use_rep: str, *parts: str) -> Mapping[str, Any]:
+    """Return what :func:`scim.tl.embed` noted of ``obsm[use_rep]``, or a part of it; empty where there is nothing."""
+    found: Any = adata.uns
+    for part in (use_rep.removeprefix("X_"), "embed", *parts):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def copy_of(data: Any) -> Any:
     """Copy of an AnnData or MuData; a backed one comes into memory."""
-    return data.to_memory() if getattr(data, "isbacked", False) else data.copy()
+    backed = getattr(data, "isbacked", False) and hasattr(data, "to_memory")
+    return data.to_memory() if backed else data.copy()
 
 
 def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]], *, replace: Sequence[str] = ()) -> None:

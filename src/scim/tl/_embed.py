@@ -69,11 +69,18 @@ def embed(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import scim
+    >>> from scim.genes import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
-    >>> scim.tl.embed(adata, encoder="blood.encoder")  # doctest: +SKIP
-    >>> adata.obsm["X_scim"].shape  # doctest: +SKIP
-    (700, 32)
+    >>> genes = GeneSpace.from_adata(adata)
+    >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))
+    >>> encoder = scim.Encoder(
+    ...     genes, {"output.weight": matrix, "output.bias": np.zeros(16)}
+    ... )  # stands for a trained one
+    >>> scim.tl.embed(adata, encoder=encoder)
+    >>> adata.obsm["X_scim"].shape
+    (700, 16)
     """
     chosen = _choose(reference, encoder)
     data = get_adata(adata, mod=mod)

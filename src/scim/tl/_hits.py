@@ -99,7 +99,7 @@ def summary_table(reference: Reference, names: Sequence[str], hits: Hits, allowe
     columns = [column for column in SUMMARY_COLUMNS if column in reference.metadata(np.arange(0)).columns]
     values = [_Values.of(reference, column, allowed) for column in columns]
     parts = [part for block in _blocks(len(names), values) for part in _summarise(hits.indices[block], block, values)]
-    table = pd.concat(parts, ignore_index=True) if parts else _no_summary()
+    table = pd.concat(parts, ignore_index=True)
     order = np.lexsort((-table["n_cells"], table["column"].map({c: i for i, c in enumerate(columns)}), table["code"]))
     table = table.iloc[order].reset_index(drop=True)
     table.insert(0, "query", pd.Series(_named(names, table.pop("code").to_numpy(dtype=np.int64))))
@@ -152,8 +152,6 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
         q, v = np.nonzero(count)
         pvalue[q, v] = hypergeom.sf(count[q, v] - 1, one.searched.sum(), one.searched[v], drawn[-1][q])
         pvalues.append(pvalue)
-    if not sum(len(one.values) for one in values):
-        return
     # Values that were searched but never hit were tested as well: their p-value is 1.
     fdr = false_discovery_control(np.clip(np.hstack(pvalues), 0.0, 1.0), axis=1, method="bh")
     start = 0
@@ -173,12 +171,6 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
             }
         )
         start += len(one.values)
-
-
-def _no_summary() -> pd.DataFrame:
-    numbers = dict.fromkeys(("fraction", "enrichment", "pvalue", "fdr"), np.empty(0))
-    whole, text = np.empty(0, dtype=np.int64), np.empty(0, dtype=object)
-    return pd.DataFrame({"code": whole, "column": text, "value": text, "n_cells": whole, **numbers})
 
 
 def coherence_table(

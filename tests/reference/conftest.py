@@ -1,0 +1,72 @@
+"""A reference of real blood cells, three studies made of 10x channels, and an encoder of random weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from anndata import AnnData
+
+import scim
+from scim.genes import GeneSpace
+
+STUDIES = {"1": "first", "2": "first", "3": "first", "4": "second", "5": "second", "6": "second"}
+
+
+def random_encoder(genes: GeneSpace, n_latent: int = 16, seed: int = 0) -> scim.Encoder:
+    """One random matrix: a projection, which keeps like cells together."""
+    matrix = np.random.default_rng(seed).normal(size=(n_latent, len(genes))).astype(np.float32)
+    return scim.Encoder(genes, {"output.weight": matrix, "output.bias": np.zeros(n_latent, dtype=np.float32)})
+
+
+@pytest.fixture(scope="session")
+def _pbmc() -> AnnData:
+    adata = scim.datasets.pbmc68k()
+    channel = adata.obs["channel"].astype(str)
+    adata.obs["study"] = channel.map(STUDIES).fillna("third").astype("category")
+    adata.obs["tissue"] = np.where(channel.isin(["1", "4"]), "blood", "bone marrow")
+    adata.obs["depth"] = np.asarray(adata.X.sum(axis=1)).ravel()
+    return adata
+
+
+@pytest.fixture
+def pbmc(_pbmc: AnnData) -> AnnData:
+    """700 real cells x 765 genes with study, cell_type, tissue, channel and depth (a number)."""
+    return _pbmc.copy()
+
+
+@pytest.fixture(scope="session")
+def encoder(_pbmc: AnnData) -> scim.Encoder:
+    return random_encoder(GeneSpace.from_adata(_pbmc))
+
+
+@pytest.fixture
+def other_encoder(_pbmc: AnnData) -> scim.Encoder:
+    return random_encoder(GeneSpace.from_adata(_pbmc), seed=1)
+
+
+@pytest.fixture(scope="session")
+def _built(_pbmc: AnnData, encoder: scim.Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("built") / "blood.scim"
+    columns = ["tissue", "channel", "depth"]
+    scim.Reference.build(path, _pbmc, encoder, labels_key="cell_type", study_key="study", obs_columns=columns)
+    return path
+
+
+@pytest.fixture
+def folder(_built: Path, tmp_path: Path) -> Path:
+    """A copy of the reference's folder, to do with as one likes."""
+    return Path(shutil.copytree(_built, tmp_path / "blood.scim"))
+
+
+@pytest.fixture
+def reference(_built: Path) -> scim.Reference:
+    """The reference, not to be changed."""
+    return scim.Reference.open(_built)
+
+
+@pytest.fixture
+def vectors(pbmc: AnnData, encoder: scim.Encoder) -> np.ndarray:
+    return encoder.embed(pbmc)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scim import Encoder, Reference
+from scim.encoder._folder import write_json
+from scim.reference import ReferenceFolderError
+
+FILES = [
+    "calibration.npz",
+    "encoder/encoder.json",
+    "encoder/encoder.safetensors",
+    "encoder/genes.txt",
+    "manifest.json",
+    "segments/0001/cells.arrow",
+    "segments/0001/vectors.i16",
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("how", ["missing", "truncated", "empty", "edited"])
+def test_damage_is_named(folder: Path, name: str, how: str) -> None:
+    opened = Reference.open(folder)
+    file = folder / name
+    content = file.read_bytes()
+    file.unlink()  # a new file, so that what is mapped into memory stays as it is
+    if how == "edited":
+        place = len(content) // 2
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    elif how != "missing":
+        file.write_bytes(content[: len(content) // 2 if how == "truncated" else 0])
+    for check in (lambda: Reference.open(folder), opened.verify):
+        with pytest.raises(ReferenceFolderError, match=name.replace(".", r"\.")):
+            check()
+
+
+def test_whole_reference_verifies(reference: Reference) -> None:
+    reference.verify()
+
+
+def test_foreign_folders(folder: Path, encoder: Encoder, tmp_path: Path) -> None:
+    encoder.save(tmp_path / "an.encoder")
+    with pytest.raises(ReferenceFolderError, match="no manifest.json"):
+        Reference.open(tmp_path / "an.encoder")
+    with pytest.raises(ReferenceFolderError, match="is a file"):
+        Reference.open(folder / "manifest.json")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "manifest.json").write_text('{"name": "a web page", "icons": []}')
+    with pytest.raises(ReferenceFolderError, match="does not describe a scim reference"):
+        Reference.open(tmp_path / "page")
+
+
+def test_newer_format(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 2}), encoding="utf-8")
+    with pytest.raises(ReferenceFolderError, match="format 2, this scim reads up to 1.*Update"):
+        Reference.open(folder)
+
+
+@pytest.mark.parametrize("key", ["files", "segments", "terms", "encoder_id", "source"])
+def test_manifest_that_lacks_something(folder: Path, key: str) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    del manifest[key]
+    write_json(folder / "manifest.json", "scim-reference", manifest)
+    with pytest.raises(ReferenceFolderError, match=f"lacks '{key}'"):
+        Reference.open(folder)
+
+
+def test_manifest_that_leaves_a_file_out(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["files"]["segments/0001/vectors.i16"]
+    write_json(folder / "manifest.json", "scim-reference", manifest)
+    with pytest.raises(ReferenceFolderError, match="does not list segment 0001"):
+        Reference.open(folder)
+
+
+def test_manifest_of_another_encoder(folder: Path, other_encoder: Encoder) -> None:
+    shutil.rmtree(folder / "encoder")
+    other_encoder.save(folder / "encoder")
+    with pytest.raises(ReferenceFolderError, match=r"encoder/encoder\.\w+ (was changed|has)"):
+        Reference.open(folder)
+
+
+def test_name_with_a_typo(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no reference .*Did you mean 'blood.scim'"):
+        Reference.open(folder.parent / "blod.scim")
+
+
+def test_open_takes_a_reference_or_a_path(reference: Reference) -> None:
+    assert Reference.open(reference) is reference
+    assert len(Reference.open(str(reference.path))) == 700
+    with pytest.raises(ValueError, match="No reference is bundled"):
+        Reference.open(None)
+    with pytest.raises(TypeError, match="got int"):
+        Reference.open(3)
+
+
+def test_metadata_of_some_cells(reference: Reference) -> None:
+    rows = np.array([5, 699, 5])
+    table = reference.metadata(rows, ["study", "cell_id"])
+    assert list(table) == ["study", "cell_id"]
+    assert table["cell_id"].tolist() == reference.obs["cell_id"].iloc[rows].tolist()
+    assert len(reference.metadata(np.array([], dtype=int))) == 0
+    mask = np.zeros(700, dtype=bool)
+    mask[[3, 4]] = True
+    assert reference.metadata(mask)["cell_id"].tolist() == reference.obs["cell_id"].iloc[[3, 4]].tolist()
+    with pytest.raises(KeyError, match="columns='studdy'.*Did you mean 'study'"):
+        reference.metadata(rows, ["studdy"])
+    for bad in ([-1], [700], [0.5]):
+        with pytest.raises(IndexError, match="from 0 to 699"):
+            reference.metadata(np.array(bad))
+        with pytest.raises(IndexError, match="from 0 to 699"):
+            reference.vectors(np.array(bad))
+
+
+def test_info_is_plain(reference: Reference) -> None:
+    info = reference.info()
+    assert json.loads(json.dumps(info)) == info
+    assert (info["cells"], info["labelled_cells"], info["backend"]) == (700, 700, "exact")
+    assert info["bytes"] == sum(p.stat().st_size for p in reference.path.rglob("*") if p.is_file()) - (
+        reference.path / "manifest.json"
+    ).stat().st_size
+    assert "700 cells, 10 labels, 3 studies (exact search" in repr(reference)
+
+
+def test_opening_and_searching_load_no_torch(reference: Reference) -> None:
+    code = (
+        "import sys, scim; r = scim.Reference.open(sys.argv[1]); r.search(r.vectors([0]), k=3, where={'study': 'first'});"
+        "print([m for m in ('torch', 'scanpy', 'scvi', 'pynndescent', 'numba') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(reference.path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
