@@ -84,20 +84,3 @@ def test_a_wrong_relative_is_not_on_the_path() -> None:
     ontology = scim.CellOntology.bundled()
     found = _demo.compare(np.array(["naive T cell"], dtype=object), np.array(["T cell"], dtype=object), ontology)
     assert found.on_path == 0
-
-
-def test_bundled_labels_are_terms_of_the_ontology() -> None:
-    ontology = scim.CellOntology.bundled()
-    for term, name in scim.datasets.PBMC68K_TERMS.values():
-        assert ontology.resolve(term) == term
-        assert ontology.name(term) == name
-
-
-def test_pbmc68k_is_sparse_log1p_with_channels() -> None:
-    adata = scim.datasets.pbmc68k()
-    assert adata.shape == (700, 765)
-    assert adata.X.dtype == np.float32
-    assert adata.X.min() == 0
-    assert adata.X.max() < np.log1p(1e4)
-    assert sorted(adata.obs["channel"].unique()) == [str(i) for i in range(1, 9)]
-    assert adata.obs["cell_type"].isna().sum() == 0

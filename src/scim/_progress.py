@@ -15,9 +15,7 @@ _DELAY_SECONDS = 2.0
 
 
 @contextmanager
-def progress_bar(
-    total: int | None, *, desc: str, unit: str = "cells", enabled: bool | None = None
-) -> Iterator[tqdm]:
+def progress_bar(total: int | None, *, desc: str, unit: str = "cells", enabled: bool | None = None) -> Iterator[tqdm]:
     """Open a bar; call ``update(n)`` on what is yielded. ``enabled=None``: where a person can see it."""
     from tqdm.auto import tqdm
 

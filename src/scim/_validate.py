@@ -93,7 +93,8 @@ def get_adata(data: object, *, mod: str | None = None, allow_empty: bool = False
         adata = _modality(data.mod, mod)
     else:
         raise TypeError(
-            f"adata must be an AnnData or a MuData, got {type(data).__name__}. Read a file with anndata.read_h5ad first."
+            f"adata must be an AnnData or a MuData, got {type(data).__name__}. "
+            "Read a file with anndata.read_h5ad first."
         )
     if not allow_empty and 0 in adata.shape:
         raise ValueError(f"adata has {adata.n_obs} cells x {adata.n_vars} genes: there is nothing to work on.")

@@ -66,4 +66,6 @@ def make_weights() -> Callable[..., dict[str, np.ndarray]]:
 
 @pytest.fixture
 def encoder(_pbmc: AnnData, weights: dict[str, np.ndarray]) -> scim.Encoder:
-    return scim.Encoder(GeneSpace.from_adata(_pbmc), weights, provenance={"studies": ["Zheng 2017"], "seed": np.int64(7)})
+    return scim.Encoder(
+        GeneSpace.from_adata(_pbmc), weights, provenance={"studies": ["Zheng 2017"], "seed": np.int64(7)}
+    )

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from scim.encoder import _folder
-from scim.encoder._folder import FolderError, check_files, check_target, describe_files, new_folder, read_json, write_json
+from scim.encoder._folder import (
+    FolderError,
+    check_files,
+    check_target,
+    describe_files,
+    new_folder,
+    read_json,
+    write_json,
+)
 
 OPTIONS = {"marker": "mark", "what": "thing"}
 

@@ -42,7 +42,9 @@ def test_added_cells_are_found(folder: Path, more: AnnData, vectors: np.ndarray)
         hits = opened.search(vectors[:5], k=2)
         # The same cells of two segments: at distance 0 both, the older one first.
         assert hits.indices.tolist() == [[i, 700 + i] for i in range(5)]
-        assert opened.search(vectors[:5], k=1, where={"study": "fourth"}).indices[:, 0].tolist() == list(range(700, 705))
+        assert opened.search(vectors[:5], k=1, where={"study": "fourth"}).indices[:, 0].tolist() == list(
+            range(700, 705)
+        )
     t_cell = reference.terms.label_ids.tolist().index("CL:0000084")
     assert reference.terms.comparable[t_cell].sum() > 2
     assert sorted(p.name for p in folder.glob("calibration*")) == ["calibration-0002.npz"]

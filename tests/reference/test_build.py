@@ -54,9 +54,7 @@ def test_what_went_in_comes_out(reference: Reference, pbmc: AnnData, vectors: np
     assert len(reference) == reference.n_cells == 700
 
 
-def test_same_content_from_any_source(
-    reference: Reference, pbmc: AnnData, encoder: Encoder, tmp_path: Path
-) -> None:
+def test_same_content_from_any_source(reference: Reference, pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
     pbmc.write_h5ad(tmp_path / "cells.h5ad")
     backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     made = Reference.build(tmp_path / "a", backed, encoder, **KEYS)
@@ -231,9 +229,7 @@ def test_wrong_arguments_leave_nothing(
     assert not any(tmp_path.iterdir())
 
 
-def test_data_that_cannot_be_embedded_leave_nothing(
-    pbmc: AnnData, encoder: Encoder, tmp_path: Path
-) -> None:
+def test_data_that_cannot_be_embedded_leave_nothing(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
     good, scaled, mouse, few = pbmc[:100].copy(), pbmc[100:].copy(), pbmc[100:].copy(), pbmc[100:, :3].copy()
     scaled.X = scaled.X.toarray() - 1
     mouse.var_names = [f"ENSMUSG{i:011d}" for i in range(mouse.n_vars)]
@@ -274,9 +270,7 @@ def test_reserved_column(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_ctrl_c_leaves_things_as_they_were(
-    folder: Path, pbmc: AnnData, encoder: Encoder, overwrite: bool
-) -> None:
+def test_ctrl_c_leaves_things_as_they_were(folder: Path, pbmc: AnnData, encoder: Encoder, overwrite: bool) -> None:
     def interrupted() -> Iterator[AnnData]:
         yield pbmc[:300].copy()
         raise KeyboardInterrupt

@@ -89,7 +89,5 @@ def test_as_a_choice_of_build(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -
 def test_not_installed(pbmc: AnnData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynndescent", None)
     with pytest.raises(ImportError, match=r"pip install 'scim-tools\[pynndescent\]'"):
-        Reference.build(
-            tmp_path / "r", pbmc, encoder, labels_key="cell_type", study_key="study", backend="pynndescent"
-        )
+        Reference.build(tmp_path / "r", pbmc, encoder, labels_key="cell_type", study_key="study", backend="pynndescent")
     assert not any(tmp_path.iterdir())

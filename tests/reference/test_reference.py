@@ -124,18 +124,19 @@ def test_info_is_plain(reference: Reference) -> None:
     info = reference.info()
     assert json.loads(json.dumps(info)) == info
     assert (info["cells"], info["labelled_cells"], info["backend"]) == (700, 700, "exact")
-    assert info["bytes"] == sum(p.stat().st_size for p in reference.path.rglob("*") if p.is_file()) - (
-        reference.path / "manifest.json"
-    ).stat().st_size
+    assert (
+        info["bytes"]
+        == sum(p.stat().st_size for p in reference.path.rglob("*") if p.is_file())
+        - (reference.path / "manifest.json").stat().st_size
+    )
     assert "700 cells, 10 labels, 3 studies (exact search" in repr(reference)
 
 
 def test_opening_and_searching_load_no_torch(reference: Reference) -> None:
     code = (
-        "import sys, scim; r = scim.Reference.open(sys.argv[1]); r.search(r.vectors([0]), k=3, where={'study': 'first'});"
+        "import sys, scim; r = scim.Reference.open(sys.argv[1]);"
+        "r.search(r.vectors([0]), k=3, where={'study': 'first'});"
         "print([m for m in ('torch', 'scanpy', 'scvi', 'pynndescent', 'numba') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(reference.path)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(reference.path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -79,7 +79,7 @@ def test_joined_columns() -> None:
 
 
 def test_codes_of_any_column() -> None:
-    table = to_table(cells(3, n=[5, 4, 5], f=[True, False, True], nothing=[None] * 3))
-    assert dictionary(table, "n")[0].tolist() == [0, 1, 0]
+    table = to_table(cells(3, number=[5, 4, 5], f=[True, False, True], nothing=[None] * 3))
+    assert dictionary(table, "number")[0].tolist() == [0, 1, 0]
     assert dictionary(table, "f")[1] == [True, False]
     assert dictionary(table, "nothing")[0].tolist() == [-1, -1, -1]

@@ -125,7 +125,7 @@ class Augmentation:
         sums = batch.sums(counts)
         floor = (_FEWEST_COUNTS / sums.clamp_min(1)).clamp(self.thinning_floor, 1.0)
         draw = torch.rand(batch.n_cells, device=counts.device)
-        share = floor ** draw
+        share = floor**draw
         share[torch.rand(batch.n_cells, device=counts.device) >= self.thinning] = 1.0
         return binomial(counts, share[batch.rows])
 

@@ -61,8 +61,8 @@ class CellDataset(Dataset):
 
     def __getitem__(self, cells: Sequence[int]) -> dict[str, np.ndarray]:
         """Values of a whole batch; log1p values come back as multiples of the cell's smallest, which is one count."""
-        cells = np.asarray(cells, dtype=np.int64)
-        part = self.X[cells]
+        rows_of_x = np.asarray(cells, dtype=np.int64)
+        part = self.X[rows_of_x]
         values, rows = part.data.astype(np.float32), np.repeat(np.arange(len(cells)), np.diff(part.indptr))
         genes = self.genes[part.indices]
         # What the model leaves out, and stored zeros, have no part in it.
@@ -85,7 +85,7 @@ class CellDataset(Dataset):
         }
 
 
-def collate(batch: dict[str, np.ndarray]) -> dict[str, Tensor]:
+def collate(batch: Any) -> dict[str, Tensor]:
     """Turn the arrays of a batch into tensors."""
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
 

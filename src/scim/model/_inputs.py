@@ -141,7 +141,9 @@ class ModelInputs:
         self.kind = input_kind(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
         self.measured = self._read_measured(manager.adata)
         rows = np.unique(np.linspace(0, len(self.labels) - 1, _SAMPLE).astype(int))
-        sample = normalize_rows(_aligned(manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.gene_map, rows), self.kind)
+        sample = normalize_rows(
+            _aligned(manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.gene_map, rows), self.kind
+        )
         mean = np.asarray(sample.mean(axis=0)).ravel()
         variance = np.asarray(sample.multiply(sample).mean(axis=0)).ravel() - mean**2
         self.gene_weights = (variance / max(float(variance.mean()), 1e-12) + 0.05).astype(np.float32)
@@ -172,11 +174,11 @@ class ModelInputs:
 
     @property
     def descends(self) -> np.ndarray:
-        """bool (L, L): ``descends[a, b]`` says that label b is a's term or below it."""
+        """Bool (L, L): ``descends[a, b]`` says that label b is a's term or below it."""
         return self.terms.closure[:, self.terms.label_term].T
 
     def matrix(self, manager: AnnDataManager) -> tuple[sp.csr_matrix, np.ndarray]:
-        """All cells as CSR, and the gene of each of its columns, -1 for none: the data themselves where they are CSR."""
+        """All cells as CSR (the data themselves where they are), and the gene of each of its columns, -1 for none."""
         X = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         target = self.gene_map.target
         distinct = (target >= 0).sum() == self.gene_map.n_matched
@@ -216,11 +218,12 @@ def _place_labels(
     """
     if isinstance(ontology, Mapping):
         return _saved_labels(given, ontology)
-    if isinstance(ontology, str):
-        check_option(ontology, ("bundled", "flat"), argument="ontology")
-    chosen = CellOntology.bundled() if ontology is None or ontology == "bundled" else ontology
-    if chosen == "flat":
-        chosen = CellOntology.flat(given)
+    if isinstance(ontology, CellOntology):
+        chosen = ontology
+    else:
+        if ontology is not None:
+            check_option(ontology, ("bundled", "flat"), argument="ontology")
+        chosen = CellOntology.flat(given) if ontology == "flat" else CellOntology.bundled()
     resolved = chosen.resolve_many(given)
     if ontology is None and not any(resolved):
         chosen = CellOntology.flat(given)
@@ -232,9 +235,7 @@ def _place_labels(
     return chosen.term_space(unique), np.array([code[i] for i in ids], dtype=np.int64), names, chosen.version
 
 
-def _saved_labels(
-    given: list[str], saved: Mapping[str, Any]
-) -> tuple[TermSpace, np.ndarray, list[str], str]:
+def _saved_labels(given: list[str], saved: Mapping[str, Any]) -> tuple[TermSpace, np.ndarray, list[str], str]:
     code = dict(zip(saved["given"], saved["codes"], strict=True))
     codes = np.array([code.get(label, -1) for label in given], dtype=np.int64)
     return TermSpace.from_dict(saved["terms"]), codes, list(saved["names"]), str(saved["version"])

@@ -107,7 +107,8 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         self.inputs = ModelInputs.read(self.adata_manager, self.registry, ontology, min_cells=min_cells)
         auto = architecture(self.summary_stats.n_cells, len(self.inputs.genes))
         # What was chosen here is what a saved model is rebuilt from, hence the same names as the arguments.
-        n_hidden = [check_positive_int(n, argument="n_hidden") for n in (auto.n_hidden if n_hidden is None else n_hidden)]
+        wanted = auto.n_hidden if n_hidden is None else n_hidden
+        n_hidden = [check_positive_int(n, argument="n_hidden") for n in wanted]
         n_latent = check_positive_int(auto.n_latent if n_latent is None else n_latent, argument="n_latent", minimum=2)
         dropout_input = auto.dropout_input if dropout_input is None else dropout_input
         dropout_hidden = auto.dropout_hidden if dropout_hidden is None else dropout_hidden

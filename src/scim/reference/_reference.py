@@ -221,7 +221,7 @@ class Reference:
         if not path.exists():
             parent = path.resolve().parent
             there = [p.parent.name for p in parent.glob(f"*/{files.MANIFEST}")] if parent.is_dir() else []
-            raise unknown_reference(str(reference), sorted(there))
+            raise unknown_reference(path, sorted(there))
         if not path.is_dir():
             raise files.ReferenceFolderError(f"{path} is a file; a reference is a folder with a {files.MANIFEST}.")
         return cls(path, files.verify(path))

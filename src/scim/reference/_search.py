@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -135,17 +136,33 @@ def _most_hits(codes: np.ndarray, cap: int) -> int:
 
 
 def _under_caps(indices: np.ndarray, groups: Mapping[str, tuple[np.ndarray, int]]) -> np.ndarray:
-    """Hits that are among the first ones of their group, for every column; a missing value is a group as well."""
+    """Mark the hits that come before their group is full; a missing value is a group as well."""
     keep = indices >= 0
-    for codes, most in groups.values():
+    if len(groups) > 1:
         for row, hits in enumerate(indices):
-            mine = codes[hits]
-            order = np.argsort(mine, kind="stable")
-            first = np.r_[0, np.flatnonzero(np.diff(mine[order])) + 1]
-            rank = np.empty(len(hits), dtype=np.int64)
-            rank[order] = np.arange(len(hits)) - np.repeat(first, np.diff(np.r_[first, len(hits)]))
-            keep[row] &= rank < most
+            _keep_one_by_one(keep[row], [(codes[hits], most) for codes, most in groups.values()])
+        return keep
+    ((codes, most),) = groups.values()
+    for row, hits in enumerate(indices):
+        mine = codes[hits]
+        order = np.argsort(mine, kind="stable")
+        first = np.searchsorted(mine[order], mine[order])
+        rank = np.empty(len(hits), dtype=np.int64)
+        rank[order] = np.arange(len(hits)) - first
+        keep[row] &= rank < most
     return keep
+
+
+def _keep_one_by_one(keep: np.ndarray, caps: list[tuple[np.ndarray, int]]) -> None:
+    """Drop hits, in place: what one column drops does not fill a group of another."""
+    counts: list[dict[int, int]] = [{} for _ in caps]
+    for i in np.flatnonzero(keep):
+        mine = [int(codes[i]) for codes, _ in caps]
+        if any(n.get(code, 0) >= most for n, code, (_, most) in zip(counts, mine, caps, strict=True)):
+            keep[i] = False
+            continue
+        for n, code in zip(counts, mine, strict=True):
+            n[code] = n.get(code, 0) + 1
 
 
 def _packed(found: np.ndarray, near: np.ndarray, keep: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,8 +187,6 @@ def check_caps(caps: Mapping[str, int] | None, columns: list[str]) -> dict[str, 
     return dict(caps)
 
 
-def unknown_reference(name: str, there: list[str]) -> FileNotFoundError:
+def unknown_reference(path: Path, there: list[str]) -> FileNotFoundError:
     """Error for a reference that is not there."""
-    return FileNotFoundError(
-        f"There is no reference {name!r}. {did_you_mean(name, there)} Give the path of its folder."
-    )
+    return FileNotFoundError(f"There is no reference {str(path)!r}. In that folder: {did_you_mean(path.name, there)}")
