@@ -158,12 +158,8 @@ def mine_from_distances(
 
 def distances(z: np.ndarray) -> np.ndarray:
     """Euclidean distances between unit vectors (n, d) -> float32 (n, n), zero on the diagonal."""
-    d = z @ z.T
-    np.multiply(d, -2.0, out=d)
-    d += 2.0
-    np.maximum(d, 0.0, out=d)
-    np.sqrt(d, out=d)
-    np.fill_diagonal(d, 0.0)
+    d = np.empty((len(z), len(z)), dtype=np.float32)
+    _fill_distances(z, np.ascontiguousarray(z.T), d)
     return d
 
 
@@ -235,6 +231,23 @@ def _bits(seed, a, b):  # type: ignore[no-untyped-def]
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.int64((h ^ (h >> np.uint64(31))) >> np.uint64(33))
+
+
+@njit(cache=True, parallel=True)
+def _fill_distances(z, columns, d):  # type: ignore[no-untyped-def]
+    # A product of this size is a few million multiplications: BLAS would wake threads that then spin beside those of
+    # the miner and of torch. Adding column by column keeps the order of the sums, whatever the threads.
+    n, n_latent = z.shape
+    for a in prange(n):
+        row = d[a]
+        row[:] = np.float32(0.0)
+        for j in range(n_latent):
+            x, column = z[a, j], columns[j]
+            for b in range(n):
+                row[b] += x * column[b]
+        for b in range(n):
+            row[b] = np.sqrt(max(np.float32(2.0) - np.float32(2.0) * row[b], np.float32(0.0)))
+        row[a] = np.float32(0.0)
 
 
 @njit(cache=True)

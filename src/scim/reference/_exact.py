@@ -74,13 +74,17 @@ class _Best:
     def _merge(self) -> None:
         if not self._waiting:
             return
-        held, slot = np.nonzero(self.positions >= 0)
-        parts = [(held, self.positions[held, slot], self.similarity[held, slot]), *self._waiting]
+        held = np.flatnonzero(self.positions >= 0)
+        parts = [(held // self.k, self.positions.flat[held], self.similarity.flat[held]), *self._waiting]
         query, position, similarity = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        order = np.lexsort((position, -similarity, query))
+        # One number to sort by, query and then distance: the bits of a float that is not negative sort as it does.
+        # Those of a query come in the order of their positions where they are equal, and a stable sort leaves them so.
+        distance = np.maximum(1.0 - similarity, 0.0).astype(np.float32).view(np.uint32)
+        order = np.argsort((query << 32) | distance, kind="stable")
         query = query[order]
-        rank = np.arange(len(query)) - np.searchsorted(query, query)
-        order, query, rank = order[rank < self.k], query[rank < self.k], rank[rank < self.k]
+        rank = np.arange(len(query)) - np.searchsorted(query, np.arange(len(self.positions)))[query]
+        best = rank < self.k
+        order, query, rank = order[best], query[best], rank[best]
         self.positions[query, rank] = position[order]
         self.similarity[query, rank] = similarity[order]
         self.floor = self.similarity[:, -1].copy()
