@@ -123,7 +123,7 @@ def run_scim(studies: dict[str, ad.AnnData], held_out: ad.AnnData, seed: int) ->
     merged = scim.pp.merge_studies(studies, study_key=STUDY)
     scim.SCIM.setup_anndata(merged, labels_key=LABEL, batch_key=STUDY)
     model = scim.SCIM(merged)
-    model.train(seed=seed)
+    model.train(seed=seed, enable_progress_bar=False)
     with tempfile.TemporaryDirectory() as folder:
         reference = scim.Reference.build(
             Path(folder) / "train.scim", merged, model.to_encoder(), labels_key=LABEL, study_key=STUDY

@@ -158,6 +158,7 @@ def test_counts_and_their_logarithms_train_the_same_kind_of_model(counts: ad.Ann
     assert np.isfinite(model.get_latent_representation()).all()
 
 
+@pytest.mark.filterwarnings("ignore:Training will be faster:UserWarning")  # scvi-tools, of CSC
 @pytest.mark.parametrize("form", [sp.csr_matrix, sp.csr_array, sp.csc_matrix])
 def test_shape_of_x_does_not_matter(counts: ad.AnnData, form: type) -> None:
     sparse = counts.copy()
