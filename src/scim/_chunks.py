@@ -16,28 +16,54 @@ def n_rows(X: Any) -> int:
     return int(X.shape[0])
 
 
-def iter_chunks(X: Any, *, chunk_size: int = CHUNK_SIZE, rows: np.ndarray | None = None) -> Iterator[tuple[slice, Any]]:
+def iter_chunks(
+    X: Any, *, chunk_size: int = CHUNK_SIZE, rows: slice | np.ndarray | None = None
+) -> Iterator[tuple[slice, Any]]:
     """Yield blocks of rows, in order.
 
     Parameters
     ----------
     X
         ndarray, CSR or CSC matrix or array, a backed sparse dataset of anndata, an HDF5 or zarr array, or a Dask array
-        of any of these, (n, m).
+        of any of these, (n, m). Each block of a Dask array is computed once.
     chunk_size
         Rows of a block.
     rows
-        Positions of the rows to visit, (n_rows,); all of them by default.
+        Positions of the rows to visit, (n_rows,), or a slice or mask of them; all by default.
 
     Yields
     ------
     The positions of the block within ``rows`` (or within X), and the block as an ndarray, CSR matrix or CSR array.
     """
+    if rows is None and hasattr(X, "dask"):
+        yield from _iter_dask(X, chunk_size)
+        return
     source = _by_rows(X)
-    total = n_rows(X) if rows is None else len(rows)
-    for start in range(0, total, chunk_size):
-        span = slice(start, min(start + chunk_size, total))
-        yield span, _in_memory(source[span] if rows is None else _take(source, rows[span]))
+    if rows is None:
+        for span in _spans(0, n_rows(X), chunk_size):
+            yield span, _in_memory(source[span])
+        return
+    chosen = np.arange(n_rows(X))[rows]
+    for span in _spans(0, len(chosen), chunk_size):
+        yield span, _in_memory(_take(source, chosen[span]))
+
+
+def _spans(start: int, stop: int, size: int) -> Iterator[slice]:
+    for first in range(start, stop, size):
+        yield slice(first, min(first + size, stop))
+
+
+def _iter_dask(X: Any, chunk_size: int) -> Iterator[tuple[slice, Any]]:
+    """Compute blocks, small ones together, and cut what came into chunks: a slice across a block computes all of it."""
+    ends = np.cumsum(X.chunks[0]).tolist()
+    start = 0
+    for i, end in enumerate(ends):
+        if i + 1 < len(ends) and ends[i + 1] - start <= chunk_size:
+            continue
+        part = _in_memory(X[start:end])
+        for span in _spans(start, end, chunk_size):
+            yield span, part[span.start - start : span.stop - start]
+        start = end
 
 
 def _by_rows(X: Any) -> Any:

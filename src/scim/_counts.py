@@ -141,6 +141,25 @@ def _log_kind(sample: _Sample, top: float, where: str) -> InputKind:
     )
 
 
+def check_values(values: np.ndarray, *, where: str = "X") -> None:
+    """Raise a :class:`ValueError` for what is in no count and no logarithm of one: NaN, infinite, negative values.
+
+    Parameters
+    ----------
+    values
+        Stored values of a matrix, of any shape.
+    where
+        What the matrix is called in messages.
+    """
+    # NaN fails every comparison, so that two passes see all three.
+    if values.size == 0 or (values.min() >= 0 and values.max() < np.inf):
+        return
+    if not np.isfinite(values).all():
+        what = "NaN" if np.isnan(values).any() else "infinite values"
+        _refuse(where, f"{what}; find where it comes from, or replace it: np.nan_to_num(adata.X)")
+    _refuse(where, f"negative values (down to {values.min():.3g}): scaled, centred or batch-corrected data")
+
+
 def find_counts(adata: AnnData, *, layer: str | None = None) -> tuple[str, Any, InputKind, bool]:
     """Find the matrix of ``adata`` to work on.
 
@@ -201,7 +220,13 @@ def normalize_rows(X: csr_matrix, kind: InputKind) -> csr_matrix:
         float32 CSR (n_cells, n_genes), overwritten.
     kind
         What its values are.
+
+    Raises
+    ------
+    ValueError
+        A value is negative, NaN or infinite: :func:`input_kind` looks at some rows only.
     """
+    check_values(X.data)
     if kind.kind == "counts":
         sums = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
         scale = np.divide(TARGET_SUM, sums, out=np.zeros_like(sums), where=sums > 0).astype(np.float32)
@@ -237,11 +262,7 @@ def _take_sample(X: Any, n_cells: int, where: str) -> _Sample:
         values = block.data if sparse.issparse(block) else block
         if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
             raise TypeError(f"{where} holds {values.dtype} values, not numbers. {_REMEDY}")
-        if not np.isfinite(values).all():
-            what = "NaN" if np.isnan(values).any() else "infinite values"
-            _refuse(where, f"{what}; find where it comes from, or replace it: np.nan_to_num(adata.X)")
-        if values.size and values.min() < 0:
-            _refuse(where, f"negative values (down to {values.min():.3g}): scaled, centred or batch-corrected data")
+        check_values(values, where=where)
         parts.append(sparse.csr_matrix(block))
     sample = sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, 0))
     sample.eliminate_zeros()

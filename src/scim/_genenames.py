@@ -74,6 +74,8 @@ def id_kind_of(names: Sequence[str]) -> IdKind:
 def canonical(name: str) -> tuple[str, str]:
     """Approved symbol of a gene, and how it was found: ``exact``, ``case``, ``ensembl``, ``alias`` or ``unknown``.
 
+    Cd3e is a gene of a mouse: only names that are in upper or lower case throughout are human ones of odd case.
+
     Examples
     --------
     >>> canonical("MARCH1"), canonical("ENSG00000198851.10")
@@ -83,7 +85,11 @@ def canonical(name: str) -> tuple[str, str]:
     upper = strip_version(name).upper()
     if upper in table.approved:
         approved = table.approved[upper]
-        return approved, "exact" if approved == name else "case"
+        if approved == name:
+            return approved, "exact"
+        return (name, "unknown") if _MOUSE_SYMBOL.match(name) else (approved, "case")
+    if name.isdecimal() or _MOUSE_SYMBOL.match(name):
+        return name, "unknown"
     if upper in table.by_ensembl:
         return table.by_ensembl[upper], "ensembl"
     # Seurat and R write dashes as dots.

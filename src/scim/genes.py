@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-__all__ = ["COMFORTABLE_FRACTION", "MIN_GENES", "GeneMap", "GeneSpace", "IdKind"]
+__all__ = ["COMFORTABLE_FRACTION", "MIN_GENES", "GeneMap", "GeneSpace", "IdKind", "name_candidates", "refuse_numbers"]
 
 #: Data that share fewer genes with an encoder are refused (never more than half of a small encoder's genes).
 MIN_GENES = 100
@@ -97,15 +97,16 @@ class GeneSpace:
         gene_column
             Column of ``var`` to take instead.
         """
-        _, names = _candidates(adata.var, gene_column)[0]
-        _refuse_numbers(names, adata)
+        source, names = name_candidates(adata.var, gene_column)[0]
+        refuse_numbers(names, adata.var, source=source)
         return cls(list(dict.fromkeys(strip_version(name) for name in names)))
 
     def match(self, names: Sequence[str], *, source: str = "var_names") -> GeneMap:
         """Map ``names`` onto this space.
 
         A gene is found by its very name, without its version, in other letter case, by its Ensembl id or symbol, and by
-        a previous symbol or alias, in this order; a weaker way never adds to a gene that a stronger one found.
+        a previous symbol or alias, in this order; a weaker way never adds to a gene that a stronger one found. Which
+        column goes where does not depend on the order of the columns.
 
         Parameters
         ----------
@@ -118,15 +119,12 @@ class GeneSpace:
         candidates = [self._find(name) for name in given]
         target = np.full(len(given), -1, dtype=np.int32)
         via = dict.fromkeys(_RANKS, 0)
-        taken: dict[int, tuple[str, str]] = {}
+        taken: dict[int, str] = {}
         for rank in _RANKS:
             for i, (position, how) in enumerate(candidates):
-                if how != rank:
-                    continue
-                # Two columns of one name are one gene, measured twice or split by the reader: their counts add up.
+                # Columns that are found alike are one gene, split by the reader or the annotation: their counts add up.
                 # Another name for a gene that is there under its own is more likely another gene: it stays out.
-                known = taken.setdefault(position, (rank, given[i].upper()))
-                if known == (rank, given[i].upper()):
+                if how == rank and taken.setdefault(position, rank) == rank:
                     target[i] = position
                     via[rank] += 1
         measured = np.zeros(len(self), dtype=bool)
@@ -154,7 +152,7 @@ class GeneSpace:
         """
         var = adata.raw.var if use_raw else adata.var
         best: GeneMap | None = None
-        candidates = _candidates(var, gene_column)
+        candidates = name_candidates(var, gene_column)
         for source, names in candidates:
             found = self.match(names, source=source)
             if best is None or found.n_matched > best.n_matched:
@@ -171,7 +169,7 @@ class GeneSpace:
                         "human names as var_names or with gene_column=."
                     )
         if best.n_matched == 0:
-            _refuse_numbers(candidates[0][1], adata)
+            refuse_numbers(candidates[0][1], var, source=candidates[0][0])
         return best
 
     def save(self, path: str | Path) -> None:
@@ -203,10 +201,11 @@ class GeneSpace:
             # Cd3e is a gene of a mouse; only names that are upper or lower case throughout are sloppy human ones.
             return (-1, "") if foreign_species([bare]) else (self._by_canonical[bare.upper()], "case")
         approved, how = canonical(bare)
-        if how == "unknown" or foreign_species([bare]):
-            return -1, ""
         position = self._by_canonical.get(approved.upper(), -1)
-        return position, "ensembl" if how == "ensembl" or self.id_kind == "ensembl" else "alias"
+        if how == "unknown" or position < 0:
+            return -1, ""
+        translated = how == "ensembl" or (self.id_kind == "ensembl" and how != "alias")
+        return position, "ensembl" if translated else "alias"
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,15 +304,31 @@ class GeneMap:
             )
 
 
-def _candidates(var: pd.DataFrame, gene_column: str | None) -> list[tuple[str, list[str]]]:
-    """Places where gene names may stand, with the names there."""
+def name_candidates(
+    var: pd.DataFrame, gene_column: str | None = None, *, where: str = "var"
+) -> list[tuple[str, list[str]]]:
+    """Places where gene names may stand, with the names there: the index, and columns of mostly distinct text.
+
+    Parameters
+    ----------
+    var
+        A row per gene.
+    gene_column
+        The one column to take.
+    where
+        What ``var`` is called in messages.
+    """
     from pandas.api.types import is_object_dtype, is_string_dtype
 
     if gene_column is not None:
-        check_key(var, gene_column, argument="gene_column", where="var")
+        check_key(var, gene_column, argument="gene_column", where=where)
         return [(gene_column, var[gene_column].astype(str).tolist())]
     columns = [
-        name for name in var.columns if is_string_dtype(var[name]) or is_object_dtype(var[name]) or _is_text(var[name])
+        name
+        for name in var.columns
+        if (is_string_dtype(var[name]) or is_object_dtype(var[name]) or _is_text(var[name]))
+        # Chromosomes, biotypes and genomes are no names of genes.
+        and 2 * var[name].nunique() > len(var)
     ]
     return [
         ("var_names", var.index.astype(str).tolist()),
@@ -327,9 +342,10 @@ def _is_text(column: pd.Series) -> bool:
     return isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.categories.dtype.kind not in "iufb"
 
 
-def _refuse_numbers(names: list[str], adata: AnnData) -> None:
-    if all(name.isdecimal() for name in names[:100]):
+def refuse_numbers(names: Sequence[str], var: pd.DataFrame, *, source: str = "var_names") -> None:
+    """Raise a :class:`ValueError` that lists the columns of ``var``, if the names of its genes are row numbers."""
+    if names and all(name.isdecimal() for name in names[:100]):
         raise ValueError(
-            f"var_names are numbers ({', '.join(names[:3])}, ...), not genes. Set adata.var_names to gene symbols or "
-            f"Ensembl ids, or name their column with gene_column=. Columns of var: {list(map(str, adata.var.columns))}."
+            f"{source} are numbers ({', '.join(names[:3])}, ...), not genes. Set adata.var_names to gene symbols or "
+            f"Ensembl ids, or name their column with gene_column=. Columns of var: {list(map(str, var.columns))}."
         )

@@ -241,7 +241,13 @@ def _fill_distances(z, columns, d):  # type: ignore[no-untyped-def]
     for a in prange(n):
         row = d[a]
         row[:] = np.float32(0.0)
-        for j in range(n_latent):
+        # Four columns at a time, so that the row is read and written a quarter as often.
+        for j in range(0, n_latent - 3, 4):
+            x0, x1, x2, x3 = z[a, j], z[a, j + 1], z[a, j + 2], z[a, j + 3]
+            c0, c1, c2, c3 = columns[j], columns[j + 1], columns[j + 2], columns[j + 3]
+            for b in range(n):
+                row[b] += x0 * c0[b] + x1 * c1[b] + x2 * c2[b] + x3 * c3[b]
+        for j in range(n_latent - n_latent % 4, n_latent):
             x, column = z[a, j], columns[j]
             for b in range(n):
                 row[b] += x * column[b]

@@ -10,10 +10,10 @@ import pandas as pd
 
 from .. import _keys
 from .._chunks import iter_chunks
-from .._counts import InputKind, find_counts, normalize_rows
+from .._counts import InputKind, check_values, find_counts, normalize_rows
 from .._genenames import canonical, foreign_species
 from .._validate import check_key, check_option, get_adata
-from ..genes import GeneMap, GeneSpace
+from ..genes import GeneMap, GeneSpace, name_candidates, refuse_numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -82,7 +82,7 @@ def merge_studies(
     space = _join(named, join)
     maps = {name: space.match(names) for name, names in named.items()}
     as_counts = all(kind.kind == "counts" for _, _, kind, _ in found.values())
-    blocks = [_values(found[name][1], found[name][2], maps[name], as_counts=as_counts) for name in studies]
+    blocks = [_values(*found[name][:3], maps[name], study=name, as_counts=as_counts) for name in studies]
     merged = anndata.AnnData(
         X=sparse.vstack(blocks, format="csr"),
         obs=_obs(studies, study_key),
@@ -133,23 +133,26 @@ def _find(adata: AnnData, name: str, layer: str | None) -> tuple[str, Any, Input
 def _gene_names(adata: AnnData, study: str, use_raw: bool, gene_column: str | None) -> list[str]:
     """Names of the genes in the order of the columns, under approved symbols where there is one."""
     var = adata.raw.var if use_raw else adata.var
-    if gene_column is not None:
-        check_key(var, gene_column, argument="gene_column", where=f"var of study {study!r}")
-        given = var[gene_column].astype(str).tolist()
-    else:
-        given = var.index.astype(str).tolist()
+    (source, given), *columns = name_candidates(var, gene_column, where=f"var of study {study!r}")
+    approved = [canonical(name) for name in given]
+    if _share_known(approved) < 0.1 and columns:
+        others = [([canonical(name) for name in names], names) for _, names in columns]
+        best = max(others, key=lambda other: _share_known(other[0]))
+        if _share_known(best[0]) > 0.5:
+            approved, given = best
+    try:
+        refuse_numbers(given, var, source=source)
+    except ValueError as error:
+        raise ValueError(f"Study {study!r}: {error}") from error
     if foreign := foreign_species(given):
         raise ValueError(f"Study {study!r}: the genes are not human: {foreign}. Map them to human orthologues first.")
-    approved = [canonical(name) for name in given]
     # A gene that is there under its approved symbol keeps it for itself: another's old name for it stays as given.
-    own = {name for (name, how), raw in zip(approved, given, strict=True) if how == "exact" and raw == name}
-    known = [raw if how == "alias" and name in own else name for (name, how), raw in zip(approved, given, strict=True)]
-    if gene_column is None and sum(how != "unknown" for _, how in approved) < 0.1 * len(given):
-        for column in var.columns:
-            other = var[column].astype(str).tolist()
-            if sum(canonical(name)[1] != "unknown" for name in other) > 0.5 * len(other):
-                return _gene_names(adata, study, use_raw, str(column))
-    return known
+    own = {name for name, how in approved if how == "exact"}
+    return [raw if how == "alias" and name in own else name for (name, how), raw in zip(approved, given, strict=True)]
+
+
+def _share_known(approved: list[tuple[str, str]]) -> float:
+    return sum(how != "unknown" for _, how in approved) / len(approved)
 
 
 def _join(named: Mapping[str, list[str]], join: str) -> GeneSpace:
@@ -162,13 +165,15 @@ def _join(named: Mapping[str, list[str]], join: str) -> GeneSpace:
     return GeneSpace(union)
 
 
-def _values(X: Any, kind: InputKind, gene_map: GeneMap, *, as_counts: bool) -> csr_matrix:
+def _values(source: str, X: Any, kind: InputKind, gene_map: GeneMap, *, study: str, as_counts: bool) -> csr_matrix:
     """All cells of a study over the joint genes."""
     from scipy import sparse
 
     blocks = []
     for _, block in iter_chunks(X):
         rows = sparse.csr_matrix(block).astype(np.float32)
+        # The kind of values was told from a sample of the cells: look at all of them here.
+        check_values(rows.data, where=f"Study {study!r}: {source}")
         # Normalised before genes are dropped, so that "inner" changes no value.
         blocks.append(gene_map.align(rows if as_counts else normalize_rows(rows.copy(), kind)))
     return sparse.vstack(blocks, format="csr")
