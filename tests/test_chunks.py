@@ -42,6 +42,27 @@ def test_chosen_rows_in_the_order_given(form: object) -> None:
     np.testing.assert_array_equal(together(form(DENSE), rows=rows, chunk_size=2), DENSE[rows])  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("rows", [slice(3, 20, 2), np.arange(25) % 3 == 0], ids=["slice", "mask"])
+def test_slices_and_masks_of_rows(form: object, rows: object) -> None:
+    np.testing.assert_array_equal(together(form(DENSE), rows=rows, chunk_size=4), DENSE[rows])  # type: ignore[operator,index]
+
+
+@pytest.mark.parametrize(("blocks", "chunk_size"), [(7, 2), (7, 10), (2, 7), (25, 4)])
+def test_each_dask_block_is_computed_once(blocks: int, chunk_size: int) -> None:
+    da = pytest.importorskip("dask.array")
+    computed: list[int] = []
+
+    def count(block: np.ndarray) -> sparse.csr_matrix:
+        computed.append(len(block))
+        return sparse.csr_matrix(block)
+
+    X = da.from_array(DENSE, chunks=(blocks, -1)).map_blocks(count, dtype=DENSE.dtype, meta=sparse.csr_matrix((0, 0)))
+    computed.clear()
+    np.testing.assert_array_equal(together(X, chunk_size=chunk_size), DENSE)
+    assert sum(computed) == 25
+
+
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
 def test_backed_files(form: object, tmp_path: Path) -> None:
     ad.AnnData(form(DENSE)).write_h5ad(tmp_path / "x.h5ad")  # type: ignore[operator]

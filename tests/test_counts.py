@@ -94,6 +94,15 @@ def test_normalized_rows_are_log1p_of_1e4_whatever_came_in() -> None:
         np.testing.assert_allclose(rows.toarray(), expected, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("value", "words"), [(np.nan, "NaN"), (np.inf, "infinite"), (-1.0, "negative")])
+@pytest.mark.parametrize("kind", ["counts", "log1p"])
+def test_what_the_sample_missed_is_refused_when_it_is_reached(kind: str, value: float, words: str) -> None:
+    X = sparse.csr_matrix(counts())
+    X.data[-1] = value
+    with pytest.raises(ValueError, match=words):
+        normalize_rows(X, InputKind(kind, None, ""))  # type: ignore[arg-type]
+
+
 def test_find_counts_prefers_counts_and_falls_back() -> None:
     X = counts()
     adata = ad.AnnData(np.log1p(scaled(X, 1e4)))

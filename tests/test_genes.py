@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scim._genenames import canonical, foreign_species, id_kind_of, strip_version
+from scim._genenames import canonical, foreign_species, gene_table, id_kind_of, strip_version
 from scim.genes import GeneSpace
 
 
@@ -55,6 +55,20 @@ def test_a_gene_under_its_own_name_is_not_joined_by_one_that_was_called_so() -> 
     assert found.target.tolist() == [2, -1]
 
 
+def test_columns_that_are_found_alike_are_one_gene_in_any_order() -> None:
+    versions = ["ENSG00000182378.13", "ENSG00000182378.13_PAR_Y", "ENSG00000198851.1", "ENSG00000198851.2"]
+    assert GeneSpace(["ENSG00000182378", "ENSG00000198851"]).match(versions).target.tolist() == [0, 0, 1, 1]
+    assert space().match(versions).target.tolist() == [-1, -1, 0, 0]
+    # In a space of Ensembl ids, an approved symbol goes before a previous one as well, wherever the two stand.
+    march = GeneSpace([gene for gene, symbol in gene_table().by_ensembl.items() if symbol == "MARCHF1"][:1])
+    assert march.match(["MARCH1", "MARCHF1"]).target.tolist() == [-1, 0]
+
+
+def test_genes_that_the_space_lacks_are_not_counted_as_found() -> None:
+    found = GeneSpace(["CD3E", "NKG7"]).match(["CD3E", "MARCH1", "ENSG00000156738", "MS4A1"])
+    assert found.via == {"exact": 1} and found.n_matched == 1
+
+
 def test_repeated_columns_are_summed_and_missing_genes_are_zero() -> None:
     found = space().match(["NKG7", "CD3E", "other", "CD3E"])
     aligned = found.align(np.array([[1, 2, 3, 4], [0, 0, 5, 0]]))
@@ -96,6 +110,12 @@ def test_var_columns_are_searched_and_can_be_forced() -> None:
     assert space().match_adata(adata, gene_column="note").n_matched == 0
     with pytest.raises(KeyError, match="gene_column='symbl' is not in var. Did you mean 'symbol'"):
         space().match_adata(adata, gene_column="symbl")
+
+
+def test_columns_of_few_values_are_no_names_of_genes() -> None:
+    adata = named("CD3E", "A1BG", "A2M", "AAK1", chromosome=["Chr1", "Chr2", "Chr1", "Chr1"])
+    wide = GeneSpace(["CD3E", *(f"GENE{i}" for i in range(50))])
+    assert wide.match_adata(adata).n_matched == 1
 
 
 def test_raw_genes_can_be_matched() -> None:
@@ -170,6 +190,20 @@ def test_names_of_genes() -> None:
     assert strip_version("AL627309.1") == "AL627309.1"
     assert id_kind_of(["ENSG00000198851", "ENSG00000156738.2", "CD3E"]) == "ensembl"
     assert foreign_species(["CD3E", "NKG7"]) is None
+
+
+@pytest.mark.parametrize("name", ["Cd3e", "Ms4a1", "52"])
+def test_names_of_mouse_genes_and_numbers_stay_as_they_are(name: str) -> None:
+    assert canonical(name) == (name, "unknown")
+
+
+def test_the_table_of_names_is_unambiguous() -> None:
+    table = gene_table()
+    assert len(table.approved) > 40_000 and len(table.by_ensembl) > 40_000
+    assert not table.approved.keys() & (table.previous.keys() | table.alias.keys())
+    assert not table.previous.keys() & table.alias.keys()
+    assert table.alias["CD20"] == "MS4A1" and table.by_ensembl["ENSG00000156738"] == "MS4A1"
+    assert canonical("Vault") == ("Vault", "exact")  # approved, though written like a gene of a mouse
 
 
 def test_real_studies_meet_on_their_symbols(shared_data: Path) -> None:

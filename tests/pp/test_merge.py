@@ -86,6 +86,8 @@ def test_gene_columns_are_found_or_named() -> None:
     a.var["symbol"] = ["CD3E", "MS4A1"]
     assert scim.pp.merge_studies({"a": a}).var_names.tolist() == ["CD3E", "MS4A1"]
     assert scim.pp.merge_studies({"a": a}, gene_column="symbol").var_names.tolist() == ["CD3E", "MS4A1"]
+    a.var_names = ["Cd3e", "Ms4a1"]  # mouse genes, with the human orthologues beside them
+    assert scim.pp.merge_studies({"a": a}).var_names.tolist() == ["CD3E", "MS4A1"]
     with pytest.raises(KeyError, match="gene_column='symbl'.*Did you mean 'symbol'"):
         scim.pp.merge_studies({"a": a}, gene_column="symbl")
 
@@ -99,6 +101,7 @@ def test_gene_columns_are_found_or_named() -> None:
         ({"a": 3}, TypeError, "Study 'a': adata must be an AnnData"),
         ({"a": study(GENES, n_cells=0)}, ValueError, "Study 'a'.*0 cells"),
         ({"a": study(["Cd3e", "Ms4a1", "Nkg7"])}, ValueError, "Study 'a': the genes are not human"),
+        ({"a": study(["0", "1", "2"])}, ValueError, "Study 'a': var_names are numbers"),
     ],
 )
 def test_bad_studies_are_named(adatas: object, error: type[Exception], words: str) -> None:
@@ -115,6 +118,13 @@ def test_bad_values_and_keys_name_the_study() -> None:
         scim.pp.merge_studies({"a": study(GENES)}, labels_key="cell_type")
     with pytest.raises(ValueError, match="join='left' is not known"):
         scim.pp.merge_studies({"a": study(GENES)}, join="left")
+
+
+def test_bad_values_far_down_are_seen() -> None:
+    bad = study(GENES, n_cells=3000)
+    bad.X[400, 1] = np.nan  # between the blocks of rows that the kind of values is told from
+    with pytest.raises(ValueError, match="Study 'bad': X holds NaN"):
+        scim.pp.merge_studies({"good": study(GENES), "bad": bad})
 
 
 def test_real_studies(shared_data: Path) -> None:

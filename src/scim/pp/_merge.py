@@ -197,7 +197,7 @@ def _obs(studies: Mapping[str, AnnData], study_key: str) -> pd.DataFrame:
     unique = barcodes if barcodes.is_unique else obs[study_key].astype(str).to_numpy() + ":" + barcodes.to_numpy()
     obs.index = pd.Index(_number_repeats(np.asarray(unique, dtype=object)), dtype=object)
     for column in obs.columns:
-        if obs[column].dtype == object:
+        if obs[column].dtype == object or isinstance(obs[column].dtype, pd.StringDtype):
             values = obs[column]
             obs[column] = pd.Categorical(values.where(values.isna(), values.astype(str)))
     obs[study_key] = pd.Categorical(obs[study_key].astype(str), categories=list(studies))
