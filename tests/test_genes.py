@@ -202,7 +202,8 @@ def test_the_table_of_names_is_unambiguous() -> None:
     assert len(table.approved) > 40_000 and len(table.by_ensembl) > 40_000
     assert not table.approved.keys() & (table.previous.keys() | table.alias.keys())
     assert not table.previous.keys() & table.alias.keys()
-    assert table.alias["CD20"] == "MS4A1" and table.by_ensembl["ENSG00000156738"] == "MS4A1"
+    assert table.previous["CD20"] == "MS4A1" and table.alias["CD56"] == "NCAM1"
+    assert table.by_ensembl["ENSG00000156738"] == "MS4A1"
     assert canonical("Vault") == ("Vault", "exact")  # approved, though written like a gene of a mouse
 
 

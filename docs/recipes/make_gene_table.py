@@ -28,7 +28,6 @@ def main(hgnc: str, gencode: str, out: str) -> None:
         r["Approved symbol"]: (r["Ensembl gene ID"].strip(), split(r["Previous symbols"]), split(r["Alias symbols"]))
         for r in rows
     }
-    taken = {symbol.upper() for symbol in genes}
     # A previous symbol that two genes had, or that another gene bears now, says nothing; the same for aliases.
     previous = Counter(p.upper() for _, ps, _ in genes.values() for p in set(ps))
     alias = Counter(a.upper() for _, _, al in genes.values() for a in set(al))
@@ -44,6 +43,7 @@ def main(hgnc: str, gencode: str, out: str) -> None:
                 and gene_id not in ensembl.setdefault(symbol, [])
             ):
                 ensembl[symbol].append(gene_id)
+    taken = {symbol.upper() for symbol in ensembl}
     seen: set[str] = set()
     lines = []
     for symbol in sorted(ensembl):
@@ -54,8 +54,8 @@ def main(hgnc: str, gencode: str, out: str) -> None:
         al = sorted({a for a in al if alias[a.upper()] == 1 and a.upper() not in taken and a.upper() not in previous})
         if symbol in genes or ids:
             lines.append("\t".join([symbol, ";".join(ids), ";".join(ps), ";".join(al)]))
-    # No time stamp: the same input makes the same bytes.
-    with gzip.GzipFile(out, "wb", mtime=0) as file:
+    # No time stamp and no file name: the same input makes the same bytes.
+    with open(out, "wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as file:
         file.write(("\n".join(lines) + "\n").encode())
     print(f"{len(lines):,} genes, {Path(out).stat().st_size:,} bytes")
 
