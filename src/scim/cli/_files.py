@@ -37,15 +37,20 @@ def output_kind(path: Path, *, overwrite: bool) -> str:
     return kind
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool, option: str = "--out") -> None:
     """Raise if ``path`` cannot be written, before any work is done for it."""
     if path.exists() and not overwrite:
-        raise FileExistsError(f"--out {path} exists already. Choose another name, or add --overwrite.")
+        raise FileExistsError(f"{option} {path} exists already. Choose another name, or add --overwrite.")
     folder = path.resolve().parent
     if not folder.is_dir():
-        raise FileNotFoundError(f"--out {path}: there is no folder {folder}. Make it first (mkdir -p).")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"--out {path}: the folder {folder} cannot be written to. Choose another place.")
+        raise FileNotFoundError(f"{option} {path}: there is no folder {folder}. Make it first (mkdir -p).")
+    try:  # os.access says yes to an administrator, even where nothing can be written
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".scim-"):
+            pass
+    except OSError as error:
+        raise PermissionError(
+            f"{option} {path}: the folder {folder} cannot be written to ({error.strerror}). Choose another place."
+        ) from error
 
 
 def read(path: Path) -> AnnData:

@@ -91,7 +91,7 @@ def train(
 
     check_target(out, overwrite=overwrite)
     if model_out is not None:
-        check_target(model_out, overwrite=overwrite)
+        check_target(model_out, overwrite=overwrite, option="--model-out")
     adata, study = studies(files, labels_key=labels_key, study_key=study_key, layer=layer)
     typer.echo(f"Training on {adata.n_obs:,} cells x {adata.n_vars:,} genes.")
 
