@@ -197,7 +197,7 @@ def test_existing_output_is_kept_unless_asked(files: Path, encoder: Path, refere
         ("annotate new.h5ad --reference R --out x.csv --alpha 0.9", ["alpha"]),
         ("annotate new.h5ad --reference nowhere.scim --out x.csv", ["nowhere.scim"]),
         ("query new.h5ad --reference R --out x.csv --groupby clusters", ["'cluster'"]),
-        ("train one.h5ad --labels-key cell_type --out /proc/e", ["--out", "cannot be written to"]),
+        ("train one.h5ad --labels-key cell_type --out /proc/e", ["--out /proc/e"]),
         ("train one.h5ad --labels-key celltype --out e", ["Did you mean 'cell_type'?"]),
         ("train one.h5ad two.h5ad --labels-key celltype --out e", ["Did you mean 'cell_type'?"]),
         ("train one.h5ad --labels-key cell_type --study-key tisue --out e", ["'tissue'"]),
