@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,28 @@ def iter_chunks(
     chosen = np.arange(n_rows(X))[rows]
     for span in _spans(0, len(chosen), chunk_size):
         yield span, _in_memory(_take(source, chosen[span]))
+
+
+def read_ahead(chunks: Iterator[tuple[slice, Any]], X: Any) -> Iterator[tuple[slice, Any]]:
+    """Yield what ``chunks`` does, and get the next one while the last one is worked on, where ``X`` is not in memory.
+
+    Parameters
+    ----------
+    chunks
+        Blocks of ``X``, from :func:`iter_chunks`.
+    X
+        The matrix; for one in memory there is nothing to wait for.
+    """
+    from scipy import sparse
+
+    if isinstance(X, np.ndarray) or sparse.issparse(X):
+        yield from chunks
+        return
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = reader.submit(next, chunks, None)
+            yield chunk
 
 
 def _spans(start: int, stop: int, size: int) -> Iterator[slice]:

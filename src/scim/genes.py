@@ -27,6 +27,8 @@ MIN_GENES = 100
 COMFORTABLE_FRACTION = 0.25
 
 _RANKS = ("exact", "version", "case", "ensembl", "alias")
+#: Ways that take no decision on what a gene is called.
+_STRICT_RANKS = ("exact", "version", "ensembl")
 
 
 class GeneSpace:
@@ -38,6 +40,8 @@ class GeneSpace:
         Symbols or Ensembl gene ids; versions of the latter are cut off.
     id_kind
         ``"symbol"`` or ``"ensembl"``; recognised by default.
+    aliases
+        Whether :meth:`match` finds genes by other letter case, previous symbols and aliases as well.
 
     Raises
     ------
@@ -52,7 +56,7 @@ class GeneSpace:
     [1, 0, -1]
     """
 
-    def __init__(self, names: Sequence[str], *, id_kind: IdKind | None = None) -> None:
+    def __init__(self, names: Sequence[str], *, id_kind: IdKind | None = None, aliases: bool = True) -> None:
         cleaned = [strip_version(str(name)) for name in names]
         if not cleaned:
             raise ValueError("names is empty: a gene space needs at least one gene.")
@@ -63,6 +67,7 @@ class GeneSpace:
         self.names = np.array(cleaned, dtype=object)
         self.names.flags.writeable = False
         self.id_kind: IdKind = id_kind or id_kind_of(cleaned)
+        self.aliases = aliases
         self.hash = hashlib.sha256("\n".join(cleaned).encode()).hexdigest()
         self._by_canonical: dict[str, int] | None = None
 
@@ -120,7 +125,7 @@ class GeneSpace:
         target = np.full(len(given), -1, dtype=np.int32)
         via = dict.fromkeys(_RANKS, 0)
         taken: dict[int, str] = {}
-        for rank in _RANKS:
+        for rank in _RANKS if self.aliases else _STRICT_RANKS:
             for i, (position, how) in enumerate(candidates):
                 # Columns that are found alike are one gene, split by the reader or the annotation: their counts add up.
                 # Another name for a gene that is there under its own is more likely another gene: it stays out.
@@ -245,6 +250,11 @@ class GeneMap:
         """Share of the space's genes that the data have."""
         return self.n_matched / len(self.space)
 
+    @property
+    def has_duplicates(self) -> bool:
+        """Whether several columns are the same gene."""
+        return int((self.target >= 0).sum()) > self.n_matched
+
     def align(self, X: Any) -> csr_matrix:
         """Put the columns of ``X`` in the order of the space; missing genes are 0, repeated ones are summed.
 
@@ -271,7 +281,7 @@ class GeneMap:
             (rows.data[keep].astype(np.float32), column[keep], before[rows.indptr]),
             shape=(X.shape[0], len(self.space)),
         )
-        if (self.target >= 0).sum() > self.n_matched:
+        if self.has_duplicates:
             aligned.sum_duplicates()
         else:
             aligned.has_canonical_format = False

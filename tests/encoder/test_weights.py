@@ -19,7 +19,8 @@ def test_good_weights_become_float32(weights: Weights) -> None:
 def test_an_encoder_may_be_one_matrix() -> None:
     checked = check_weights({"output.weight": np.ones((2, 5)), "output.bias": np.zeros(2)}, n_in=5)
     assert count_layers(checked) == 0
-    assert fold_batch_norm(checked) == []
+    ((matrix, bias, slope),) = fold_batch_norm(checked)
+    assert matrix.shape == (2, 5) and not bias.any() and slope is None
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .._chunks import CHUNK_SIZE, iter_chunks, n_rows
-from .._counts import InputKind, find_counts, input_kind, normalize_rows
+from .._chunks import CHUNK_SIZE, iter_chunks, n_rows, read_ahead
+from .._counts import InputKind, find_counts, input_kind
 from .._progress import progress_bar
 from .._validate import check_option, check_positive_int, get_adata
 from ..genes import GeneMap, GeneSpace
@@ -230,6 +230,7 @@ class Encoder:
                 "n_genes": len(self.genes),
                 "gene_hash": self.genes.hash,
                 "gene_ids": self.genes.id_kind,
+                "gene_aliases": self.genes.aliases,
                 "n_latent": self.n_latent,
                 "n_hidden": [len(self.weights[f"layers.{i}.bias"]) for i in range(count_layers(self.weights))],
                 "normalization": "1e4 per cell over the genes, log1p",
@@ -263,6 +264,77 @@ class Encoder:
             )
         return encoder
 
+    @classmethod
+    def from_scimilarity(cls, path: str | Path, *, aliases: bool = False) -> Encoder:
+        """Read the folder of a SCimilarity model (0.4 or like it), of any number and width of layers.
+
+        Its embeddings are reproduced to rounding. Neither SCimilarity nor anything that could run code is needed or
+        loaded: checkpoints are read with ``weights_only=True``.
+
+        Parameters
+        ----------
+        path
+            Folder with encoder.ckpt and gene_order.tsv, and decoder.ckpt where there is one.
+        aliases
+            Find genes of new data by letter case, previous symbols and aliases too, which SCimilarity does not: more
+            genes are found, and embeddings differ a little from its own. Ensembl ids are understood either way.
+
+        Raises
+        ------
+        FileNotFoundError
+            The folder or one of the two files is missing.
+        EncoderFolderError
+            (a ValueError) A file is damaged, does not fit the others, or holds more than weights.
+
+        Examples
+        --------
+        >>> encoder = scim.Encoder.from_scimilarity("model_v1.1")  # doctest: +SKIP
+        >>> encoder.save("scimilarity.encoder")  # doctest: +SKIP
+        """
+        from . import _scimilarity as theirs
+
+        path = Path(path).expanduser()
+        weights = theirs.read_weights(path, theirs.ENCODER)
+        has_decoder = (path / theirs.DECODER).is_file()
+        decoder = theirs.read_weights(path, theirs.DECODER) if has_decoder else None
+        try:
+            genes = GeneSpace(theirs.read_genes(path), aliases=aliases)
+            return cls(genes, weights, provenance=theirs.read_provenance(path), decoder=decoder)
+        except ValueError as error:
+            raise EncoderFolderError(f"The files of {path} do not fit together: {error}") from error
+
+    def to_scimilarity(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write a folder that SCimilarity 0.4.1 loads: the model, without its indexes.
+
+        Parameters
+        ----------
+        path
+            Folder to make.
+        overwrite
+            Replace a model at ``path``.
+
+        Raises
+        ------
+        FileExistsError
+            ``path`` exists, and ``overwrite`` is False or it is something else.
+        ValueError
+            There are more than ten layers, which SCimilarity would read in the wrong order.
+        """
+        from ._scimilarity import write_model
+
+        if count_layers(self.weights) > 9:
+            raise ValueError(
+                f"SCimilarity sorts layers as text and cannot read {count_layers(self.weights)} hidden ones; 9 at most."
+            )
+        write_model(
+            Path(path).expanduser(),
+            genes=list(map(str, self.genes.names)),
+            weights=self.weights,
+            decoder=self.decoder,
+            provenance=self.provenance,
+            overwrite=overwrite,
+        )
+
     def _run(
         self, X: Any, gene_map: GeneMap, kind: InputKind, *, precision: str, device: str, chunk_size: int
     ) -> np.ndarray:
@@ -279,17 +351,17 @@ class Encoder:
         self, X: Any, gene_map: GeneMap, kind: InputKind, *, precision: str, device: str, chunk_size: int
     ) -> Iterator[tuple[slice, np.ndarray]]:
         check_positive_int(chunk_size, argument="chunk_size")
+        from ._rows import UnusableValues, normalized_rows
+
         forward = self._network(precision, device)
-        for span, block in iter_chunks(X, chunk_size=chunk_size):
-            rows = gene_map.align(block)
-            # The kind of values was told from a sample of the cells: look at all of them here.
-            if len(rows.data) and not (np.isfinite(rows.data).all() and rows.data.min() >= 0):
+        for span, block in read_ahead(iter_chunks(X, chunk_size=chunk_size), X):
+            try:
+                rows = normalized_rows(block, gene_map, kind)
+            except UnusableValues as error:  # the kind of values was told from a sample of the cells
                 raise ValueError(
-                    f"Cells {span.start} to {span.stop - 1} hold negative, NaN or infinite values. Give raw counts or "
-                    "log1p values: name the layer that holds them with layer=."
-                )
-            rows = normalize_rows(rows, kind)
-            rows.eliminate_zeros()
+                    f"Cells {span.start} to {span.stop - 1} hold {error}. Give raw counts or log1p values: name the "
+                    "layer that holds them with layer=."
+                ) from error
             yield span, forward(rows)
 
     def _network(self, precision: str, device: str) -> Forward:

@@ -64,7 +64,7 @@ def read_folder(
     check_files(path, facts["files"], EncoderFolderError)
     try:
         names = (path / GENES).read_text(encoding="utf-8").splitlines()
-        genes = GeneSpace(names, id_kind=facts.get("gene_ids"))
+        genes = GeneSpace(names, id_kind=facts.get("gene_ids"), aliases=facts.get("gene_aliases", True))
         tensors = load_file(path / WEIGHTS)
     except (SafetensorError, ValueError) as error:
         raise EncoderFolderError(f"{path} is damaged: {error}. Save the encoder again.") from error

@@ -74,16 +74,18 @@ def content_id(weights: Mapping[str, np.ndarray], genes_hash: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def fold_batch_norm(weights: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """Each hidden layer as (matrix (n_out, n_in), bias (n_out,), PReLU slope), BatchNorm folded in.
+def fold_batch_norm(weights: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, float | None]]:
+    """Each layer as (matrix (n_out, n_in), bias (n_out,), PReLU slope), BatchNorm folded in; the last has no slope.
 
     BatchNorm of a linear layer is a linear layer: ``s (W x + b - mean) + beta`` with ``s = gamma / sqrt(var + eps)``.
     """
-    folded = []
+    folded: list[tuple[np.ndarray, np.ndarray, float | None]] = []
     for i in range(count_layers(weights)):
-        w = {name: weights[f"layers.{i}.{name}"].astype(np.float64) for name in LAYER_NAMES}
+        w = {name: weights[f"layers.{i}.{name}"].astype(np.float64) for name in LAYER_NAMES if name != "weight"}
         scale = w["bn.weight"] / np.sqrt(w["bn.var"] + BN_EPS)
         bias = (w["bias"] - w["bn.mean"]) * scale + w["bn.bias"]
-        matrix = (w["weight"] * scale[:, None]).astype(np.float32)
+        matrix = weights[f"layers.{i}.weight"] * scale.astype(np.float32)[:, None]
         folded.append((matrix, bias.astype(np.float32), float(w["prelu"][0])))
+    # A copy: torch wants arrays that it could write to.
+    folded.append((weights["output.weight"].copy(), weights["output.bias"].copy(), None))
     return folded

@@ -149,12 +149,40 @@ def write_segment(
     ValueError
         There are no cells, or the reference has some of them already.
     """
+    parts = (
+        (source.cells(obs, name), encoder.embed_chunks(adata, layer=source.layer, gene_column=source.gene_column))
+        for name, adata, obs in source.studies(data)
+    )
+    blocks = ((cells, (vectors for _, vectors in chunks)) for cells, chunks in parts)
+    return write_blocks(folder, blocks, n_cells=_n_cells(data), known=known)
+
+
+def write_blocks(
+    folder: Path,
+    parts: Iterable[tuple[pd.DataFrame, Iterable[np.ndarray]]],
+    *,
+    n_cells: int | None,
+    known: pd.DataFrame | None = None,
+) -> Written:
+    """Write a segment of parts, each the metadata of some cells and blocks of their vectors.
+
+    Parameters
+    ----------
+    folder
+        Made anew.
+    parts
+        Metadata as :meth:`Source.cells` gives them, and unit vectors (n_i, d), block by block.
+    n_cells
+        Cells in all, where that is known.
+    known
+        See :func:`write_segment`.
+    """
     writer = SegmentWriter(folder)
     try:
-        with progress_bar(_n_cells(data), desc="Building the reference") as bar:
-            for name, adata, obs in source.studies(data):
-                writer.describe(source.cells(obs, name))
-                for _, vectors in encoder.embed_chunks(adata, layer=source.layer, gene_column=source.gene_column):
+        with progress_bar(n_cells, desc="Building the reference") as bar:
+            for described, blocks in parts:
+                writer.describe(described)
+                for vectors in blocks:
                     writer.append(vectors)
                     bar.update(len(vectors))
         if writer.n_cells == 0:

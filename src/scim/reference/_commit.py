@@ -4,17 +4,81 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._validate import check_option, check_positive_int
 from ..encoder import Encoder
-from ..encoder._folder import describe_files, sync, write_json
+from ..encoder._folder import describe_files, new_folder, sync, write_json
+from ..ontology import CellOntology
 from . import _manifest as files
+from ._backend import BACKENDS, make_backend
+from ._build import Written, compile_terms
 from ._calibration import calibrate
 from ._segments import STUDY, dictionary, join_cells, open_cells, open_vectors
+
+
+def create(
+    path: Path,
+    *,
+    encoder: Encoder,
+    ontology: CellOntology,
+    write: Callable[[Path], Written],
+    source: Mapping[str, Any],
+    backend: str,
+    overwrite: bool,
+    seed: int,
+) -> None:
+    """Make the folder of a new reference, which appears when it is whole.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    encoder
+        What the cells were, or will be, embedded with.
+    ontology
+        What the labels are put on.
+    write
+        Writes the first segment to a folder.
+    source
+        Where labels and studies come from, for the record and as defaults of what is added later.
+    backend, overwrite, seed
+        See :meth:`scim.Reference.build`.
+    """
+    check_option(backend, BACKENDS, argument="backend")
+    seed = check_positive_int(seed, argument="seed", minimum=0)
+    with new_folder(path, marker=files.MANIFEST, what="reference", overwrite=overwrite) as scratch:
+        encoder.save(scratch / files.ENCODER)
+        written = write(scratch / files.SEGMENTS / "0001")
+        if not written.label_ids:
+            raise ValueError(f"No cell has a label in obs[{source['labels_key']!r}]. A reference needs labelled cells.")
+        terms, version = compile_terms(ontology, written.label_ids, stacklevel=4)
+        if len(written.studies) == 1:
+            warnings.warn(
+                "All cells come from one study: distances are judged by that study alone, which makes new data look "
+                "more unusual than they are. Name the studies with study_key, or add others.",
+                UserWarning,
+                stacklevel=3,
+            )
+        facts: dict[str, Any] = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "ontology_version": version,
+            "ontology_source": "" if version == "flat" else ontology.source,
+            "terms": terms.to_dict(),
+            "studies": written.studies,
+            "backend": "exact" if backend == "auto" else backend,
+            "seed": seed,
+            "source": dict(source),
+        }
+        # Fails here, before anything is in place, where the backend is not installed.
+        make_backend(facts["backend"], [], seed=seed)
+        commit(scratch, segments=[{"name": "0001", "n_cells": written.n_cells}], encoder=encoder, facts=facts)
 
 
 def commit(root: Path, *, segments: list[dict[str, Any]], encoder: Encoder, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +111,7 @@ def commit(root: Path, *, segments: list[dict[str, Any]], encoder: Encoder, fact
         "n_cells": sum(n for _, n in folders),
         "n_latent": encoder.n_latent,
         "metric": "cosine",
-        "vectors": "int16, round(x * 32767)",
+        "vectors": "int16, round(x / max(abs(x)) * 32767)",
         "encoder_id": encoder.id,
         **facts,
         "segments": segments,

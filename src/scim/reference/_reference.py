@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .._validate import check_key, check_option, check_positive_int
+from .._validate import check_option
 from ..encoder import Encoder
-from ..encoder._folder import new_folder
 from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
-from ._backend import BACKENDS, make_backend
-from ._build import Source, compile_terms, write_segment
+from ._backend import make_backend
+from ._build import Source, compile_terms, write_blocks, write_segment
 from ._calibration import Calibration, CalibrationKind
-from ._commit import append_segment, commit
+from ._cells import StoredCells
+from ._commit import append_segment, create
 from ._filters import select
 from ._search import Hits, check_caps, check_queries, search, unknown_reference
-from ._segments import CELL_ID, STUDY, TERM_ID, dictionary, join_cells, open_cells, open_vectors, take_vectors
+from ._segments import CELL_ID, STUDY, join_cells, open_cells, open_vectors
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
 
-class Reference:
+class Reference(StoredCells):
     """Labelled cells in the space of an encoder, as a folder that can be searched and extended.
 
     Make one with :meth:`build`, open one with :meth:`open`.
@@ -86,9 +82,6 @@ class Reference:
         self.n_cells = sum(n for _, n in names)
         for name in ("label_codes", "_directed", "_n_directed", "obs"):
             self.__dict__.pop(name, None)
-
-    def __len__(self) -> int:
-        return self.n_cells
 
     def __repr__(self) -> str:
         return (
@@ -159,38 +152,80 @@ class Reference:
             No cell has a label, or the data cannot be embedded.
         """
         path = Path(path).expanduser()
-        check_option(backend, BACKENDS, argument="backend")
-        seed = check_positive_int(seed, argument="seed", minimum=0)
         if not isinstance(encoder, Encoder):
             raise TypeError(f"encoder must be a scim.Encoder, got {type(encoder).__name__}. See SCIM.to_encoder.")
         known = CellOntology.bundled() if ontology is None else ontology
         source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, known)
-        with new_folder(path, marker=files.MANIFEST, what="reference", overwrite=overwrite) as scratch:
-            encoder.save(scratch / files.ENCODER)
-            written = write_segment(scratch / files.SEGMENTS / "0001", adata, encoder, source)
-            if not written.label_ids:
-                raise ValueError(f"No cell has a label in obs[{labels_key!r}]. A reference needs labelled cells.")
-            terms, version = compile_terms(known, written.label_ids, stacklevel=3)
-            if len(written.studies) == 1:
-                warnings.warn(
-                    "All cells come from one study: distances are judged by that study alone, which makes new data "
-                    "look more unusual than they are. Name the studies with study_key, or add others.",
-                    UserWarning,
-                    stacklevel=2,
-                )
-            facts: dict[str, Any] = {
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "ontology_version": version,
-                "ontology_source": "" if version == "flat" else known.source,
-                "terms": terms.to_dict(),
-                "studies": written.studies,
-                "backend": "exact" if backend == "auto" else backend,
-                "seed": seed,
-                "source": {"labels_key": labels_key, "study_key": study_key, "obs_columns": obs_columns},
-            }
-            # Fails here, before anything is in place, where the backend is not installed.
-            make_backend(facts["backend"], [], seed=seed)
-            commit(scratch, segments=[{"name": "0001", "n_cells": written.n_cells}], encoder=encoder, facts=facts)
+        create(
+            path,
+            encoder=encoder,
+            ontology=known,
+            write=lambda folder: write_segment(folder, adata, encoder, source),
+            source={"labels_key": labels_key, "study_key": study_key, "obs_columns": obs_columns},
+            backend=backend,
+            overwrite=overwrite,
+            seed=seed,
+        )
+        return cls.open(path)
+
+    @classmethod
+    def from_scimilarity(
+        cls,
+        folder: str | Path,
+        path: str | Path,
+        *,
+        part: Literal["annotation", "cellsearch"] = "annotation",
+        aliases: bool = False,
+        ontology: CellOntology | None = None,
+        backend: str = "auto",
+        overwrite: bool = False,
+        seed: int = 0,
+    ) -> Reference:
+        """Make a reference of the cells in a SCimilarity model's folder, and its encoder.
+
+        Neither SCimilarity nor hnswlib is needed. Labels become terms of the Cell Ontology, former names and synonyms
+        too; a warning lists those that it does not know, which stand by themselves.
+
+        Parameters
+        ----------
+        folder
+            Folder of the SCimilarity model.
+        path
+            Folder to make, by custom ``NAME.scim``.
+        part
+            ``"annotation"``: the labelled cells, read from annotation/labelled_kNN.bin. ``"cellsearch"``: all cells
+            with their metadata, labelled as SCimilarity predicted (needs ``pip install 'scim-tools[tiledb]'``).
+        aliases
+            See :meth:`scim.Encoder.from_scimilarity`.
+        ontology, backend, overwrite, seed
+            As in :meth:`build`.
+
+        Raises
+        ------
+        FileNotFoundError
+            A file of the model is missing.
+        EncoderFolderError, ReferenceFolderError
+            (ValueErrors) A file is damaged, or does not fit the others.
+        ImportError
+            ``part="cellsearch"``, and tiledb is not installed.
+        """
+        from ._scimilarity import PARTS
+
+        check_option(part, tuple(PARTS), argument="part")
+        folder, path = Path(folder).expanduser(), Path(path).expanduser()
+        encoder = Encoder.from_scimilarity(folder, aliases=aliases)
+        known = CellOntology.bundled() if ontology is None else ontology
+        cells = PARTS[part](folder, encoder.n_latent)
+        create(
+            path,
+            encoder=encoder,
+            ontology=known,
+            write=lambda to: write_blocks(to, cells.blocks(known), n_cells=cells.n_cells),
+            source={"labels_key": "label", "study_key": "study", "obs_columns": list(cells.columns)},
+            backend=backend,
+            overwrite=overwrite,
+            seed=seed,
+        )
         return cls.open(path)
 
     @classmethod
@@ -284,59 +319,6 @@ class Reference:
         """Cells that pass the filters of :meth:`search`, bool (n_cells,)."""
         allowed = select(self._cells, where=where, exclude=exclude)
         return np.ones(self.n_cells, dtype=bool) if allowed is None else allowed
-
-    def vectors(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Vectors of some or all cells, float32 (n, d), as they are stored."""
-        rows = np.arange(self.n_cells) if rows is None else self._rows(rows)
-        return take_vectors(self._segments, rows)
-
-    def metadata(self, rows: np.ndarray | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Metadata of some or all cells: cell_id, label, term_id, study, and the columns kept.
-
-        Parameters
-        ----------
-        rows
-            Positions of cells, (m,), or bool (n_cells,); None: all.
-        columns
-            Columns to give; None: all.
-
-        Returns
-        -------
-        A row for each of ``rows``, in their order; text is categorical.
-
-        Raises
-        ------
-        IndexError, KeyError
-            There is no such row or column.
-        """
-        for column in columns or ():
-            check_key(dict.fromkeys(self._cells.column_names), column, argument="columns", where="the metadata")
-        table = self._cells if columns is None else self._cells.select(list(columns))
-        return (table if rows is None else table.take(self._rows(rows))).to_pandas()
-
-    def _rows(self, rows: np.ndarray) -> np.ndarray:
-        rows = np.asarray(rows)
-        if rows.dtype == bool and rows.shape == (self.n_cells,):
-            return np.flatnonzero(rows)
-        if rows.size and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= self.n_cells):
-            raise IndexError(
-                f"rows must be positions from 0 to {self.n_cells - 1}, got {rows.dtype} from {rows.min()} to "
-                f"{rows.max()}. Leave out the -1 of empty hits."
-            )
-        return rows.astype(np.int64).ravel()
-
-    @cached_property
-    def obs(self) -> pd.DataFrame:
-        """Metadata of all cells."""
-        return self.metadata()
-
-    @cached_property
-    def label_codes(self) -> np.ndarray:
-        """Position of each cell's label in ``terms.labels``, int32 (n_cells,); -1 for a cell without a label."""
-        codes, ids = self._codes(TERM_ID), self._values(TERM_ID)
-        place = {str(term): i for i, term in enumerate(self.terms.label_ids)}
-        table = np.array([place.get(str(i), -1) if i is not None else -1 for i in ids] + [-1], dtype=np.int32)
-        return table[codes]
 
     def background(self) -> np.ndarray:
         """Sorted cosine distances of reference cells to their nearest cell of another study, float32 (n,)."""
@@ -448,21 +430,6 @@ class Reference:
             A file is missing, truncated or changed; the message names it.
         """
         files.verify(self.path)
-
-    @cached_property
-    def _directed(self) -> np.ndarray:
-        """Cells that have a direction, bool (n_cells,): those with counts."""
-        return np.concatenate([np.asarray(segment).any(axis=1) for segment in self._segments])
-
-    @cached_property
-    def _n_directed(self) -> int:
-        return int(self._directed.sum())
-
-    def _codes(self, column: str) -> np.ndarray:
-        return dictionary(self._cells, column)[0]
-
-    def _values(self, column: str) -> list[Any]:
-        return dictionary(self._cells, column)[1]
 
     def _ontology(self, given: CellOntology | None) -> CellOntology:
         """Ontology for the labels of more cells: the very one that the reference was built with."""

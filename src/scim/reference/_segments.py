@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-#: A coordinate of a unit vector is stored as round(x * 32767): an error of 1.5e-5 at most.
+#: A coordinate is stored as round(x / max(|x|) * 32767), the maximum over the vector: its length is known to be 1, so
+#: that reading brings the scale back, and the error is 1.5e-5 of the largest coordinate at most.
 SCALE = 32767
 #: Columns that every reference has, in this order.
 CELL_ID, LABEL, TERM_ID, STUDY = "cell_id", "label", "term_id", "study"
@@ -39,7 +40,9 @@ class SegmentWriter:
 
     def append(self, vectors: np.ndarray) -> None:
         """Add the unit vectors of some cells, (n, d)."""
-        self._vectors.write(np.round(vectors * SCALE).astype("<i2").tobytes())
+        largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
+        fixed = np.divide(vectors * np.float32(SCALE), largest, out=np.zeros_like(vectors), where=largest > 0)
+        self._vectors.write(np.round(fixed).astype("<i2").tobytes())
         self.n_cells += len(vectors)
 
     def describe(self, cells: pd.DataFrame) -> None:

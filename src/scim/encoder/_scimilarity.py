@@ -1,0 +1,177 @@
+"""Folders of SCimilarity 0.4 models: read without its code, and written so that it reads them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._folder import new_folder
+from ._io import EncoderFolderError
+from ._weights import count_layers
+
+ENCODER, DECODER, GENES = "encoder.ckpt", "decoder.ckpt", "gene_order.tsv"
+LAYER_SIZES, LABELS, HYPERPARAMETERS, METADATA = (
+    "layer_sizes.json",
+    "label_ints.csv",
+    "hyperparameters.json",
+    "metadata.json",
+)
+#: Position of a module in a block, behind that of its Linear, and what its weights are called.
+_MODULES = (
+    (0, {"weight": "weight", "bias": "bias"}),
+    (1, {"weight": "bn.weight", "bias": "bn.bias", "running_mean": "bn.mean", "running_var": "bn.var"}),
+    (2, {"weight": "prelu"}),
+)
+
+
+def read_genes(folder: Path) -> list[str]:
+    """Gene symbols of a model, in the order of its input."""
+    path = _there(folder, GENES)
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise EncoderFolderError(f"{path} is no list of genes: {error}. Download the model again.") from error
+
+
+def read_weights(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """Weights of a checkpoint under canonical names; nothing but tensors is ever loaded.
+
+    Raises
+    ------
+    FileNotFoundError
+        The checkpoint is not there.
+    EncoderFolderError
+        It is damaged, holds something else than tensors, or is of another network.
+    """
+    import torch
+
+    path = _there(folder, name)
+    try:
+        with warnings.catch_warnings():
+            # Of the pickle's version: what cannot be read raises.
+            warnings.simplefilter("ignore", UserWarning)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise EncoderFolderError(
+            f"{path} holds Python objects beside weights, which could run code; it was not loaded. Download the model "
+            "again, from its authors."
+        ) from error
+    except (RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
+        raise EncoderFolderError(f"{path} is damaged or no checkpoint: {error}. Download the model again.") from error
+    tensors = state.get("state_dict") if isinstance(state, Mapping) else None
+    if not isinstance(tensors, Mapping) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+        raise EncoderFolderError(f"{path} has no state_dict of tensors, as SCimilarity's checkpoints do.")
+    return _canonical({key: tensor.float().numpy() for key, tensor in tensors.items()}, path)
+
+
+def _canonical(state: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """Rename ``network.{layer}[.{module}].{name}``; layers are counted as numbers: 10 comes after 9."""
+    found: dict[int, dict[tuple[int, str], np.ndarray]] = {}
+    for key, array in state.items():
+        parts = re.fullmatch(r"network\.(\d+)(?:\.(\d+))?\.(\w+)", key)
+        if parts is None:
+            raise EncoderFolderError(f"{path} holds {key!r}, which is in no network of SCimilarity.")
+        layer, module, name = parts.groups()
+        found.setdefault(int(layer), {})[int(module or 0), name] = array
+    if not found:
+        raise EncoderFolderError(f"{path} holds no weights.")
+    *blocks, last = (found[layer] for layer in sorted(found))
+    weights = {}
+    for i, block in enumerate(blocks):
+        # Dropout comes first in most blocks and has no weights: the Linear is where the first ones are.
+        first = min(module for module, _ in block)
+        for offset, names in _MODULES:
+            for name, canonical in names.items():
+                if (first + offset, name) not in block:
+                    raise EncoderFolderError(f"{path} lacks {name!r} of module {first + offset} in layer {i}.")
+                weights[f"layers.{i}.{canonical}"] = block[first + offset, name]
+    for name in ("weight", "bias"):
+        if (0, name) not in last:
+            raise EncoderFolderError(f"{path} lacks {name!r} of its last layer.")
+        weights[f"output.{name}"] = last[0, name]
+    return weights
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """Everything else that the folder says of the model; what is missing is left out."""
+    facts: dict[str, Any] = {"source": "SCimilarity"}
+    for key, name in (("hyperparameters", HYPERPARAMETERS), ("metadata", METADATA)):
+        if (folder / name).is_file():
+            try:
+                facts[key] = json.loads((folder / name).read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise EncoderFolderError(f"{folder / name} is no JSON: {error}. Download the model again.") from error
+    if (folder / LABELS).is_file():
+        with open(folder / LABELS, encoding="utf-8", newline="") as file:
+            facts["labels"] = [row[1] for row in list(csv.reader(file))[1:] if len(row) > 1]
+    return facts
+
+
+def write_model(
+    folder: Path,
+    *,
+    genes: Sequence[str],
+    weights: Mapping[str, np.ndarray],
+    decoder: Mapping[str, np.ndarray] | None,
+    provenance: Mapping[str, Any],
+    overwrite: bool,
+) -> None:
+    """Write a folder that SCimilarity 0.4.1 loads."""
+    import torch
+
+    with new_folder(folder, marker=ENCODER, what="SCimilarity model", overwrite=overwrite) as scratch:
+        states = {ENCODER: _state(weights, is_decoder=False)}
+        if decoder is not None:
+            states[DECODER] = _state(decoder, is_decoder=True)
+        for name, state in states.items():
+            torch.save({"state_dict": {key: torch.from_numpy(array) for key, array in state.items()}}, scratch / name)
+        sizes = {key: list(array.shape) for key, array in states[ENCODER].items()}
+        n_hidden = [len(weights[f"layers.{i}.bias"]) for i in range(count_layers(weights))]
+        facts = {"latent_dim": len(weights["output.bias"]), "hidden_dim": n_hidden}
+        documents = {
+            LAYER_SIZES: sizes,
+            HYPERPARAMETERS: {**dict(provenance.get("hyperparameters") or {}), **facts},
+            METADATA: {"date": f"{datetime.now():%Y-%m-%d %H:%M:%S}", **dict(provenance.get("metadata") or {})},
+        }
+        for name, document in documents.items():
+            (scratch / name).write_text(json.dumps(document), encoding="utf-8")
+        (scratch / GENES).write_text("\n".join(genes), encoding="utf-8")
+        with open(scratch / LABELS, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
+            writer.writerow(["", 0])
+            writer.writerows(enumerate(map(str, provenance.get("labels") or ())))
+
+
+def _state(weights: Mapping[str, np.ndarray], *, is_decoder: bool) -> dict[str, np.ndarray]:
+    """Weights under the names of a network of SCimilarity, in its order."""
+    state: dict[str, np.ndarray] = {}
+    n_layers = count_layers(weights)
+    for i in range(n_layers):
+        # Its decoder has no dropout in front of the first Linear.
+        first = 0 if is_decoder and i == 0 else 1
+        for offset, names in _MODULES:
+            for name, canonical in names.items():
+                state[f"network.{i}.{first + offset}.{name}"] = weights[f"layers.{i}.{canonical}"].copy()
+        state[f"network.{i}.{first + 1}.num_batches_tracked"] = np.array(0, dtype=np.int64)
+    for name in ("weight", "bias"):
+        state[f"network.{n_layers}.{name}"] = weights[f"output.{name}"].copy()
+    return state
+
+
+def _there(folder: Path, name: str) -> Path:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}. Give the folder of a SCimilarity model.")
+    if not (folder / name).is_file():
+        raise FileNotFoundError(
+            f"{folder} has no {name}: it is no folder of a SCimilarity model, or a part of one. Download it again."
+        )
+    return folder / name
