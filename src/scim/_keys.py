@@ -8,6 +8,8 @@ from typing import Final
 DEFAULT: Final = "scim"
 #: Default ``key_added`` of :func:`scim.tl.query`.
 QUERY: Final = "scim_query"
+#: Default ``key_added`` of :func:`scim.tl.explain`.
+EXPLAIN: Final = "scim_explain"
 #: ``varm`` entry of :func:`scim.pp.merge_studies`: genes x studies, True where the study measured the gene.
 MEASURED: Final = "scim_measured"
 #: ``uns`` entry of :func:`scim.pp.merge_studies` and :func:`scim.pp.harmonize_labels`.
@@ -49,3 +51,8 @@ def obs_set(key_added: str = DEFAULT) -> str:
 def obsm_scores(key_added: str = DEFAULT) -> str:
     """``obsm`` name of the table of scores, a column per term."""
     return f"{key_added}_scores"
+
+
+def obsm_votes(key_added: str = DEFAULT) -> str:
+    """``obsm`` name of the statistics of plain votes, those of SCimilarity."""
+    return f"{key_added}_votes"

@@ -13,7 +13,64 @@ from ._validate import check_key, did_you_mean, get_adata
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["hits", "scores"]
+__all__ = ["genes", "hits", "scores"]
+
+
+def genes(
+    adata: AnnData | Any, key: str = _keys.EXPLAIN, *, group: str | Sequence[str] | None = None, mod: str | None = None
+) -> pd.DataFrame:
+    """Genes of :func:`scim.tl.explain`, one row a group and gene.
+
+    Parameters
+    ----------
+    adata
+        AnnData, or MuData with ``mod``.
+    key
+        ``key_added`` of the explanation.
+    group
+        Groups to give; None: all.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    DataFrame with the columns group, gene, score (mean attribution), score_std and logfoldchange, by falling score.
+
+    Raises
+    ------
+    KeyError
+        There is no result of that name, or no such group in it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scim
+    >>> adata = scim.datasets.pbmc68k()
+    >>> fields = {
+    ...     "names": ("MS4A1", "O"),
+    ...     "scores": (0.5, "f4"),
+    ...     "scores_std": (0.1, "f4"),
+    ...     "logfoldchanges": (2, "f4"),
+    ... }
+    >>> adata.uns["scim_explain"] = {
+    ...     name: np.array([(value,)], dtype=[("B cell", kind)]) for name, (value, kind) in fields.items()
+    ... }  # as scim.tl.explain leaves it
+    >>> scim.get.genes(adata, group="B cell")["gene"].tolist()
+    ['MS4A1']
+    """
+    data = get_adata(adata, mod=mod, allow_empty=True)
+    check_key(data.uns, key, argument="key", where="adata.uns")
+    result = data.uns[key]
+    if not isinstance(result, Mapping) or "scores_std" not in result:
+        raise KeyError(f"adata.uns[{key!r}] holds no explanation. Run scim.tl.explain first.")
+    there = result["names"].dtype.names
+    wanted = there if group is None else [group] if isinstance(group, str) else list(group)
+    for name in wanted:
+        check_key(dict.fromkeys(there), name, argument="group", where=f"adata.uns[{key!r}]")
+    fields = {"gene": "names", "score": "scores", "score_std": "scores_std", "logfoldchange": "logfoldchanges"}
+    tables = [pd.DataFrame({column: result[field][name] for column, field in fields.items()}) for name in wanted]
+    table = pd.concat(tables, keys=list(wanted), names=["group", None]).reset_index("group").reset_index(drop=True)
+    return table.astype({"group": pd.CategoricalDtype(list(wanted))})
 
 
 def hits(

@@ -154,3 +154,27 @@ def test_wrong_vectors(reference: Reference, vectors: np.ndarray) -> None:
     vectors[3, 2] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         reference.search(vectors)
+
+
+def test_everything_within_a_distance(
+    reference: Reference, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distances = all_pairs(vectors[:20], reference)
+    limit = float(np.quantile(distances, 0.2))
+    hits = reference.search(vectors[:20], k=None, max_distance=limit)
+    deep = reference.search(vectors[:20], k=700, max_distance=limit)
+    assert hits.indices.shape == (20, (distances <= limit).sum(axis=1).max())
+    np.testing.assert_array_equal(hits.indices, deep.indices[:, : hits.indices.shape[1]])
+    np.testing.assert_allclose(hits.distances, deep.distances[:, : hits.indices.shape[1]], atol=1e-6)
+    # With a filter, a cap, and a query without direction.
+    options = {"max_distance": limit, "where": {"tissue": "blood"}, "max_per_group": {"study": 3}}
+    queries = np.vstack([vectors[:5], np.zeros_like(vectors[:1])])
+    hits, deep = (reference.search(queries, k=k, **options) for k in (None, 170))
+    np.testing.assert_array_equal(hits.indices, deep.indices[:, : hits.indices.shape[1]])
+    assert (hits.indices[-1] == -1).all()
+    assert reference.search(vectors[:3], k=None, max_distance=0.0).indices.shape[0] == 3
+    with pytest.raises(ValueError, match="max_distance=, which is missing"):
+        reference.search(vectors, k=None)
+    monkeypatch.setattr(_search, "MAX_HITS", 100)
+    with pytest.raises(ValueError, match="More than 100 cells"):
+        reference.search(vectors, k=None, max_distance=1.0)

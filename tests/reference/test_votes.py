@@ -103,3 +103,30 @@ def test_the_smallest_set() -> None:
         [False] * 4,
         [False, True, True, True],
     ]
+
+
+def test_plain_votes_count_and_ties_go_to_the_nearest() -> None:
+    codes = np.array([[2, 0, 0, 2], [1, 1, -1, 0], [-1, -1, -1, -1], [0, 0, 0, 0]])
+    distances = np.array([[0.1, 0.2, 0.3, 0.4], [0.0, 0.5, 0.6, np.inf], [np.inf] * 4, [0.1] * 4], dtype=np.float32)
+    shares, best, stats = v.plain_vote(distances, codes, 3, weighted=False)
+    np.testing.assert_allclose(shares, [[0.5, 0, 0.5], [0, 1, 0], [0, 0, 0], [1, 0, 0]])
+    assert best.tolist() == [2, 1, -1, 0]
+    np.testing.assert_allclose(stats["vs2nd"], [0.5, 1, 0, 1])
+    np.testing.assert_allclose(stats["vsAll"], [0.5, 1, 0, 1])
+    np.testing.assert_allclose(stats["max_dist"][[0, 1, 3]], [0.4, 0.5, 0.1])
+    shares, best, _ = v.plain_vote(distances, codes, 3, weighted=True)
+    weights = [10, 5, 10 / 3, 2.5]
+    np.testing.assert_allclose(shares[0], [(5 + 10 / 3) / sum(weights), 0, 12.5 / sum(weights)], rtol=1e-6)
+    np.testing.assert_allclose(shares[1], [0, 1, 0])  # a distance of 0 counts as 1e-6
+    assert best.tolist() == [2, 1, -1, 0]
+
+
+def test_plain_votes_with_one_label() -> None:
+    shares, best, stats = v.plain_vote(np.full((2, 3), 0.1, np.float32), np.zeros((2, 3), int), 1, weighted=False)
+    assert shares.tolist() == [[1.0], [1.0]] and best.tolist() == [0, 0]
+    assert stats["vs2nd"].tolist() == [1, 1]
+
+
+def test_unknown_vote() -> None:
+    with pytest.raises(ValueError, match="vote='mean'"):
+        v.check_vote("mean")

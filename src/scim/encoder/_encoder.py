@@ -210,6 +210,36 @@ class Encoder:
         _, X, kind, gene_map = self._prepare(get_adata(adata, mod=mod), layer, gene_column)
         yield from self._iterate(X, gene_map, kind, precision=precision, device=device, chunk_size=chunk_size)
 
+    def attribute(self, anchors: np.ndarray, negatives: np.ndarray, *, n_steps: int = 50) -> np.ndarray:
+        """Say how much each gene of a cell adds to its distance from another: integrated gradients.
+
+        Parameters
+        ----------
+        anchors, negatives
+            Pairs of log-normalised profiles over the encoder's genes, (n, n_genes).
+        n_steps
+            Points on the line between the two.
+
+        Returns
+        -------
+        float32 (n, n_genes), 0 for a gene that is not higher in the anchor. :func:`scim.tl.explain` averages and ranks.
+
+        Raises
+        ------
+        ValueError
+            The two differ in shape, or from the encoder's genes.
+        ImportError
+            captum is not installed.
+        """
+        from ._attribution import attribute
+
+        one, other = (np.ascontiguousarray(x, dtype=np.float32) for x in (anchors, negatives))
+        if one.shape != other.shape or one.ndim != 2 or one.shape[1] != len(self.genes):
+            raise ValueError(
+                f"anchors and negatives must both be (n, {len(self.genes)}), got {one.shape} and {other.shape}."
+            )
+        return attribute(self.weights, one, other, n_steps=check_positive_int(n_steps, argument="n_steps"))
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a folder with encoder.json, encoder.safetensors and genes.txt.
 

@@ -44,6 +44,12 @@ class BlockedRows:
         """Entries of each row, int64 (n_rows,)."""
         return self.starts[:, -1] - self.starts[:, 0]
 
+    def toarray(self) -> np.ndarray:
+        """Rows as a dense matrix, float32 (n_rows, n_columns)."""
+        dense = np.zeros((self.n_rows, self.n_columns), dtype=np.float32)
+        dense[np.repeat(np.arange(self.n_rows), self.lengths), self.columns] = self.values
+        return dense
+
     def times(self, matrix: np.ndarray) -> np.ndarray:
         """Product with a dense matrix, float32 (n_columns, m) in C order -> float32 (n_rows, m).
 

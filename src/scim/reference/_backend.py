@@ -10,9 +10,10 @@ BACKENDS = ("auto", "exact", "pynndescent")
 
 
 class Backend(Protocol):
-    """Finds nearest neighbours among fixed vectors."""
+    """Finds nearest neighbours among fixed vectors, int16 (n_i, d) of each segment."""
 
     name: str
+    segments: list[np.ndarray]
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours.

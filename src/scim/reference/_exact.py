@@ -113,6 +113,57 @@ def blocks(segments: list[np.ndarray], allowed: np.ndarray | None = None) -> Ite
         start += len(segment)
 
 
+def within_distance(
+    segments: list[np.ndarray], queries: np.ndarray, max_distance: float, allowed: np.ndarray | None, *, limit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find every cell within a distance.
+
+    Parameters
+    ----------
+    segments
+        Vectors of each segment, int16 (n_i, d).
+    queries
+        Unit vectors (m, d).
+    max_distance
+        Largest cosine distance.
+    allowed
+        Cells that may be returned, bool (n,); None: all that have a direction.
+    limit
+        Most hits in all.
+
+    Returns
+    -------
+    Positions int64 and cosine distances float32, (m, hits of the query that has most), nearest first, equal ones by
+    position; -1 and inf where a query has fewer.
+
+    Raises
+    ------
+    ValueError
+        There are more than ``limit`` hits.
+    """
+    parts, n_found = [], 0
+    for rows, block in blocks(segments, allowed):
+        for start in range(0, len(queries), _QUERIES):
+            distance = np.clip(1.0 - queries[start : start + _QUERIES] @ block.T, 0.0, 2.0)
+            query, column = np.nonzero(distance <= np.float32(max_distance))
+            parts.append((query + start, rows[column], distance[query, column]))
+            n_found += len(query)
+            if n_found > limit:
+                raise ValueError(
+                    f"More than {limit:,} cells are within max_distance={max_distance:g}. Give a smaller one, fewer "
+                    "queries, a filter, or k=."
+                )
+    empty = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+    query, position, near = (np.concatenate(columns) for columns in zip(empty, *parts, strict=True))
+    order = np.lexsort((position, near, query))
+    counts = np.bincount(query, minlength=len(queries))
+    place = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+    positions = np.full((len(queries), int(counts.max(initial=0))), -1, dtype=np.int64)
+    distances = np.full(positions.shape, np.inf, dtype=np.float32)
+    positions[query[order], place], distances[query[order], place] = position[order], near[order]
+    return positions, distances
+
+
 def nearest_elsewhere(
     segments: list[np.ndarray], queries: np.ndarray, query_groups: np.ndarray, groups: np.ndarray
 ) -> np.ndarray:

@@ -264,7 +264,7 @@ class Reference(StoredCells):
     def search(
         self,
         vectors: np.ndarray,
-        k: int = 50,
+        k: int | None = 50,
         *,
         where: Any = None,
         exclude: Any = None,
@@ -279,7 +279,8 @@ class Reference(StoredCells):
         vectors
             Embedded cells (m, d).
         k
-            Hits of each; with fewer cells to find, the rest is -1 and inf, and a warning says so.
+            Hits of each; with fewer cells to find, the rest is -1 and inf, and a warning says so. None: every cell
+            within ``max_distance``, found exactly.
         where, exclude
             Filters on the metadata: ``{"tissue": ["lung", "blood"], "disease": "normal"}`` (any of the values, in all
             of the columns) or a ``pyarrow.compute`` expression.

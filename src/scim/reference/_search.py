@@ -11,7 +11,10 @@ import numpy as np
 
 from .._validate import check_fraction, check_key, check_positive_int, did_you_mean
 from ._backend import Backend
+from ._exact import within_distance
 
+#: Most hits of one search within a distance; ten columns of them take about half a gigabyte.
+MAX_HITS = 5_000_000
 #: Hits that are looked through at a time where groups are capped.
 _HITS = 4_000_000
 
@@ -51,7 +54,7 @@ def check_queries(vectors: np.ndarray, n_latent: int) -> np.ndarray:
 def search(
     backend: Backend,
     queries: np.ndarray,
-    k: int,
+    k: int | None,
     *,
     n_cells: int,
     allowed: np.ndarray | None,
@@ -67,7 +70,7 @@ def search(
     queries
         Vectors of length 1, or zero for a cell without counts, which gets no hits.
     k
-        Hits of each query.
+        Hits of each query; None: all within ``max_distance``.
     n_cells
         Cells that have a direction.
     allowed
@@ -77,9 +80,18 @@ def search(
     groups
         Column -> (group code of each cell, most hits of a group).
     """
-    k = check_positive_int(k, argument="k")
     if max_distance is not None:
         check_fraction(max_distance, argument="max_distance", high=2.0)
+    directed = np.flatnonzero(queries.any(axis=1))
+    if k is None:
+        if max_distance is None:
+            raise ValueError("k=None gives all cells within max_distance=, which is missing. Give one of them.")
+        found = within_distance(backend.segments, queries[directed], max_distance, allowed, limit=MAX_HITS)
+        if groups:
+            keep = _under_caps(found[0], groups)
+            found = _packed(*found, keep, int(keep.sum(axis=1).max(initial=0)))
+        return Hits(*_spread(found, directed, len(queries), found[0].shape[1]))
+    k = check_positive_int(k, argument="k")
     available = n_cells if allowed is None else int(allowed.sum())
     if k > available:
         warnings.warn(
@@ -87,21 +99,26 @@ def search(
             UserWarning,
             stacklevel=3,
         )
-    indices = np.full((len(queries), k), -1, dtype=np.int64)
-    distances = np.full((len(queries), k), np.inf, dtype=np.float32)
-    directed = np.flatnonzero(queries.any(axis=1))
     wanted = min(k, available)
-    if wanted and len(directed):
-        if groups:
-            found = _search_capped(backend, queries[directed], wanted, available, allowed, groups)
-        else:
-            found = backend.search(queries[directed], wanted, allowed)
-        indices[directed, :wanted], distances[directed, :wanted] = found
+    if not (wanted and len(directed)):
+        found = np.empty((len(directed), 0), dtype=np.int64), np.empty((len(directed), 0), dtype=np.float32)
+    elif groups:
+        found = _search_capped(backend, queries[directed], wanted, available, allowed, groups)
+    else:
+        found = backend.search(queries[directed], wanted, allowed)
+    indices, distances = _spread(found, directed, len(queries), k)
     if max_distance is not None:
         # Hits are sorted, so that those too far are the last ones.
         indices[distances > max_distance] = -1
         distances[indices < 0] = np.inf
     return Hits(indices, distances)
+
+
+def _spread(found: tuple[np.ndarray, np.ndarray], rows: np.ndarray, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Put what was found for some of n queries in its place among k hits of all; nothing is -1 and inf."""
+    indices, distances = np.full((n, k), -1, dtype=np.int64), np.full((n, k), np.inf, dtype=np.float32)
+    indices[rows, : found[0].shape[1]], distances[rows, : found[0].shape[1]] = found
+    return indices, distances
 
 
 def _search_capped(

@@ -1,15 +1,27 @@
-"""Votes of labelled neighbours, summed up the ontology."""
+"""Votes of labelled neighbours, summed up the ontology or counted as SCimilarity does."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
+from .._validate import check_option
 from ..ontology import GENERIC, TermSpace
+
+Vote = Literal["ontology", "majority", "weighted"]
 
 #: Cells at a time: bounds the memory for scores of many terms.
 _BLOCK = 20_000
 #: Smallest kernel width, a cosine distance: cells nearer than this are as good as equal.
 _NARROWEST = 1e-4
+#: Cosine distances below this count as this where a vote is worth the inverse of its distance.
+_NEAREST = 1e-6
+
+
+def check_vote(vote: str) -> None:
+    """Raise if ``vote`` is no way of voting."""
+    check_option(vote, ("ontology", "majority", "weighted"), argument="vote")
 
 
 def vote_weights(distances: np.ndarray, labelled: np.ndarray) -> np.ndarray:
@@ -63,11 +75,71 @@ def vote(distances: np.ndarray, codes: np.ndarray, terms: TermSpace) -> tuple[np
     for start in range(0, n, _BLOCK):
         part = slice(start, start + _BLOCK)
         weights = vote_weights(distances[part], codes[part] >= 0)
-        flat = np.arange(len(weights))[:, None] * n_labels + np.maximum(codes[part], 0)
-        sums = np.bincount(flat.ravel(), weights=weights.ravel(), minlength=len(weights) * n_labels)
-        by_label[part] = sums.reshape(-1, n_labels)
+        by_label[part] = _by_label(weights, codes[part], n_labels)
         by_term[part] = by_label[part] @ closure
     return by_label, by_term
+
+
+def plain_vote(
+    distances: np.ndarray, codes: np.ndarray, n_labels: int, *, weighted: bool
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Count the neighbours' labels, without the ontology and without a floor (SCimilarity, Heimberg et al. 2025).
+
+    Parameters
+    ----------
+    distances
+        Cosine distances of neighbours (n_cells, k), nearest first, inf where there is none.
+    codes
+        Label codes of neighbours (n_cells, k), -1 for none.
+    n_labels
+        Number of labels.
+    weighted
+        A vote is worth the inverse of its distance (of 1e-6 at least) instead of one.
+
+    Returns
+    -------
+    Shares of the votes, float32 (n_cells, n_labels); the label with most of them, among equal ones that of the nearest
+    neighbour, int64 (n_cells,), -1 for none; and statistics of each cell, by name: ``min_dist``, ``max_dist``,
+    ``vs2nd`` (most votes over most and second most), ``vsAll`` (over all), and both again for the weighted vote.
+    """
+    n = len(codes)
+    shares, best = np.zeros((n, n_labels), dtype=np.float32), np.full(n, -1, dtype=np.int64)
+    valid = (codes >= 0) & np.isfinite(distances)
+    stats = {
+        "min_dist": np.where(valid, distances, np.inf).min(axis=1, initial=np.inf),
+        "max_dist": np.where(valid, distances, -np.inf).max(axis=1, initial=-np.inf),
+    }
+    stats |= {name: np.zeros(n) for name in ("vs2nd", "vsAll", "vs2nd_weighted", "vsAll_weighted")}
+    for start in range(0, n, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        counted = valid[part].astype(np.float64)
+        inverse = np.where(valid[part], 1.0 / np.maximum(distances[part], _NEAREST), 0.0)
+        for is_weighted, votes in ((False, counted), (True, inverse)):
+            sums = _by_label(votes, codes[part], n_labels)
+            ending = "_weighted" if is_weighted else ""
+            top = -np.partition(-sums, min(1, n_labels - 1), axis=1)[:, :2]
+            second = top[:, 1] if n_labels > 1 else np.zeros(len(top))
+            stats[f"vs2nd{ending}"][part] = _ratio(top[:, 0], top[:, 0] + second)
+            stats[f"vsAll{ending}"][part] = _ratio(top[:, 0], sums.sum(axis=1))
+            if is_weighted == weighted:
+                shares[part] = _ratio(sums, sums.sum(axis=1, keepdims=True))
+                # The nearest neighbour whose label has the most votes.
+                winners = (sums == top[:, :1]) & (sums > 0)
+                wins = np.take_along_axis(winners, np.maximum(codes[part], 0), axis=1) & valid[part]
+                nearest = np.take_along_axis(codes[part], wins.argmax(axis=1)[:, None], axis=1)[:, 0]
+                best[part] = np.where(wins.any(axis=1), nearest, -1)
+    return shares, best, stats
+
+
+def _by_label(votes: np.ndarray, codes: np.ndarray, n_labels: int) -> np.ndarray:
+    """Sum votes (n, k) by label, float64 (n, n_labels)."""
+    flat = np.arange(len(votes))[:, None] * n_labels + np.maximum(codes, 0)
+    return np.bincount(flat.ravel(), weights=votes.ravel(), minlength=len(votes) * n_labels).reshape(-1, n_labels)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Part of a whole; 0 where there is none."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""The verbs: embed, annotate and query."""
+"""The verbs: embed, annotate, query and explain."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["annotate", "embed", "query"]
+__all__ = ["annotate", "embed", "explain", "query"]
 
 
 def __getattr__(name: str) -> Any:

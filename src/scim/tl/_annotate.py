@@ -11,7 +11,8 @@ import pandas as pd
 from .. import _keys
 from .._validate import check_fraction, check_positive_int, did_you_mean, get_adata
 from ..reference import Reference
-from ..reference._votes import assign, prediction_sets, vote
+from ..reference._votes import Vote, assign, check_vote, plain_vote, prediction_sets
+from ..reference._votes import vote as ontology_vote
 from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, storable, write_results
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def annotate(
     use_rep: str = _keys.obsm_embedding(),
     k: int = 50,
     alpha: float = 0.3,
+    vote: Vote = "ontology",
     labels: Sequence[str] | None = None,
     where: Any = None,
     exclude: Any = None,
@@ -57,6 +59,9 @@ def annotate(
     alpha
         Share of the votes that may be for something else than the label, below 0.5. It is a share of votes, not yet a
         guaranteed rate of errors.
+    vote
+        ``"ontology"``, as above. ``"majority"`` and ``"weighted"`` are SCimilarity's: the label with most votes, each
+        worth one or the inverse of its distance, without ancestors and without "unassigned"; ``alpha`` is not used.
     labels
         Names or ids of terms: only reference cells of these, or of their descendants, vote.
     where, exclude
@@ -85,6 +90,10 @@ def annotate(
         The fewest labels that hold ``1 - alpha`` of the votes, joined by ``";"``.
     ``obsm["scim_scores"]``
         Share of the votes per term, a DataFrame with a column per term name (a slash in it becomes ``|``).
+    ``obsm["scim_votes"]``
+        For ``vote="majority"`` and ``"weighted"`` only, SCimilarity's statistics: ``min_dist`` and ``max_dist`` of the
+        neighbours, ``vs2nd`` and ``vsAll`` (votes of the label over those of the first two, and of all), and both with
+        votes weighted.
     ``uns["scim"]["annotate"]``
         Parameters, reference and versions.
 
@@ -116,6 +125,7 @@ def annotate(
     """
     k = check_positive_int(k, argument="k")
     alpha = check_fraction(alpha, argument="alpha", high=0.4999)
+    check_vote(vote)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
     opened = Reference.open(reference)
@@ -128,18 +138,19 @@ def annotate(
     within = None if voters.all() else voters
     hits = opened.search(embedded.vectors, k, where=where, exclude=exclude, within=within)
     codes = np.where(hits.indices >= 0, opened.label_codes[hits.indices], -1)
-    by_label, by_term = vote(hits.distances, codes, opened.terms)
-    chosen = assign(by_term, opened.terms, alpha=alpha)
+    by_label, by_term, chosen, stats = _count(hits.distances, codes, opened.terms, vote, alpha)
+    sets = _sets(by_label, opened.terms, alpha, chosen if vote != "ontology" else None)
     known = np.isfinite(hits.distances[:, 0])
     novelty = np.where(known, opened.distance_pvalue(np.where(known, hits.distances[:, 0], 0.0)), 1.0)
     results: dict[str, dict[str, Any]] = {
-        "obs": _obs(by_term, chosen, novelty, _sets(by_label, opened.terms, alpha), opened.terms, data, key_added),
-        "obsm": {_keys.obsm_scores(key_added): _scores(by_term, opened.terms, data.obs_names)},
+        "obs": _obs(by_term, chosen, novelty, sets, opened.terms, data, key_added),
+        "obsm": {_keys.obsm_scores(key_added): _scores(by_term, opened.terms, data.obs_names)}
+        | ({_keys.obsm_votes(key_added): pd.DataFrame(stats, index=data.obs_names)} if stats else {}),
         "uns": {
             key_added: {
                 "annotate": _record(
                     opened,
-                    {"use_rep": use_rep, "k": k, "alpha": alpha, "labels": list(map(str, labels or []))}
+                    {"use_rep": use_rep, "k": k, "alpha": alpha, "vote": vote, "labels": list(map(str, labels or []))}
                     | {"where": filter_text(where), "exclude": filter_text(exclude)},
                     n_unassigned=int((chosen < 0).sum()),
                 )
@@ -151,6 +162,18 @@ def annotate(
         get_adata(out, mod=mod), merge_results(embedded.results(use_rep, use_rep.removeprefix("X_")), results)
     )
     return out if copy else None
+
+
+def _count(
+    distances: np.ndarray, codes: np.ndarray, terms: TermSpace, vote: Vote, alpha: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Votes per label and per term, the term of each cell (-1: none), and statistics of a plain vote."""
+    if vote == "ontology":
+        by_label, by_term = ontology_vote(distances, codes, terms)
+        return by_label, by_term, assign(by_term, terms, alpha=alpha), {}
+    by_label, best, stats = plain_vote(distances, codes, len(terms.labels), weighted=vote == "weighted")
+    chosen = np.append(terms.label_term, -1)[best]
+    return by_label, by_label @ terms.closure.astype(np.float32), chosen, stats
 
 
 def _chosen_labels(terms: TermSpace, labels: Sequence[str]) -> np.ndarray:
@@ -192,8 +215,10 @@ def _obs(
     return {name: pd.Series(values, index=data.obs_names) for name, values in columns.items()}
 
 
-def _sets(by_label: np.ndarray, terms: TermSpace, alpha: float) -> list[str]:
-    """Prediction sets as text, most votes first."""
+def _sets(by_label: np.ndarray, terms: TermSpace, alpha: float, chosen: np.ndarray | None) -> list[str]:
+    """Prediction sets as text, most votes first; of a plain vote, what was chosen."""
+    if chosen is not None:
+        return list(np.append(terms.term_names, "")[chosen].astype(str))
     names = terms.term_names[terms.label_term].astype(str)
     inside = prediction_sets(by_label, alpha=alpha)
     order = np.argsort(-by_label, axis=1, kind="stable")

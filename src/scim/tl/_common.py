@@ -11,11 +11,13 @@ import numpy as np
 
 from .. import _keys
 from .._validate import did_you_mean
+from ..encoder import Encoder
+from ..reference import Reference
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from pathlib import Path
 
-    from ..reference import Reference
+    from anndata import AnnData
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,21 @@ def _record_of(adata: AnnData, use_rep: str, *parts: str) -> Mapping[str, Any]:
     for part in (use_rep.removeprefix("X_"), "embed", *parts):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}
+
+
+def choose_encoder(reference: Reference | str | Path | None, encoder: Encoder | str | Path | None) -> Encoder:
+    """Take the encoder that is given, or that of the reference.
+
+    Raises
+    ------
+    ValueError
+        Both are given.
+    """
+    if encoder is None:
+        return Reference.open(reference).encoder
+    if reference is not None:
+        raise ValueError("Give a reference or an encoder, not both: a reference has its own encoder.")
+    return encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)
 
 
 def copy_of(data: Any) -> Any:

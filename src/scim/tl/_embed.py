@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _keys
 from .._validate import get_adata
-from ..encoder import Encoder
-from ..reference import Reference
-from ._common import check_writable, copy_of, write_results
+from ._common import check_writable, choose_encoder, copy_of, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+
+    from ..encoder import Encoder
+    from ..reference import Reference
 
 
 def embed(
@@ -82,7 +83,7 @@ def embed(
     >>> adata.obsm["X_scim"].shape
     (700, 16)
     """
-    chosen = _choose(reference, encoder)
+    chosen = choose_encoder(reference, encoder)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
     vectors, info = chosen.embed(
@@ -94,11 +95,3 @@ def embed(
         {"obsm": {_keys.obsm_embedding(key_added): vectors}, "uns": {key_added: {"embed": info}}},
     )
     return out if copy else None
-
-
-def _choose(reference: Reference | str | Path | None, encoder: Encoder | str | Path | None) -> Encoder:
-    if encoder is None:
-        return Reference.open(reference).encoder
-    if reference is not None:
-        raise ValueError("Give a reference or an encoder, not both: a reference has its own encoder.")
-    return encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)

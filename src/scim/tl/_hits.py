@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Metadata that hits are summarised by, where the reference has them.
 SUMMARY_COLUMNS = ("label", "study", "sample", "tissue", "disease")
-#: Clusters of a group's cells, and neighbours of each, as SCimilarity takes them.
-_CLUSTERS, _NEIGHBOURS = 10, 100
+#: Clusters of a group's cells, neighbours of each, and seed of the clustering, as SCimilarity takes them.
+_CLUSTERS, _NEIGHBOURS, _SEED = 10, 100, 4
 #: Numbers in the largest table of a block of queries.
 _BLOCK = 4_000_000
 _OWN_COLUMNS = ("query", "rank", "row", "cell_id", "distance", "pvalue")
@@ -209,14 +208,10 @@ def coherence_table(
 
 
 def _cluster(vectors: np.ndarray) -> np.ndarray:
-    """Centres of up to ten clusters, (n_clusters, d)."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
+    """Centres of up to ten clusters, (n_clusters, d): k-means of SciPy with SCimilarity's seed."""
+    from scipy.cluster.vq import kmeans
 
     if len(vectors) <= 1:
         return vectors
-    with warnings.catch_warnings():
-        # Fewer different cells than clusters: some centres coincide, which changes nothing here.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = KMeans(min(_CLUSTERS, len(vectors)), n_init=1, random_state=0).fit(vectors)
-    return fitted.cluster_centers_
+    centres, _ = kmeans(vectors, min(_CLUSTERS, len(vectors)), seed=_SEED)
+    return np.asarray(centres)

@@ -11,6 +11,7 @@ import numpy as np
 from .. import _keys
 from .._validate import check_positive_int, get_adata
 from ..reference import Reference
+from ..reference._search import MAX_HITS
 from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, recorded_genes, write_results
 from ._hits import coherence_table, hits_table, summary_table
 from ._queries import Queries, pick_cells, pool_groups
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     from ._common import Embedded
 
-#: Most hits that are kept; ten columns of them take about half a gigabyte.
-MAX_HITS = 5_000_000
-
 
 def query(
     adata: Any,
@@ -33,7 +31,7 @@ def query(
     groupby: str | None = None,
     cells: Any = None,
     vectors: np.ndarray | None = None,
-    k: int = 1000,
+    k: int | None = 1000,
     max_distance: float | None = None,
     where: Any = None,
     exclude: Any = None,
@@ -67,7 +65,7 @@ def query(
     vectors
         Embedded queries (n, d) or (d,) instead of cells; they are called "0", "1", ...
     k
-        Most hits of each query.
+        Most hits of each query. None: every cell within ``max_distance``.
     max_distance
         Largest cosine distance of a hit, 0 to 2.
     where, exclude
@@ -130,14 +128,15 @@ def query(
     data = get_adata(adata, mod=mod)
     _check_key_added(data, key_added)
     check_writable(data, _keys.DEFAULT, copy=copy)
-    k = check_positive_int(k, argument="k")
+    if k is not None:
+        k = check_positive_int(k, argument="k")
     if vectors is not None and (groupby is not None or cells is not None):
         raise ValueError("vectors are queries of their own: leave out groupby and cells, or vectors.")
     opened = Reference.open(reference)
     # Filters are checked before the cells are embedded, which takes longer.
     allowed = opened.allowed(where=where, exclude=exclude)
     n_searched = int(allowed.sum())
-    most = MAX_HITS // min(k, n_searched)
+    most = MAX_HITS // min(k or 1, n_searched)
     if vectors is not None:
         queries, embedded = _given(vectors, opened, most), None
     else:
@@ -157,7 +156,7 @@ def query(
     params = {
         "kind": "vectors" if vectors is not None else "cells" if groupby is None else "groups",
         "groupby": groupby or "",
-        "k": k,
+        "k": k or n_searched,
         "max_distance": 2.0 if max_distance is None else float(max_distance),
         "where": filter_text(where),
         "exclude": filter_text(exclude),
