@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TARGET_SUM = 1e4
 
 _BLOCKS = 8
+#: Stored values that a sample has at most, or about.
+_ENTRIES = 250_000
 #: A relative spread of the cells' sums below this says that they were all scaled to one value.
 _CONSTANT = 1e-3
 #: Share of the values that must be whole multiples of the cell's smallest one, to be called counts under a transform.
@@ -109,6 +111,8 @@ def input_kind(X: Any, *, n_cells: int = 1000, where: str = "X") -> InputKind:
     whole = float(np.mean(np.abs(values - np.round(values)) < 1e-4))
     if whole == 1.0:
         return InputKind("counts", None, f"whole numbers up to {top:g}")
+    sample = replace(sample, values=values.astype(np.float64))
+    values = sample.values
     linear = sample.sums(values)
     if _spread(linear) < _CONSTANT or (sample.whole_share(values) > _WHOLE and whole < 0.5):
         _refuse(where, f"scaled but not logged: sums per cell around {np.median(linear):,.0f}, values up to {top:,.4g}")
@@ -255,6 +259,9 @@ def _take_sample(X: Any, n_cells: int, where: str) -> _Sample:
 
     total = n_rows(X)
     size = max(1, n_cells // _BLOCKS)
+    if total > n_cells and sparse.issparse(X) and X.format == "csr":
+        # Deeply sequenced cells tell as much in smaller numbers.
+        size = max(1, min(size, _ENTRIES * total // (_BLOCKS * max(X.nnz, 1))))
     starts = [0] if total <= n_cells else np.linspace(0, total - size, _BLOCKS).astype(int).tolist()
     rows = np.arange(total) if total <= n_cells else np.unique(np.concatenate([np.arange(s, s + size) for s in starts]))
     parts = []
@@ -266,8 +273,9 @@ def _take_sample(X: Any, n_cells: int, where: str) -> _Sample:
         parts.append(sparse.csr_matrix(block))
     sample = sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, 0))
     sample.eliminate_zeros()
-    row = np.repeat(np.arange(sample.shape[0]), np.diff(sample.indptr))
-    return _Sample(sample.data.astype(np.float64), row, sample.shape[0])
+    row = np.repeat(np.arange(sample.shape[0], dtype=np.int32), np.diff(sample.indptr))
+    values = sample.data if sample.data.dtype.kind == "f" else sample.data.astype(np.float32)
+    return _Sample(values, row, sample.shape[0])
 
 
 def _spread(sums: np.ndarray) -> float:

@@ -195,6 +195,8 @@ class GeneSpace:
         bare = strip_version(name)
         if bare in self._position:
             return self._position[bare], "version"
+        if not self.aliases and id_kind_of([bare]) == self.id_kind == "symbol":
+            return -1, ""
         if self._by_canonical is None:
             self._by_canonical = {}
             for position, own in enumerate(self.names):

@@ -28,15 +28,20 @@ def test_dense_and_sparse_first_layers_agree(encoder: Encoder, pbmc: AnnData) ->
     gene_map = encoder.genes.match(list(pbmc.var_names))
     rows = normalized_rows(pbmc.X, gene_map, InputKind("log1p", 1e4, ""))
     sparse = Forward(encoder.weights, precision="fp32", device="cpu")
-    assert sparse.first is not None
     dense = Forward(encoder.weights, precision="bf16", device="cpu")
-    assert dense.first is None
+    assert sparse.is_sparse and not dense.is_sparse
     expected = sparse(rows)
     assert ((dense(rows) * expected).sum(axis=1) > 0.9995).mean() > 0.999
     # The path of a GPU: dense, in fp32.
-    dense.dtype = torch.float32
-    dense.layers = [(m.float(), b, s) for m, b, s in Forward(encoder.weights, precision="bf16").layers]
-    assert np.abs(dense(rows) - expected).max() < 0.05
+    dense.dtype, dense._tensors = torch.float32, [torch.from_numpy(matrix) for matrix in dense.matrices]
+    np.testing.assert_allclose(dense(rows), expected, atol=1e-5)
+
+
+def test_weights_are_shared_not_copied(encoder: Encoder, recwarn: pytest.WarningsRecorder) -> None:
+    forward = Forward(encoder.weights, precision="fp32", device="cpu")
+    assert all(np.shares_memory(m, encoder.weights[f"layers.{i}.weight"]) for i, m in enumerate(forward.matrices[:2]))
+    assert forward.matrices[0].T.flags.c_contiguous
+    assert len(recwarn) == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

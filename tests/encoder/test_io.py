@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +119,28 @@ def test_failure_leaves_the_old_one(
         Encoder(encoder.genes, make_weights([765, 8, 4])).save(folder, overwrite=True)
     assert Encoder.load(folder).id == encoder.id
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+def test_decoder_is_read_when_it_is_asked_for(
+    encoder: Encoder, weights: dict, make_weights: Callable[..., dict], tmp_path: Path
+) -> None:
+    decoder = make_weights([16, 24, 32, len(encoder.genes)], seed=1)
+    full = Encoder(encoder.genes, weights, decoder=decoder)
+    full.save(tmp_path / "full")
+    loaded = Encoder.load(tmp_path / "full")
+    gone = pickle.loads(pickle.dumps(Encoder.load(tmp_path / "full")))
+    assert loaded.decoder is not None and set(loaded.decoder) == set(decoder)
+    np.testing.assert_array_equal(loaded.decoder["output.weight"], decoder["output.weight"])
+    loaded.save(tmp_path / "full", overwrite=True)  # in its own place
+    assert Encoder.load(tmp_path / "full").decoder is not None
+    encoder.save(tmp_path / "none")
+    assert Encoder.load(tmp_path / "none").decoder is None
+    with open(tmp_path / "full" / "encoder.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    with pytest.raises(EncoderFolderError, match=r"any more.*encoder\.safetensors"):
+        gone.decoder  # noqa: B018
+    shutil.rmtree(tmp_path / "full")
+    with pytest.raises(EncoderFolderError, match="any more"):
+        gone.decoder  # noqa: B018
+    assert loaded.decoder is not None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from .._progress import progress_bar
 from .._validate import check_option, check_positive_int, get_adata
 from ..genes import GeneMap, GeneSpace
 from ._folder import plain
-from ._io import EncoderFolderError, read_folder, write_folder
+from ._io import EncoderFolderError, read_folder, read_part, write_folder
 from ._weights import BN_EPS, check_weights, content_id, count_layers
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ class Encoder:
     provenance
         What it was trained on and how, as JSON takes it.
     decoder
-        Weights that map vectors back to profiles, kept for training and attribution.
+        Weights that map vectors back to profiles, kept for training and for SCimilarity.
 
     Attributes
     ----------
-    genes, weights, provenance, decoder
+    genes, weights, provenance
         As above.
     id
         16 hex digits that follow from genes and weights: the same encoder has the same id everywhere.
@@ -83,10 +84,32 @@ class Encoder:
         self.genes = genes
         self.weights = check_weights(weights, n_in=len(genes))
         self.n_latent = len(self.weights["output.bias"])
-        self.decoder = None if decoder is None else check_weights(decoder, n_in=self.n_latent, n_out=len(genes))
+        self._decoder = None if decoder is None else self._check_decoder(decoder)
+        self._read_decoder: Callable[[], Mapping[str, np.ndarray]] | None = None
         self.provenance: dict[str, Any] = plain(provenance or {})
         self.id = content_id(self.weights, genes.hash)
         self._forward: tuple[tuple[str, str], Forward] | None = None
+
+    @property
+    def decoder(self) -> dict[str, np.ndarray] | None:
+        """Weights that map vectors back to profiles; those of a folder are read when they are first asked for.
+
+        Raises
+        ------
+        EncoderFolderError
+            The folder that the encoder was loaded from is not there any more, or was changed.
+        """
+        if self._decoder is None and self._read_decoder is not None:
+            try:
+                part = self._read_decoder()
+                self._decoder = self._check_decoder(part) if part else None
+            except (OSError, ValueError) as error:
+                raise EncoderFolderError(f"The decoder cannot be read any more: {error}") from error
+            self._read_decoder = None
+        return self._decoder
+
+    def _check_decoder(self, decoder: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return check_weights(decoder, n_in=self.n_latent, n_out=len(self.genes))
 
     def __repr__(self) -> str:
         widths = [len(self.weights[f"layers.{i}.bias"]) for i in range(count_layers(self.weights))]
@@ -282,9 +305,9 @@ class Encoder:
             (a ValueError) The folder is something else, or was damaged or edited: its content has another id.
         """
         path = Path(path).expanduser()
-        genes, weights, decoder, facts = read_folder(path)
+        genes, weights, facts = read_folder(path)
         try:
-            encoder = cls(genes, weights, provenance=facts.get("provenance"), decoder=decoder)
+            encoder = cls(genes, weights, provenance=facts.get("provenance"))
         except ValueError as error:
             raise EncoderFolderError(f"{path} is damaged: {error} Save the encoder again.") from error
         if encoder.id != facts.get("id"):
@@ -292,6 +315,7 @@ class Encoder:
                 f"{path} was changed: its genes and weights have the id {encoder.id}, encoder.json says "
                 f"{facts.get('id')}. Save the encoder again."
             )
+        encoder._read_decoder = partial(read_part, path.absolute(), "decoder")
         return encoder
 
     @classmethod
@@ -325,13 +349,17 @@ class Encoder:
 
         path = Path(path).expanduser()
         weights = theirs.read_weights(path, theirs.ENCODER)
-        has_decoder = (path / theirs.DECODER).is_file()
-        decoder = theirs.read_weights(path, theirs.DECODER) if has_decoder else None
         try:
             genes = GeneSpace(theirs.read_genes(path), aliases=aliases)
-            return cls(genes, weights, provenance=theirs.read_provenance(path), decoder=decoder)
+            encoder = cls(genes, weights, provenance=theirs.read_provenance(path))
+            if (path / theirs.DECODER).is_file():
+                encoder._check_decoder(theirs.read_weights(path, theirs.DECODER))
+                encoder._read_decoder = partial(theirs.read_weights, path.absolute(), theirs.DECODER)
+        except EncoderFolderError:
+            raise
         except ValueError as error:
             raise EncoderFolderError(f"The files of {path} do not fit together: {error}") from error
+        return encoder
 
     def to_scimilarity(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a folder that SCimilarity 0.4.1 loads: the model, without its indexes.
@@ -392,7 +420,10 @@ class Encoder:
                     f"Cells {span.start} to {span.stop - 1} hold {error}. Give raw counts or log1p values: name the "
                     "layer that holds them with layer=."
                 ) from error
-            yield span, forward(rows)
+            del block  # before the next one comes
+            vectors = forward(rows)
+            del rows
+            yield span, vectors
 
     def _network(self, precision: str, device: str) -> Forward:
         """Weights on the device; those of the last call are kept."""

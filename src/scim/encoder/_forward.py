@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._validate import check_option
-from ._weights import fold_batch_norm
+from ._weights import fold_batch_norm, matrices_of, scales_of
 
 if TYPE_CHECKING:
     import torch
@@ -41,27 +42,36 @@ class Forward:
         self.device = choose_device(device)
         self.precision = choose_precision(self.device) if precision == "auto" else precision
         self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        layers = fold_batch_norm(weights)
-        self.first: np.ndarray | None = None
-        if self.device.type == "cpu" and self.precision == "fp32":
-            self.first = np.ascontiguousarray(layers[0][0].T)
-            layers[0] = (np.empty((0, 0), dtype=np.float32), *layers[0][1:])
+        self.is_sparse = self.device.type == "cpu" and self.precision == "fp32"
+        if self.is_sparse:
+            # The encoder's own matrices, scaled when a batch has gone through: no copy of any.
+            self.matrices, scales = matrices_of(weights), scales_of(weights)
+        else:
+            folded = fold_batch_norm(weights)
+            self.matrices, scales = [m for m, _, _ in folded], [(None, bias, slope) for _, bias, slope in folded]
         self.layers = [
-            (self._tensor(matrix).to(self.dtype), self._tensor(bias), slope) for matrix, bias, slope in layers
+            (None if scale is None else self._tensor(scale), self._tensor(bias), slope) for scale, bias, slope in scales
         ]
+        self._tensors = [self._tensor(matrix).to(self.dtype) for matrix in self.matrices]
 
     def __call__(self, rows: BlockedRows) -> np.ndarray:
         """Embed log-normalised rows (n, n_genes) -> float32 unit vectors (n, n_latent), zero for a row of zeros."""
         import torch
 
         with torch.inference_mode():
-            hidden = self._dense(rows) if self.first is None else torch.from_numpy(rows.times(self.first))
-            for i, (matrix, bias, slope) in enumerate(self.layers):
-                if i > 0 or self.first is None:
+            first = self._tensors[0]
+            if self.is_sparse:
+                hidden = torch.from_numpy(rows.times(self.matrices[0].T))
+            else:
+                hidden = (self._dense(rows) @ first.T).float()
+            for matrix, (scale, bias, slope) in zip(self._tensors, self.layers, strict=True):
+                if matrix is not first:
                     hidden = (hidden.to(self.dtype) @ matrix.T).float()
+                if scale is not None:
+                    hidden *= scale
                 hidden += bias
                 if slope is not None:
-                    hidden = torch.where(hidden > 0, hidden, hidden * slope)
+                    hidden = torch.nn.functional.leaky_relu_(hidden, slope)
             vectors: np.ndarray = torch.nn.functional.normalize(hidden, dim=1).cpu().numpy()
         # A cell without counts has no direction: what the biases alone give would be a neighbour of something.
         vectors[rows.lengths == 0] = 0
@@ -79,7 +89,10 @@ class Forward:
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         import torch
 
-        return torch.from_numpy(array).to(self.device)
+        with warnings.catch_warnings():
+            # Weights are read-only, which torch warns of; nothing here writes to them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(array).to(self.device)
 
 
 def choose_precision(device: torch.device) -> str:

@@ -32,17 +32,16 @@ def write_folder(
     from safetensors.numpy import save_file
 
     with new_folder(path, marker=JSON, what="encoder", overwrite=overwrite) as scratch:
-        tensors = {f"encoder.{name}": array for name, array in weights.items()}
-        tensors |= {f"decoder.{name}": array for name, array in (decoder or {}).items()}
+        # safetensors writes an array as it lies in memory, whatever its order.
+        tensors = {f"encoder.{name}": np.ascontiguousarray(array) for name, array in weights.items()}
+        tensors |= {f"decoder.{name}": np.ascontiguousarray(array) for name, array in (decoder or {}).items()}
         save_file(tensors, scratch / WEIGHTS)
         genes.save(scratch / GENES)
         write_json(scratch / JSON, KIND, {**facts, "files": describe_files(scratch, (WEIGHTS, GENES))})
 
 
-def read_folder(
-    path: Path,
-) -> tuple[GeneSpace, dict[str, np.ndarray], dict[str, np.ndarray] | None, dict[str, Any]]:
-    """Genes, weights, decoder and facts of a folder that :func:`write_folder` wrote.
+def read_folder(path: Path) -> tuple[GeneSpace, dict[str, np.ndarray], dict[str, Any]]:
+    """Genes, weights and facts of a folder that :func:`write_folder` wrote; not the decoder, which few ever need.
 
     Raises
     ------
@@ -52,7 +51,6 @@ def read_folder(
         It is something else, of a newer version, or a file is missing, broken or edited; the message names it.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
 
     if not path.exists():
         raise FileNotFoundError(f"There is no encoder at {path}. Write one with Encoder.save.")
@@ -61,15 +59,28 @@ def read_folder(
     facts = read_json(path / JSON, KIND, EncoderFolderError)
     if missing := {WEIGHTS, GENES} - set(facts.get("files", ())):
         raise EncoderFolderError(f"{path / JSON} does not list {min(missing)}. Save the encoder again.")
-    check_files(path, facts["files"], EncoderFolderError)
+    check_files(path, {name: facts["files"][name] for name in facts["files"] if name != WEIGHTS}, EncoderFolderError)
     try:
         names = (path / GENES).read_text(encoding="utf-8").splitlines()
         genes = GeneSpace(names, id_kind=facts.get("gene_ids"), aliases=facts.get("gene_aliases", True))
-        tensors = load_file(path / WEIGHTS)
+        weights = read_part(path, "encoder")
     except (SafetensorError, ValueError) as error:
         raise EncoderFolderError(f"{path} is damaged: {error}. Save the encoder again.") from error
-    parts: dict[str, dict[str, np.ndarray]] = {"encoder": {}, "decoder": {}}
-    for name, array in tensors.items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = array
-    return genes, parts["encoder"], parts["decoder"] or None, facts
+    return genes, weights, facts
+
+
+def read_part(path: Path, part: str) -> dict[str, np.ndarray]:
+    """Weights of the ``"encoder"`` or the ``"decoder"``, empty where there is none; the file is checked before.
+
+    Raises
+    ------
+    FileNotFoundError, EncoderFolderError
+        The folder is gone, or its weights are not those that its encoder.json lists.
+    """
+    from safetensors import safe_open
+
+    facts = read_json(path / JSON, KIND, EncoderFolderError)
+    check_files(path, {WEIGHTS: facts["files"][WEIGHTS]}, EncoderFolderError)
+    with safe_open(path / WEIGHTS, framework="np") as file:
+        names = [name for name in file.keys() if name.startswith(f"{part}.")]
+        return {name.removeprefix(f"{part}."): file.get_tensor(name) for name in names}

@@ -12,6 +12,8 @@ LAYER_NAMES = ("weight", "bias", "bn.weight", "bn.bias", "bn.mean", "bn.var", "p
 OUTPUT_NAMES = ("output.weight", "output.bias")
 #: What BatchNorm adds to the variance.
 BN_EPS = 1e-5
+#: Rows of a matrix that are hashed at a time.
+_ROWS = 64
 
 
 def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | None = None) -> dict[str, np.ndarray]:
@@ -38,7 +40,10 @@ def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | 
         raise ValueError(f"weights lacks {missing[0]!r}. An encoder of {n_layers} layers needs: {', '.join(names)}.")
     if unknown := sorted(set(weights) - set(names)):
         raise ValueError(f"weights holds {unknown[0]!r}, which an encoder of {n_layers} layers does not have.")
-    checked = {name: np.array(weights[name], dtype=np.float32, order="C") for name in names}
+    # Column by column, the first matrix is what a product with sparse rows reads, and nobody needs a copy of it.
+    checked = {
+        name: np.array(weights[name], dtype=np.float32, order="F" if i == 0 else "C") for i, name in enumerate(names)
+    }
     width = n_in
     for prefix in [*(f"layers.{i}." for i in range(n_layers)), "output."]:
         matrix = checked[f"{prefix}weight"]
@@ -68,24 +73,36 @@ def content_id(weights: Mapping[str, np.ndarray], genes_hash: str) -> str:
     """First 16 hex digits of the SHA-256 over the genes and the weights with their names and shapes."""
     digest = hashlib.sha256(genes_hash.encode())
     for name in sorted(weights):
-        array = np.ascontiguousarray(weights[name], dtype="<f4")
-        digest.update(f"{name}{array.shape}".encode())
-        digest.update(array.tobytes())
+        digest.update(f"{name}{weights[name].shape}".encode())
+        for start in range(0, len(weights[name]), _ROWS):
+            digest.update(weights[name][start : start + _ROWS].astype("<f4").tobytes())
     return digest.hexdigest()[:16]
 
 
-def fold_batch_norm(weights: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, float | None]]:
-    """Each layer as (matrix (n_out, n_in), bias (n_out,), PReLU slope), BatchNorm folded in; the last has no slope.
+def scales_of(weights: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray | None, np.ndarray, float | None]]:
+    """Each layer's scale (n_out,), bias (n_out,) and PReLU slope behind its matrix; the last has no scale nor slope.
 
     BatchNorm of a linear layer is a linear layer: ``s (W x + b - mean) + beta`` with ``s = gamma / sqrt(var + eps)``.
     """
-    folded: list[tuple[np.ndarray, np.ndarray, float | None]] = []
+    layers: list[tuple[np.ndarray | None, np.ndarray, float | None]] = []
     for i in range(count_layers(weights)):
         w = {name: weights[f"layers.{i}.{name}"].astype(np.float64) for name in LAYER_NAMES if name != "weight"}
         scale = w["bn.weight"] / np.sqrt(w["bn.var"] + BN_EPS)
         bias = (w["bias"] - w["bn.mean"]) * scale + w["bn.bias"]
-        matrix = weights[f"layers.{i}.weight"] * scale.astype(np.float32)[:, None]
-        folded.append((matrix, bias.astype(np.float32), float(w["prelu"][0])))
+        layers.append((scale.astype(np.float32), bias.astype(np.float32), float(w["prelu"][0])))
     # A copy: torch wants arrays that it could write to.
-    folded.append((weights["output.weight"].copy(), weights["output.bias"].copy(), None))
-    return folded
+    layers.append((None, weights["output.bias"].copy(), None))
+    return layers
+
+
+def matrices_of(weights: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Each layer's matrix (n_out, n_in), as it is; the first lies in memory column by column."""
+    return [weights[name] for name in (*(f"layers.{i}.weight" for i in range(count_layers(weights))), "output.weight")]
+
+
+def fold_batch_norm(weights: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, float | None]]:
+    """Each layer as (matrix (n_out, n_in), bias (n_out,), PReLU slope), BatchNorm folded in."""
+    return [
+        (matrix.copy() if scale is None else matrix * scale[:, None], bias, slope)
+        for matrix, (scale, bias, slope) in zip(matrices_of(weights), scales_of(weights), strict=True)
+    ]
