@@ -15,6 +15,7 @@ import torch
 
 import scim
 from scim.model import SCIM
+from scim.model._augment import SparseBatch
 
 QUICK = {"accelerator": "cpu", "enable_progress_bar": False}
 
@@ -75,7 +76,11 @@ def test_embedding_is_that_of_the_network_and_of_the_encoder(trained: SCIM) -> N
     trained.module.cpu().eval()
     columns = [trained.adata.var_names.get_loc(g) for g in trained.inputs.genes.names]
     with torch.no_grad():
-        own = trained.module.embed(torch.from_numpy(trained.adata.X.toarray()[:, columns]))
+        X = trained.adata.X.tocsr()[:, columns].tocoo()
+        batch = SparseBatch(
+            *map(torch.from_numpy, (X.data, X.row, X.col.astype(np.int64), X.sum(axis=1).A1)), X.shape[1]
+        )
+        own = trained.module.embed(batch, batch.values)
     np.testing.assert_allclose(z, own.numpy(), atol=1e-4)
     np.testing.assert_allclose(trained.to_encoder().embed(trained.adata), z, atol=1e-6)
 

@@ -63,8 +63,33 @@ def normalized_rows(block: Any, gene_map: GeneMap, kind: InputKind) -> BlockedRo
         what = _SCALE
     elif kind.target_sum is not None and abs(kind.target_sum - TARGET_SUM) > 1e-3 * TARGET_SUM:
         what, factor = _RESCALE, TARGET_SUM / kind.target_sum
-    n = rows.shape[0]
-    starts = np.zeros((n, -(-n_genes // BLOCK) + 1), dtype=np.int64)
+    return _blocked(indptr, indices, data, target, n_genes, what, factor)
+
+
+def blocked_rows(indptr: np.ndarray, columns: np.ndarray, values: np.ndarray, n_columns: int) -> BlockedRows:
+    """Group the entries of CSR arrays by blocks of columns; what is not above zero is left out.
+
+    Parameters
+    ----------
+    indptr, columns, values
+        int64 (n_rows + 1,), and int32 and float32 (n_entries,).
+    n_columns
+        Columns of the matrix.
+    """
+    return _blocked(indptr, columns, values, np.arange(n_columns, dtype=np.int32), n_columns, _KEEP, 1.0)
+
+
+def _blocked(
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    data: np.ndarray,
+    target: np.ndarray,
+    n_columns: int,
+    what: int,
+    factor: float,
+) -> BlockedRows:
+    n = len(indptr) - 1
+    starts = np.zeros((n, -(-n_columns // BLOCK) + 1), dtype=np.int64)
     sums, valid = np.zeros(n), np.ones(n, dtype=bool)
     in_threads(n, lambda a, b: _count(indptr, indices, data, target, starts, sums, valid, a, b))
     if not valid.all():
@@ -74,9 +99,9 @@ def normalized_rows(block: Any, gene_map: GeneMap, kind: InputKind) -> BlockedRo
     starts[:, 0] = np.concatenate([[0], ends[:-1]]) if n else 0
     np.cumsum(starts, axis=1, out=starts)
     n_entries = int(ends[-1]) if n else 0
-    genes, values = np.empty(n_entries, dtype=np.int32), np.empty(n_entries, dtype=np.float32)
-    in_threads(n, lambda a, b: _fill(indptr, indices, data, target, starts, sums, what, factor, genes, values, a, b))
-    return BlockedRows(starts, genes, values, n_genes)
+    columns, values = np.empty(n_entries, dtype=np.int32), np.empty(n_entries, dtype=np.float32)
+    in_threads(n, lambda a, b: _fill(indptr, indices, data, target, starts, sums, what, factor, columns, values, a, b))
+    return BlockedRows(starts, columns, values, n_columns)
 
 
 @njit(cache=True, nogil=True)

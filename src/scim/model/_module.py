@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,18 +14,19 @@ from torch import Tensor, nn
 
 from ._augment import Augmentation, SparseBatch
 from ._data import BATCH_FIELDS
+from ._sparse_linear import GeneLinear
 
 #: Genes that a training step reconstructs.
 _RECONSTRUCTED = 2_048
 #: Names of weights inside a block and what they are called in an encoder.
 _BLOCK_NAMES = {
-    "1.weight": "weight",
-    "1.bias": "bias",
-    "2.weight": "bn.weight",
-    "2.bias": "bn.bias",
-    "2.running_mean": "bn.mean",
-    "2.running_var": "bn.var",
-    "3.weight": "prelu",
+    "linear.weight": "weight",
+    "linear.bias": "bias",
+    "norm.weight": "bn.weight",
+    "norm.bias": "bn.bias",
+    "norm.running_mean": "bn.mean",
+    "norm.running_var": "bn.var",
+    "bend.weight": "prelu",
 }
 
 
@@ -67,10 +69,11 @@ class SCIMModule(BaseModuleClass):
         # The first dropout acts on the stored values: dropping a zero changes nothing, and drawing a number for
         # every zero of a cell takes as long as the layer itself.
         self.dropout_input = dropout_input
-        sizes = [n_genes, *n_hidden]
-        rates = [0.0, *[dropout_hidden] * (len(n_hidden) - 1)]
-        self.encoder = nn.ModuleList(_block(a, b, r) for a, b, r in zip(sizes[:-1], sizes[1:], rates, strict=True))
-        self.encoder_output = nn.Linear(sizes[-1], n_latent)
+        self.genes = GeneLinear(n_genes, n_hidden[0])
+        # The first block goes on from there.
+        self.encoder = nn.ModuleList([_block(None, n_hidden[0], 0.0)])
+        self.encoder.extend(_block(a, b, dropout_hidden) for a, b in zip(n_hidden[:-1], n_hidden[1:], strict=True))
+        self.encoder_output = nn.Linear(n_hidden[-1], n_latent)
         back = [n_latent, *reversed(n_hidden)]
         rates = [0.0, *[dropout_hidden] * (len(n_hidden) - 1)]
         self.decoder = nn.ModuleList(_block(a, b, r) for a, b, r in zip(back[:-1], back[1:], rates, strict=True))
@@ -101,16 +104,16 @@ class SCIMModule(BaseModuleClass):
         clean = cells.lognorm(cells.values)
         seen = clean if augmentation is None else augmentation(cells, self.measured, self.gene_weights)
         dropped = nn.functional.dropout(seen, self.dropout_input, self.training)
-        outputs = {"z": self.embed(cells.dense(dropped))}
+        outputs = {"z": self.embed(cells, dropped)}
         if self.training and self.n_genes > _RECONSTRUCTED:
             # A draw of the genes estimates the mean over all of them without bias, at a fraction of the work.
             genes = torch.randperm(self.n_genes, device=clean.device)[:_RECONSTRUCTED]
             return outputs | {"target": cells.dense(clean, genes), "genes": genes}
         return outputs | {"target": cells.dense(clean)}
 
-    def embed(self, profiles: Tensor) -> Tensor:
-        """Map log-normalised profiles (n, n_genes) to unit vectors (n, n_latent)."""
-        hidden = profiles
+    def embed(self, cells: SparseBatch, values: Tensor) -> Tensor:
+        """Map a batch with these log-normalised values (nnz,) to unit vectors (n, n_latent)."""
+        hidden: Tensor = self.genes(cells, values)
         for block in self.encoder:
             hidden = block(hidden)
         return nn.functional.normalize(self.encoder_output(hidden), dim=1)
@@ -217,7 +220,7 @@ class SCIMModule(BaseModuleClass):
 
     def encoder_weights(self) -> dict[str, np.ndarray]:
         """Weights of the encoder under the names that :class:`scim.Encoder` gives them, float32."""
-        return _canonical(self.encoder, self.encoder_output)
+        return _canonical(self.encoder, self.encoder_output, self.genes)
 
     def decoder_weights(self) -> dict[str, np.ndarray]:
         """Weights of the decoder, named alike."""
@@ -228,14 +231,19 @@ class SCIMModule(BaseModuleClass):
         raise NotImplementedError("SCIM has no generative distribution to sample from.")
 
 
-def _block(n_in: int, n_out: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.PReLU())
+def _block(n_in: int | None, n_out: int, dropout: float) -> nn.Sequential:
+    """Dropout, linear layer, BatchNorm and PReLU; without ``n_in`` only what follows a linear layer."""
+    after = {"norm": nn.BatchNorm1d(n_out), "bend": nn.PReLU()}
+    before = {} if n_in is None else {"dropout": nn.Dropout(dropout), "linear": nn.Linear(n_in, n_out)}
+    return nn.Sequential(OrderedDict(before | after))
 
 
-def _canonical(blocks: nn.ModuleList, output: nn.Linear) -> dict[str, np.ndarray]:
+def _canonical(blocks: nn.ModuleList, output: nn.Linear, genes: GeneLinear | None = None) -> dict[str, np.ndarray]:
     weights = {}
     for i, block in enumerate(blocks):
         state = block.state_dict()
+        if i == 0 and genes is not None:
+            state |= {"linear.weight": genes.weight.T, "linear.bias": genes.bias}
         weights.update({f"layers.{i}.{name}": state[key] for key, name in _BLOCK_NAMES.items()})
     weights |= {"output.weight": output.weight, "output.bias": output.bias}
     return {name: w.detach().to("cpu", torch.float32).numpy().copy() for name, w in weights.items()}
