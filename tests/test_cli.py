@@ -301,3 +301,21 @@ def test_one_line() -> None:
     assert one_line(ValueError("a\n  b")) == "a b"
     assert one_line(KeyError("key 'x'")) == "key 'x'"
     assert one_line(ValueError()) == "ValueError"
+
+
+def test_labels_in_other_words_meet_by_harmonizing(files: Path, tmp_path: Path) -> None:
+    for name, words in (("a", LABELS), ("b", ["B cells", "T-cells", "Monocytes"])):
+        adata = make_study(5)
+        adata.obs["cell_type"] = adata.obs["cell_type"].map(dict(zip(LABELS, words, strict=True)))
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    two = (tmp_path / "a.h5ad", tmp_path / "b.h5ad", "--labels-key", "cell_type")
+    done = scim_command("train", *two, "--out", tmp_path / "plain", "--max-epochs", 1)
+    assert done.exit_code == 0
+    assert "no terms of the Cell Ontology" in done.stderr
+    assert "No label occurs in two studies" in done.stderr
+    done = scim_command("train", *two, "--harmonize", "--out", tmp_path / "enc", "--max-epochs", 1)
+    assert done.exit_code == 0, done.output
+    assert "Cell Ontology" not in done.stderr and "No label occurs" not in done.stderr
+    done = scim_command("build", *two, "--harmonize", "--encoder", tmp_path / "enc", "--out", tmp_path / "r.scim")
+    assert done.exit_code == 0, done.output
+    assert len(scim.Reference.open(tmp_path / "r.scim").terms.labels) == 3

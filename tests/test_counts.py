@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
@@ -155,3 +156,27 @@ def test_real_studies_are_told_apart(shared_data: Path, study: str, kind: str | 
             input_kind(X)
     else:
         assert input_kind(X).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("transform", "text"),
+    [
+        (np.log1p, "log1p of counts that were not scaled"),
+        (np.sqrt, "square roots of counts"),
+        (np.arcsinh, "arcsinh of counts"),
+        (lambda X: np.log2(1 + X), r"log2\(1 \+ x\) of counts"),
+        (lambda X: np.log10(1 + X), r"log10\(1 \+ x\) of counts"),
+        (lambda X: np.log10(1 + scaled(X, 1e4)), "logarithms to base 10"),
+        (lambda X: np.log1p(np.log1p(scaled(X, 1e4))), "log1p of log1p"),
+    ],
+)
+def test_transforms_that_look_like_others_are_told(transform: Callable, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        input_kind(transform(counts()).astype(np.float32))
+
+
+def test_too_few_cells_to_tell_the_scale_are_warned_of() -> None:
+    logged = np.log1p(scaled(counts(), 2_000))
+    assert input_kind(logged).target_sum == pytest.approx(2_000, rel=1e-3)
+    with pytest.warns(UserWarning, match="2 cells, too few to tell"):
+        assert input_kind(logged[:2]).target_sum is None

@@ -217,3 +217,7 @@ def test_real_studies_meet_on_their_symbols(shared_data: Path) -> None:
     assert by_id.n_matched > 0.8 * by_symbol.n_matched
     both = (by_symbol.target >= 0) & (by_id.target >= 0)
     assert (by_symbol.target[both] == by_id.target[both]).mean() > 0.99
+
+
+def test_a_space_of_mouse_genes_takes_no_human_ones() -> None:
+    assert GeneSpace(["Cd3e", "Ms4a1"]).match(["CD3E", "ms4a1", "Cd3e"]).target.tolist() == [-1, -1, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -20,6 +22,8 @@ TARGET_SUM = 1e4
 _BLOCKS = 8
 #: Stored values that a sample has at most, or about.
 _ENTRIES = 250_000
+#: No logarithm of a count is larger, and undoing what is could overflow.
+_LARGEST_LOG = 40.0
 #: A relative spread of the cells' sums below this says that they were all scaled to one value.
 _CONSTANT = 1e-3
 #: Share of the values that must be whole multiples of the cell's smallest one, to be called counts under a transform.
@@ -113,12 +117,33 @@ def input_kind(X: Any, *, n_cells: int = 1000, where: str = "X") -> InputKind:
         return InputKind("counts", None, f"whole numbers up to {top:g}")
     sample = replace(sample, values=values.astype(np.float64))
     values = sample.values
+    _refuse_transformed_counts(values, where)
     linear = sample.sums(values)
     if _spread(linear) < _CONSTANT or (sample.whole_share(values) > _WHOLE and whole < 0.5):
         _refuse(where, f"scaled but not logged: sums per cell around {np.median(linear):,.0f}, values up to {top:,.4g}")
     if whole > 0.5 or top > 50:
         return InputKind("counts", None, f"{whole:.1%} whole numbers up to {top:g}, such as estimated counts")
     return _log_kind(sample, top, where)
+
+
+def _refuse_transformed_counts(values: np.ndarray, where: str) -> None:
+    """Refuse what is whole numbers under a transform that does not scale cells to one sum."""
+    undone: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "square roots of counts; undo them with X ** 2": np.square,
+        "log1p of counts that were not scaled to one sum per cell; undo it with np.expm1(X)": np.expm1,
+        "log2(1 + x) of counts; undo it with np.exp2(X) - 1": lambda v: np.exp2(v) - 1,
+        "log10(1 + x) of counts; undo it with 10**X - 1": lambda v: 10**v - 1,
+        "arcsinh of counts; undo it with np.sinh(X)": np.sinh,
+    }
+    # Those that are whole as they are prove nothing.
+    small = values[(values < _LARGEST_LOG) & (np.abs(values - np.round(values)) > 1e-4)]
+    for seen, undo in undone.items():
+        counts = undo(small)
+        # Rounding of float32 hides whether large ones are whole.
+        counts = counts[counts < 1_000]
+        is_whole = np.abs(counts - np.round(counts)) < 2e-4 * np.maximum(counts, 1)
+        if len(counts) >= 20 and counts.max() >= 2.5 and np.mean(is_whole) > 0.999:
+            _refuse(where, seen)
 
 
 def _log_kind(sample: _Sample, top: float, where: str) -> InputKind:
@@ -132,10 +157,23 @@ def _log_kind(sample: _Sample, top: float, where: str) -> InputKind:
         _refuse(
             where, f"logarithms to base 2 ({seen}); undo them with np.exp2(X) - 1, and normalise and log1p the result"
         )
+    if not constant and sample.n_cells >= 3:
+        decimal, twice = 10**sample.values - 1, np.expm1(np.minimum(natural, _LARGEST_LOG))
+        if _spread(sample.sums(decimal)) < _CONSTANT:
+            _refuse(where, f"logarithms to base 10 ({seen}); undo them with 10**X - 1, and log1p the result")
+        if _spread(sample.sums(twice)) < _CONSTANT:
+            _refuse(where, f"log1p of log1p values ({seen}); undo one of them with np.expm1(X)")
     if constant:
         target = float(np.median(sums))
         return InputKind("log1p", target, f"log1p of {target:,.0f} per cell, {seen}")
     if np.median(sums) <= 1.05 * TARGET_SUM and np.quantile(sums, 0.99) <= 1.5 * TARGET_SUM:
+        if sample.n_cells < 3 and np.max(sums) < 0.95 * TARGET_SUM:
+            warnings.warn(
+                f"{where} holds log1p values of {sample.n_cells} cells, too few to tell what they were scaled to; it "
+                f"is taken to be {TARGET_SUM:,.0f} per cell. Pass raw counts, or more cells at a time.",
+                UserWarning,
+                stacklevel=2,
+            )
         evidence = "whole multiples of one count" if share > _WHOLE else "taken for log1p by their range"
         return InputKind("log1p", None, f"{evidence}, up to {np.max(sums):,.0f} of 10,000 per cell, {seen}")
     _refuse(

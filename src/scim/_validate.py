@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+#: What published tables hold where a cell has no label, in lower case.
+NO_LABEL = frozenset(
+    {"", "nan", "na", "n/a", "<na>", "none", "unknown", "unassigned", "unlabeled", "unlabelled", "unannotated", "?"}
+)
+#: Names beyond this number are not searched for a near one.
+_MANY = 5_000
+
 
 def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) -> str:
     """Say what is available, and which of it is close to ``name``.
@@ -20,15 +27,24 @@ def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) 
     "Did you mean 'cell_type'? Available: 'cell_type', 'study'."
     """
     names = [str(a) for a in available]
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(name), names[:_MANY], n=1, cutoff=0.6)
     shown = ", ".join(f"'{n}'" for n in names[:limit]) or "nothing"
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     hint = f"Did you mean '{close[0]}'? " if close else ""
     return f"{hint}Available: {shown}{more}."
 
 
+def is_unlabeled(labels: pd.Series, category: str | None = None) -> pd.Series:
+    """Cells without a label: missing, one of :data:`NO_LABEL`, or of a category that means so; bool (n_cells,)."""
+    text = labels.astype(object).where(labels.notna(), "").astype(str).str.strip()
+    mask = text.str.lower().isin(NO_LABEL)
+    return mask if category is None else mask | (text == str(category).strip())
+
+
 def check_key(table: Mapping[str, Any] | pd.DataFrame, key: str, *, argument: str, where: str) -> None:
     """Raise a :class:`KeyError` that lists what there is, if ``key`` is not in ``table``."""
+    if not isinstance(key, str):
+        raise TypeError(f"{argument} must be the name of one column or entry of {where}, got {key!r}.")
     if key not in table:
         raise KeyError(f"{argument}={key!r} is not in {where}. {did_you_mean(key, _names(table))}")
 

@@ -206,7 +206,9 @@ class GeneSpace:
             self._by_canonical.update((own.upper(), i) for i, own in reversed(list(enumerate(self.names))))
         if bare.upper() in self._by_canonical and self.names[self._by_canonical[bare.upper()]].upper() == bare.upper():
             # Cd3e is a gene of a mouse; only names that are upper or lower case throughout are sloppy human ones.
-            return (-1, "") if foreign_species([bare]) else (self._by_canonical[bare.upper()], "case")
+            own = self.names[self._by_canonical[bare.upper()]]
+            foreign = foreign_species([bare]) or foreign_species([own])
+            return (-1, "") if foreign else (self._by_canonical[bare.upper()], "case")
         approved, how = canonical(bare)
         position = self._by_canonical.get(approved.upper(), -1)
         if how == "unknown" or position < 0:
@@ -257,13 +259,15 @@ class GeneMap:
         """Whether several columns are the same gene."""
         return int((self.target >= 0).sum()) > self.n_matched
 
-    def align(self, X: Any) -> csr_matrix:
+    def align(self, X: Any, *, logged: bool = False) -> csr_matrix:
         """Put the columns of ``X`` in the order of the space; missing genes are 0, repeated ones are summed.
 
         Parameters
         ----------
         X
             ndarray, or CSR or CSC matrix or array, (n_cells, n_columns).
+        logged
+            Values are log1p: repeated genes are summed on the linear scale.
 
         Returns
         -------
@@ -284,7 +288,11 @@ class GeneMap:
             shape=(X.shape[0], len(self.space)),
         )
         if self.has_duplicates:
+            if logged:
+                np.expm1(aligned.data, out=aligned.data)
             aligned.sum_duplicates()
+            if logged:
+                np.log1p(aligned.data, out=aligned.data)
         else:
             aligned.has_canonical_format = False
             aligned.sort_indices()

@@ -120,3 +120,24 @@ def test_real_author_labels_are_right_or_unmapped(shared_data: Path) -> None:
     ]
     assert mapped.mean() > 0.35
     assert len(wrong) <= 0.02 * mapped.sum(), wrong
+
+
+def test_terms_that_are_there_are_kept() -> None:
+    adata = labelled("B", "own words", "own words", "NK")
+    adata.obs["cell_type_ontology_term_id"] = pd.Categorical([None, "CL:0000084", None, "CL:0000236"])
+    with pytest.warns(UserWarning, match=r"1 of 3 labels .*'own words' \(1 cells\)"):
+        scim.pp.harmonize_labels(adata, "cell_type")
+    ids = adata.obs["cell_type_ontology_term_id"].astype(object)
+    assert ids.where(ids.notna(), "").tolist() == ["CL:0000236", "CL:0000084", "", "CL:0000236"]
+    assert adata.obs["cell_type_ontology_label"].astype(object).iloc[[0, 1, 3]].tolist() == [
+        "B cell",
+        "T cell",
+        "B cell",
+    ]
+    assert report(adata)["n_kept"].to_dict() == {"own words": 1, "B": 0, "NK": 1}
+    # What was written by an earlier call is written anew.
+    other = labelled("own words", "NK")
+    with pytest.warns(UserWarning):
+        scim.pp.harmonize_labels(other, "cell_type")
+    scim.pp.harmonize_labels(other, "cell_type", table={"own words": "T cell", "NK": "B cell"})
+    assert other.obs["cell_type_ontology_term_id"].tolist() == ["CL:0000084", "CL:0000236"]

@@ -133,3 +133,26 @@ def test_real_studies(shared_data: Path) -> None:
     assert merged.n_obs == 3640
     assert merged.varm[_keys.MEASURED].all(axis=1).sum() > 600
     assert merged.X.data.min() > 0 and merged.X.data.max() < 9.3
+
+
+def test_repeated_genes_are_summed_before_the_logarithm() -> None:
+    counts = study(["CD3E", "MS4A1", "NKG7", "LYZ"])
+    whole = counts.X.astype(np.float32)
+    half = np.floor(whole / 2)
+    split = ad.AnnData(np.hstack([half, whole - half]))
+    split.var_names = [*counts.var_names, *counts.var_names]
+    logged = counts.copy()
+    logged.X = np.log1p(whole / whole.sum(axis=1, keepdims=True) * 1e4)
+    merged = scim.pp.merge_studies({"split": split, "logged": logged})
+    np.testing.assert_allclose(merged.X[: len(whole)].toarray(), merged.X[len(whole) :].toarray(), rtol=1e-5)
+    np.testing.assert_allclose(np.expm1(merged.X.toarray()).sum(axis=1), 1e4, rtol=1e-4)
+
+
+def test_merging_again_and_names_that_are_one() -> None:
+    once = scim.pp.merge_studies({"a": study(["CD3E", "LYZ"]), "b": study(["CD3E", "LYZ"], seed=1)})
+    twice = scim.pp.merge_studies({"x": scim.pp.merge_studies({"c": once})})
+    assert twice.obs["study"].unique().tolist() == ["x"]
+    assert twice.obs["study_original_1"].unique().tolist() == ["c"]
+    assert twice.obs["study_original"].unique().tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="Two studies are called '1'"):
+        scim.pp.merge_studies({1: study(["CD3E"]), "1": study(["CD3E"])})

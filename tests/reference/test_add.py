@@ -191,3 +191,32 @@ def test_damage_since_it_was_opened(folder: Path, more: AnnData) -> None:
     (folder / "manifest.json").write_text("{}")
     with pytest.raises(ReferenceFolderError, match="manifest.json"):
         reference.add(more)
+
+
+def test_data_without_a_name_are_new_studies(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
+    parts = [pbmc[i : i + 50].copy() for i in (0, 50, 100)]
+    reference = Reference.build(tmp_path / "r.scim", parts[:2], encoder, labels_key="cell_type")
+    reference.add([parts[2]])
+    assert reference.obs["study"].value_counts().to_dict() == {"study_1": 50, "study_2": 50, "study_3": 50}
+    with pytest.raises(ValueError, match="50 cells are in the reference already"):
+        reference.add(parts[0])
+    with pytest.warns(UserWarning, match="one study"):
+        single = Reference.build(tmp_path / "s.scim", parts[0], encoder, labels_key="cell_type")
+    single.add(parts[1])
+    assert single.obs["study"].unique().tolist() == ["study", "study_2"]
+    assert single.calibration_kind == "cross-study"
+
+
+def test_what_says_no_label_does_not_vote(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
+    pbmc.obs["l"] = pbmc.obs["cell_type"].astype(str)
+    pbmc.obs.loc[pbmc.obs_names[:70], "l"] = ["NA", "Unknown", "unassigned", " ", "doublet", "?", "None"] * 10
+    reference = Reference.build(
+        tmp_path / "r.scim", pbmc, encoder, labels_key="l", study_key="channel", unlabeled_category="doublet"
+    )
+    assert reference.info()["labelled_cells"] == 630
+    assert "doublet" not in reference.info()["labels"]
+    more = pbmc[:10].copy()
+    more.obs_names = [f"n{i}" for i in range(10)]
+    more.obs["channel"] = "new"
+    reference.add(more)
+    assert reference.info()["labelled_cells"] == 630

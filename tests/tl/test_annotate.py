@@ -306,3 +306,22 @@ def test_a_view_of_annotated_cells_goes_on(new: anndata.AnnData, reference: scim
     part = new[new.obs["scim_confidence"] > 0.5]
     scim.tl.annotate(part, reference, k=5, key_added="five")
     assert part.obs["five_label"].notna().all() and "five_label" not in new.obs
+
+
+@pytest.mark.parametrize("key", ["", " ", "a/b", 3])
+def test_names_that_files_cannot_hold_are_refused(new: anndata.AnnData, reference: scim.Reference, key: object) -> None:
+    for verb in (scim.tl.annotate, scim.tl.embed, scim.tl.query):
+        with pytest.raises(ValueError, match="key_added must be a name without a slash"):
+            verb(new, reference, key_added=key)
+
+
+def test_labels_that_differ_by_a_slash_only(
+    new: anndata.AnnData, blood: anndata.AnnData, encoder: scim.Encoder, tmp_path: Path
+) -> None:
+    cells = blood[:200].copy()
+    cells.obs["l"] = np.where(np.arange(200) % 2, "x/y", "x|y")
+    with pytest.warns(UserWarning, match="one study"):
+        reference = scim.Reference.build(tmp_path / "r.scim", cells, encoder, labels_key="l")
+    scim.tl.annotate(new, reference)
+    assert new.obsm["scim_scores"].columns.is_unique
+    new.write_h5ad(tmp_path / "new.h5ad")

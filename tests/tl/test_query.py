@@ -276,3 +276,30 @@ def test_what_others_wrote_is_not_erased(new: anndata.AnnData, reference: scim.R
     scim.tl.query(new, reference, groupby="cell_type", k=2)
     scim.tl.query(new, reference, cells=[1], k=2)
     assert set(new.uns["scim_query"]) == {"hits", "summary", "params", "queries", "reference", "versions"}
+
+
+def test_a_mask_in_another_order_means_the_same_cells(new: anndata.AnnData, reference: scim.Reference) -> None:
+    mask = pd.Series(np.arange(new.n_obs) < 3, index=new.obs_names)
+    scim.tl.query(new, reference, cells=mask[::-1], k=2)
+    assert new.uns["scim_query"]["queries"] == new.obs_names[:3].tolist()
+    with pytest.raises(ValueError, match="whose index is not that of"):
+        scim.tl.query(new, reference, cells=pd.Series([True], index=["who"]), k=2)
+
+
+def test_coherence_is_under_the_caps_of_the_search(
+    new: anndata.AnnData, reference: scim.Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, search = [], scim.Reference.search
+
+    def spy(self: scim.Reference, *args: object, **options: object) -> object:
+        seen.append(options.get("max_per_group"))
+        return search(self, *args, **options)
+
+    monkeypatch.setattr(scim.Reference, "search", spy)
+    scim.tl.query(new, reference, groupby="cell_type", k=60, max_per_group={"study": 30})
+    assert len(seen) > 1 and all(caps == {"study": 30} for caps in seen)
+
+
+def test_a_list_of_columns_is_no_column(new: anndata.AnnData, reference: scim.Reference) -> None:
+    with pytest.raises(TypeError, match="groupby must be the name of one column"):
+        scim.tl.query(new, reference, groupby=["cell_type"])

@@ -94,10 +94,10 @@ _EXAMPLES: dict[Callable[..., None], str] = {
         scim demo
         scim demo --data study.h5ad --labels-key cell_type --study-key donor --out results""",
     _training.train: """
-        scim train zheng.h5ad symphony.h5ad --labels-key cell_type --out blood.encoder
+        scim train zheng.h5ad symphony.h5ad --labels-key cell_type --harmonize --out blood.encoder
         scim train atlas.h5ad --labels-key cell_type --study-key study --layer counts --out atlas.encoder""",
     _training.build: """
-        scim build zheng.h5ad symphony.h5ad --labels-key cell_type --encoder blood.encoder --out blood.scim
+        scim build zheng.h5ad symphony.h5ad --labels-key cell_type --harmonize --encoder blood.encoder --out blood.scim
         scim build atlas.h5ad --labels-key cell_type --study-key study --obs-column tissue --obs-column disease
             --encoder atlas.encoder --out atlas.scim""",
     _commands.annotate: """

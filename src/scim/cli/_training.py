@@ -24,6 +24,10 @@ Layer = Annotated[
     str | None,
     typer.Option(help="Layer with counts or log1p values. Left out: X, or what holds them in several files."),
 ]
+Harmonize = Annotated[
+    bool,
+    typer.Option("--harmonize", help="Find Cell Ontology terms for the labels; those without one stay as they are."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at --out.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 
@@ -74,6 +78,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the encoder.")],
     study_key: StudyKey = None,
     layer: Layer = None,
+    harmonize: Harmonize = False,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="Left out: chosen from the size of the data.")] = None,
     triplet_weight: Annotated[
         float | None,
@@ -93,6 +98,8 @@ def train(
     if model_out is not None:
         check_target(model_out, overwrite=overwrite, option="--model-out")
     adata, study = studies(files, labels_key=labels_key, study_key=study_key, layer=layer)
+    if harmonize:
+        labels_key = harmonized(adata, labels_key)
     typer.echo(f"Training on {adata.n_obs:,} cells x {adata.n_vars:,} genes.")
 
     from .. import SCIM
@@ -119,6 +126,7 @@ def build(
         list[str] | None, typer.Option("--obs-column", help="Column of obs to keep as metadata; may be repeated.")
     ] = None,
     layer: Layer = None,
+    harmonize: Harmonize = False,
     backend: Annotated[str, typer.Option(help="How it is searched: auto, exact or pynndescent.")] = "auto",
     overwrite: Overwrite = False,
     seed: Seed = 0,
@@ -131,6 +139,8 @@ def build(
 
     loaded = Encoder.load(encoder)
     adata, study = studies(files, labels_key=labels_key, study_key=study_key, layer=layer)
+    if harmonize:
+        labels_key = harmonized(adata, labels_key)
     reference = Reference.build(
         out,
         adata,
@@ -168,3 +178,14 @@ def studies(
             check_key(part.obs, study_key, argument="--study-key", where=f"obs of {name}.h5ad")
     merged = pp.merge_studies(parts, study_key="file", labels_key=labels_key, layer=layer)
     return merged, study_key or "file"
+
+
+def harmonized(adata: AnnData, labels_key: str) -> str:
+    """Add a column of terms, or of the labels that have none, and return its name."""
+    from .. import pp
+
+    name = f"scim_{labels_key}"
+    pp.harmonize_labels(adata, labels_key, key_added=name)
+    terms = adata.obs[f"{name}_ontology_term_id"].astype(object)
+    adata.obs[name] = terms.where(terms.notna(), adata.obs[labels_key].astype(object))
+    return name

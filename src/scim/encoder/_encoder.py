@@ -135,7 +135,7 @@ class Encoder:
         precision, device
             See :meth:`embed`.
         chunk_size
-            Cells at a time; changes memory and speed, not the result.
+            Cells at a time; changes memory and speed, and the result by rounding only.
 
         Returns
         -------
@@ -191,7 +191,7 @@ class Encoder:
         device
             ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
         chunk_size
-            Cells at a time; changes memory and speed, not the result.
+            Cells at a time; changes memory and speed, and the result by rounding only.
         return_info
             Also return what was found out about the data, as plain values.
 

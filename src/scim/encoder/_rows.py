@@ -51,9 +51,9 @@ def normalized_rows(block: Any, gene_map: GeneMap, kind: InputKind) -> BlockedRo
     if block.shape[1] != len(gene_map.target):
         raise ValueError(f"X has {block.shape[1]} columns, but the genes of {len(gene_map.target)} were mapped.")
     target, n_genes = gene_map.target, len(gene_map.space)
-    rows = sparse.csr_matrix(block)
+    rows = sparse.csr_matrix(block.astype(np.float32) if block.dtype == np.float16 else block)
     if gene_map.has_duplicates or not rows.has_canonical_format:
-        rows = gene_map.align(rows)
+        rows = gene_map.align(rows, logged=kind.kind == "log1p")
         rows.sum_duplicates()
         target = np.arange(n_genes, dtype=np.int32)
     data = rows.data.astype(np.float32, copy=False)

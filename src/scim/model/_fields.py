@@ -10,8 +10,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.data.fields import CategoricalObsField
 
-#: What published tables hold where a cell has no label.
-_NO_LABEL = frozenset({"", "nan", "none", "na", "n/a", "<na>"})
+from .._validate import is_unlabeled
 
 
 class LabelField(CategoricalObsField):
@@ -22,7 +21,7 @@ class LabelField(CategoricalObsField):
     labels_key
         Column of ``obs``.
     unlabeled_category
-        A category that means "no label", besides missing values and empty strings.
+        A category that means "no label", besides missing values and those of ``scim._validate.NO_LABEL``.
     """
 
     UNLABELED = "unlabeled_category"
@@ -46,10 +45,7 @@ class LabelField(CategoricalObsField):
     def _names(self, adata: AnnData) -> pd.Series:
         column = adata.obs[self._original_attr_key]
         names = column.astype(object).map(str, na_action="ignore").astype(object)
-        missing = names.isna() | names.astype(str).str.strip().str.lower().isin(_NO_LABEL)
-        if self._unlabeled is not None:
-            missing |= names == str(self._unlabeled)
-        return names.mask(missing, np.nan)
+        return names.mask(is_unlabeled(names, self._unlabeled), np.nan)
 
     def _write(self, adata: AnnData, names: pd.Series, mapping: np.ndarray) -> dict[str, Any]:
         adata.obs[self.attr_key] = pd.Index(mapping).get_indexer(names).astype(np.int64)

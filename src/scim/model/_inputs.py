@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -59,6 +59,8 @@ class ModelInputs:
         Genes that each study measured, bool (n_studies, n_genes); None if all did all.
     gene_weights
         Chance of a gene to be on a random panel relative to the others, (n_genes,).
+    unknown
+        Labels that the ontology does not know, where there is to be one.
     """
 
     genes: GeneSpace
@@ -73,6 +75,7 @@ class ModelInputs:
     kind: InputKind
     measured: np.ndarray | None
     gene_weights: np.ndarray | None
+    unknown: list[str] = field(default_factory=list)
 
     @classmethod
     def read(
@@ -104,6 +107,9 @@ class ModelInputs:
         gene_map = genes.match(names)
         given = [str(label) for label in states[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]]
         terms, code_of, label_names, version = _place_labels(given, ontology)
+        is_flat = manager is None or ontology == "flat"
+        known = ontology if isinstance(ontology, CellOntology) else CellOntology.bundled()
+        unknown = [] if is_flat else [name for name in label_names if known.resolve(name) is None]
         study_names = [str(study) for study in states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]]
         inputs = cls(
             genes,
@@ -125,6 +131,7 @@ class ModelInputs:
             kind=InputKind("counts", None, "not known: loaded without data"),
             measured=None,
             gene_weights=None,
+            unknown=unknown,
         )
         if manager is not None:
             inputs._read_cells(manager, code_of)
@@ -142,7 +149,7 @@ class ModelInputs:
         self.measured = self._read_measured(manager.adata)
         rows = np.unique(np.linspace(0, len(self.labels) - 1, _SAMPLE).astype(int))
         sample = normalize_rows(
-            _aligned(manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.gene_map, rows), self.kind
+            _aligned(manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.gene_map, self.kind, rows), self.kind
         )
         mean = np.asarray(sample.mean(axis=0)).ravel()
         variance = np.asarray(sample.multiply(sample).mean(axis=0)).ravel() - mean**2
@@ -184,17 +191,23 @@ class ModelInputs:
         distinct = (target >= 0).sum() == self.gene_map.n_matched
         if distinct and sp.issparse(X) and X.format == "csr":
             return X, target
-        return _aligned(X, self.gene_map), np.arange(len(self.genes))
+        return _aligned(X, self.gene_map, self.kind), np.arange(len(self.genes))
 
     def warn_about_labels(self) -> None:
         """Warn of what leaves the triplet loss little to work with."""
         sizes = np.bincount(self.labels[self.labels >= 0], minlength=len(self.label_names))
         single = [name for name, size in zip(self.label_names, sizes, strict=True) if size == 1]
         present = np.unique(self.labels[self.labels >= 0])
+        self._warn_of_unknown_labels(present)
         if len(np.unique(self.studies)) == 1:
             _warn(
                 "All cells come from one study: there are no triplets across studies, and differences between studies "
                 "are not learned away. Name the study of each cell with batch_key, or add labelled studies."
+            )
+        elif not self._is_shared(present):
+            _warn(
+                "No label occurs in two studies: there are no triplets across studies, and differences between studies "
+                "are not learned away. scim.pp.harmonize_labels finds the terms that studies name differently."
             )
         if self.terms.comparable[np.ix_(present, present)].all():
             _warn("No two labels exclude each other, so there are no triplets: only the reconstruction is trained.")
@@ -202,6 +215,21 @@ class ModelInputs:
             _warn(
                 f"{len(single)} labels have one cell and no partner for triplets: {', '.join(map(repr, single[:5]))}. "
                 "Merge them into a broader label, or leave them."
+            )
+
+    def _is_shared(self, present: np.ndarray) -> bool:
+        """Whether a label has cells in two studies."""
+        pairs = np.unique(np.stack([self.labels, self.studies])[:, self.labels >= 0], axis=1)
+        return len(pairs[0]) > len(present)
+
+    def _warn_of_unknown_labels(self, present: np.ndarray) -> None:
+        there = {self.label_names[i] for i in present}
+        if unknown := [name for name in self.unknown if name in there]:
+            shown = ", ".join(map(repr, unknown[:8])) + (" ..." if len(unknown) > 8 else "")
+            _warn(
+                f"{len(unknown)} of {len(present)} labels are no terms of the Cell Ontology, and are held to exclude "
+                f"all others, in whatever words other studies name them: {shown}. scim.pp.harmonize_labels finds their "
+                'terms; ontology="flat" says that this is meant.'
             )
 
 
@@ -241,9 +269,10 @@ def _saved_labels(given: list[str], saved: Mapping[str, Any]) -> tuple[TermSpace
     return TermSpace.from_dict(saved["terms"]), codes, list(saved["names"]), str(saved["version"])
 
 
-def _aligned(X: Any, gene_map: GeneMap, rows: np.ndarray | None = None) -> sp.csr_matrix:
+def _aligned(X: Any, gene_map: GeneMap, kind: InputKind, rows: np.ndarray | None = None) -> sp.csr_matrix:
     """Rows over the model's genes, in memory."""
-    return sp.vstack([gene_map.align(block) for _, block in iter_chunks(X, rows=rows)], format="csr")
+    logged = kind.kind == "log1p"
+    return sp.vstack([gene_map.align(block, logged=logged) for _, block in iter_chunks(X, rows=rows)], format="csr")
 
 
 def _expressed(X: Any, genes: GeneSpace, names: list[str], min_cells: int) -> GeneSpace:

@@ -248,7 +248,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             Epochs without a lower validation loss before that.
         seed
             Seed of split, batches, dropout and augmentation; the model's own by default. The same seed gives the
-            same weights on a CPU.
+            same weights on a CPU with the same number of threads.
         plan_kwargs
             See :class:`scim.model._plan.PlanOptions`.
         **trainer_kwargs
@@ -283,6 +283,8 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             train_size=train_size,
             seed=seed,
         )
+        if len(train) < 2:
+            raise ValueError(f"There are {len(train)} cells to train on; batches need two or more. Add cells.")
         splitter = self._data_splitter_cls(
             self.adata_manager,
             dataset=CellDataset(

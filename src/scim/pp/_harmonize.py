@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _keys
-from .._validate import check_key, get_adata
+from .._validate import NO_LABEL, check_key, get_adata
 from ..ontology import CellOntology
 
 if TYPE_CHECKING:
@@ -57,8 +57,6 @@ ABBREVIATIONS = {
     "naive b": "naive B cell",
     "memory b": "memory B cell",
 }
-#: Labels that say that there is none.
-_MISSING = frozenset({"", "nan", "na", "n/a", "none", "unknown", "unassigned", "unlabeled", "unlabelled", "other", "?"})
 
 
 def harmonize_labels(
@@ -74,7 +72,8 @@ def harmonize_labels(
 
     A label is looked up in ``table``, then as id, name or exact synonym, then without plural, punctuation and order of
     words, then in a short list of abbreviations ("NK", "CD14+ Mono"). Nothing else is tried: a label that none of these
-    finds stays without a term, and a warning names it.
+    finds stays without a term, and a warning names it. Terms that stand in the columns already, such as those of
+    CELLxGENE, are kept: only cells without one get one. What an earlier call has written is written anew.
 
     Parameters
     ----------
@@ -96,7 +95,8 @@ def harmonize_labels(
     -------
     None, or the copy. Adds ``obs[f"{key_added}_ontology_term_id"]`` and ``obs[f"{key_added}_ontology_label"]``
     (categorical, missing where there is no term), and ``uns["scim_pp"]["harmonize"]``, the report: a table of label,
-    cells, term id, term name and method (``table``, ``exact``, ``synonym``, ``normalized``, ``abbreviation``,
+    cells, those of them that had a term and kept it (``n_kept``), term id, term name and method (``table``, ``exact``,
+    ``synonym``, ``normalized``, ``abbreviation``,
     ``missing``, ``unmapped``).
 
     Raises
@@ -125,23 +125,28 @@ def harmonize_labels(
     labels = adata.obs[key].astype(object)
     labels = labels.where(labels.notna(), "").astype(str)
     matcher = _Matcher(chosen, own)
-    counts = labels.value_counts()
+    added = key if key_added is None else key_added
+    before = adata.uns.get(_keys.PREPROCESSING, {})
+    there = _known_terms(adata, f"{added}_ontology_term_id", chosen, ours=before.get("harmonize_key") == added)
+    counts, kept = labels.value_counts(), labels[there != ""].value_counts()
     report = pd.DataFrame(
-        [(label, int(n), *matcher.find(label)) for label, n in counts.items()],
-        columns=["label", "n_cells", "term_id", "term_name", "method"],
+        [(label, int(n), int(kept.get(label, 0)), *matcher.find(str(label))) for label, n in counts.items()],
+        columns=["label", "n_cells", "n_kept", "term_id", "term_name", "method"],
     )
     if copy:
         adata = adata.copy()
-    added = key if key_added is None else key_added
-    for column, name in (("term_id", "ontology_term_id"), ("term_name", "ontology_label")):
-        values = labels.map(dict(zip(report["label"], report[column], strict=True)))
+    found = labels.map(dict(zip(report["label"], report["term_id"], strict=True)))
+    ids = there.where(there != "", found)
+    names = ids.map({term: chosen.name(term) if term in chosen else "" for term in ids.unique()})
+    for values, name in ((ids, "ontology_term_id"), (names, "ontology_label")):
         adata.obs[f"{added}_{name}"] = pd.Categorical(values.where(values != "", np.nan))
     report.index = report.index.astype(str)
-    adata.uns[_keys.PREPROCESSING] = {**adata.uns.get(_keys.PREPROCESSING, {}), "harmonize": report}
-    unmapped = report.loc[report["method"] == "unmapped"]
+    adata.uns[_keys.PREPROCESSING] = {**before, "harmonize": report, "harmonize_key": added}
+    unmapped = report.loc[(report["method"] == "unmapped") & (report["n_cells"] > report["n_kept"])]
     if len(unmapped):
         shown = ", ".join(
-            f"{label!r} ({n} cells)" for label, n in zip(unmapped["label"], unmapped["n_cells"], strict=True)
+            f"{label!r} ({n} cells)"
+            for label, n in zip(unmapped["label"], unmapped["n_cells"] - unmapped["n_kept"], strict=True)
         )
         warnings.warn(
             f"{len(unmapped)} of {len(report)} labels in obs[{key!r}] have no term: {shown}. Give them one with "
@@ -150,6 +155,16 @@ def harmonize_labels(
             stacklevel=2,
         )
     return adata if copy else None
+
+
+def _known_terms(adata: AnnData, column: str, ontology: CellOntology, *, ours: bool) -> pd.Series:
+    """Terms that the cells have in a column that somebody else wrote, "" where there is none."""
+    if ours or column not in adata.obs:
+        return pd.Series("", index=adata.obs_names, dtype=object)
+    values = adata.obs[column].astype(object)
+    values = values.where(values.notna(), "").astype(str)
+    resolved = {value: ontology.resolve(value) or "" for value in values.unique()}
+    return values.map(resolved).astype(object)
 
 
 def _check_table(table: Mapping[str, str], ontology: CellOntology) -> dict[str, str]:
@@ -188,7 +203,7 @@ class _Matcher:
         """Term id, term name and method; empty where there is no term."""
         if label in self.table:
             return self._known(self.table[label], "table")
-        if label.strip().casefold() in _MISSING:
+        if label.strip().casefold() in NO_LABEL:
             return "", "", "missing"
         if (found := self.ontology.resolve(label)) is not None:
             same = label.strip().casefold() in (found.casefold(), self.ontology.name(found).casefold())

@@ -119,6 +119,8 @@ def _check_studies(adatas: Mapping[str, AnnData], *, labels_key: str | None) -> 
             raise type(error)(f"Study {name!r}: {error}") from error
         if labels_key is not None:
             check_key(adata.obs, labels_key, argument="labels_key", where=f"obs of study {name!r}")
+        if str(name) in studies:
+            raise ValueError(f"Two studies are called {str(name)!r}. Rename one.")
         studies[str(name)] = adata
     return studies
 
@@ -175,7 +177,7 @@ def _values(source: str, X: Any, kind: InputKind, gene_map: GeneMap, *, study: s
         # The kind of values was told from a sample of the cells: look at all of them here.
         check_values(rows.data, where=f"Study {study!r}: {source}")
         # Normalised before genes are dropped, so that "inner" changes no value.
-        blocks.append(gene_map.align(rows if as_counts else normalize_rows(rows.copy(), kind)))
+        blocks.append(gene_map.align(rows if as_counts else normalize_rows(rows.copy(), kind), logged=not as_counts))
     return sparse.vstack(blocks, format="csr")
 
 
@@ -185,7 +187,10 @@ def _obs(studies: Mapping[str, AnnData], study_key: str) -> pd.DataFrame:
     for name, adata in studies.items():
         table = adata.obs.copy()
         if study_key in table:
-            table = table.rename(columns={study_key: f"{study_key}_original"})
+            kept = f"{study_key}_original"
+            while kept in table:  # of an earlier merge
+                kept += "_1"
+            table = table.rename(columns={study_key: kept})
         # Categories of studies differ: joined as objects, made categories again below.
         for column in table.columns:
             if isinstance(table[column].dtype, pd.CategoricalDtype):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .._progress import progress_bar
-from .._validate import check_key, get_adata
+from .._validate import check_key, get_adata, is_unlabeled
 from ..encoder import Encoder
 from ..ontology import CellOntology, TermSpace
 from ._segments import CELL_ID, FIXED_COLUMNS, LABEL, STUDY, TERM_ID, SegmentWriter
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 #: Columns of obs that are kept where they are there and none are named.
 DEFAULT_COLUMNS = ("donor", "sample", "assay", "tissue", "disease", "batch")
-_NO_LABEL = ("", "nan", "NaN", "None", "<NA>")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class Source:
         Where values and genes are.
     ontology
         What labels are resolved with.
+    unlabeled_category
+        A label that means that there is none.
+    taken
+        Names of studies that are there already, and that data without a name do not belong to.
     """
 
     labels_key: str
@@ -46,6 +50,8 @@ class Source:
     gene_column: str | None
     mod: str | None
     ontology: CellOntology
+    unlabeled_category: str | None = None
+    taken: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if isinstance(self.obs_columns, str):
@@ -64,9 +70,9 @@ class Source:
         if isinstance(data, Mapping):
             parts: Iterable[tuple[Any, Any]] = data.items()
         elif hasattr(data, "obs") or isinstance(data, str | Path) or not isinstance(data, Iterable):
-            parts = [("study", data)]
+            parts = [("study" if "study" not in self.taken else next(self._free_names(2)), data)]
         else:
-            parts = ((f"study_{i}", part) for i, part in enumerate(data, start=1))
+            parts = zip(self._free_names(1), data, strict=False)
         for name, part in parts:
             adata = get_adata(part, mod=self.mod)
             obs = adata.obs
@@ -75,6 +81,10 @@ class Source:
                 obs = obs.join(whole[[column for column in whole if column not in obs]])
             self._check_obs(obs)
             yield str(name), adata, obs
+
+    def _free_names(self, start: int) -> Iterator[str]:
+        """Yield ``study_1``, ``study_2`` and so on, but for those that are taken."""
+        return (name for name in (f"study_{i}" for i in count(start)) if name not in self.taken)
 
     def _check_obs(self, obs: pd.DataFrame) -> None:
         check_key(obs, self.labels_key, argument="labels_key", where="adata.obs")
@@ -90,7 +100,7 @@ class Source:
     def cells(self, obs: pd.DataFrame, name: str) -> pd.DataFrame:
         """Metadata of all cells of one part."""
         labels = _text(obs[self.labels_key]).str.strip()
-        labels = labels.where(labels.notna() & ~labels.isin(_NO_LABEL), None)
+        labels = labels.where(~is_unlabeled(labels, self.unlabeled_category), None)
         resolved = {label: self.ontology.resolve(label) for label in labels.dropna().unique()}
         names = {label: self.ontology.name(term) if term else label for label, term in resolved.items()}
         ids = {label: term or label for label, term in resolved.items()}
@@ -154,7 +164,8 @@ def write_segment(
         for name, adata, obs in source.studies(data)
     )
     blocks = ((cells, (vectors for _, vectors in chunks)) for cells, chunks in parts)
-    return write_blocks(folder, blocks, n_cells=_n_cells(data), known=known)
+    is_unnamed = source.study_key is None and not isinstance(data, Mapping)
+    return write_blocks(folder, blocks, n_cells=_n_cells(data), known=known, is_unnamed=is_unnamed)
 
 
 def write_blocks(
@@ -163,6 +174,7 @@ def write_blocks(
     *,
     n_cells: int | None,
     known: pd.DataFrame | None = None,
+    is_unnamed: bool = False,
 ) -> Written:
     """Write a segment of parts, each the metadata of some cells and blocks of their vectors.
 
@@ -176,6 +188,8 @@ def write_blocks(
         Cells in all, where that is known.
     known
         See :func:`write_segment`.
+    is_unnamed
+        See :func:`distinct_ids`.
     """
     writer = SegmentWriter(folder)
     try:
@@ -188,7 +202,8 @@ def write_blocks(
         if writer.n_cells == 0:
             raise ValueError("There are no cells to build a reference from: no AnnData was given.")
         cells = writer.cells.select([CELL_ID, TERM_ID, STUDY]).to_pandas()
-        writer.close(distinct_ids(cells[CELL_ID], cells[STUDY].astype(object), known).to_numpy(object))
+        ids = distinct_ids(cells[CELL_ID], cells[STUDY].astype(object), known, is_unnamed=is_unnamed)
+        writer.close(ids.to_numpy(object))
     except BaseException:
         writer.abort()
         raise
@@ -204,7 +219,9 @@ def _n_cells(data: Any) -> int | None:
     return sum(int(part.n_obs) for part in parts if hasattr(part, "n_obs"))
 
 
-def distinct_ids(ids: pd.Series, studies: pd.Series, known: pd.DataFrame | None = None) -> pd.Series:
+def distinct_ids(
+    ids: pd.Series, studies: pd.Series, known: pd.DataFrame | None = None, *, is_unnamed: bool = False
+) -> pd.Series:
     """Cell ids of which no two are alike: a repeated one gets its study in front, and then a number.
 
     Parameters
@@ -213,6 +230,9 @@ def distinct_ids(ids: pd.Series, studies: pd.Series, known: pd.DataFrame | None 
         Id and study of each cell that is new.
     known
         ``cell_id`` and ``study`` of cells that are there already, and keep their ids.
+
+    is_unnamed
+        The studies got their names by counting: cells that are there under their ids may be the same.
 
     Raises
     ------
@@ -223,14 +243,17 @@ def distinct_ids(ids: pd.Series, studies: pd.Series, known: pd.DataFrame | None 
     clash = ids.duplicated(keep=False)
     if known is not None:
         own, study = known[CELL_ID].astype(object), known[STUDY].astype(object)
-        there = pd.Index(pd.concat([own, study + ":" + own]))
-        again = full.isin(there)
+        again = full.isin(pd.Index(pd.concat([own, study + ":" + own])))
+        # Some barcodes of 10x occur in every study; half of them or more are the same cells.
+        if is_unnamed and ids.isin(pd.Index(own)).mean() >= 0.5:
+            again |= ids.isin(pd.Index(own))
         if again.any():
             raise ValueError(
                 f"{int(again.sum())} cells are in the reference already, such as {ids[again].iloc[0]!r} of study "
-                f"{studies[again].iloc[0]!r}. Leave them out, or give the new study another name."
+                f"{studies[again].iloc[0]!r}. Leave them out; if they are others of the same names, name their study "
+                "(study_key, or a mapping of names to data) another way."
             )
-        clash |= ids.isin(there)
+        clash |= ids.isin(pd.Index(own))
     distinct = ids.where(~clash, full)
     number = distinct.groupby(distinct).cumcount()
     return distinct.where(number == 0, distinct + "#" + (number + 1).astype(str))

@@ -104,6 +104,7 @@ class Reference(StoredCells):
         gene_column: str | None = None,
         mod: str | None = None,
         ontology: CellOntology | None = None,
+        unlabeled_category: str | None = None,
         backend: str = "auto",
         overwrite: bool = False,
         seed: int = 0,
@@ -133,6 +134,8 @@ class Reference(StoredCells):
             Where values and genes are, see :meth:`scim.Encoder.embed`.
         ontology
             The bundled Cell Ontology by default, or none if it knows none of the labels.
+        unlabeled_category
+            A label that means "no label", besides missing values, "unknown", "unassigned" and the like.
         backend
             ``"exact"``, ``"pynndescent"``, or ``"auto"``, which is exact.
         overwrite
@@ -155,13 +158,18 @@ class Reference(StoredCells):
         if not isinstance(encoder, Encoder):
             raise TypeError(f"encoder must be a scim.Encoder, got {type(encoder).__name__}. See SCIM.to_encoder.")
         known = CellOntology.bundled() if ontology is None else ontology
-        source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, known)
+        source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, known, unlabeled_category)
         create(
             path,
             encoder=encoder,
             ontology=known,
             write=lambda folder: write_segment(folder, adata, encoder, source),
-            source={"labels_key": labels_key, "study_key": study_key, "obs_columns": obs_columns},
+            source={
+                "labels_key": labels_key,
+                "study_key": study_key,
+                "obs_columns": obs_columns,
+                "unlabeled_category": unlabeled_category,
+            },
             backend=backend,
             overwrite=overwrite,
             seed=seed,
@@ -355,7 +363,7 @@ class Reference(StoredCells):
         Parameters
         ----------
         adata, layer, gene_column, mod
-            As in :meth:`build`; data from several studies need ``study_key`` or names (a mapping).
+            As in :meth:`build`. Without ``study_key`` or a name (a mapping), each AnnData is a new study.
         encoder
             Only to make sure: it must be the reference's own.
         labels_key, study_key, obs_columns
@@ -388,6 +396,8 @@ class Reference(StoredCells):
             gene_column,
             mod,
             known,
+            before.get("unlabeled_category"),
+            frozenset(self._manifest["studies"]),
         )
 
         def write(folder: Path) -> tuple[int, dict[str, Any]]:

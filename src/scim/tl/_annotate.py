@@ -229,7 +229,9 @@ def _sets(by_label: np.ndarray, terms: TermSpace, alpha: float, chosen: np.ndarr
 
 
 def _scores(by_term: np.ndarray, terms: TermSpace, cells: pd.Index) -> pd.DataFrame:
-    columns = [storable(str(name)) for name in terms.term_names]
+    columns: list[str] = []
+    for name in map(storable, map(str, terms.term_names)):
+        columns.append(name if name not in columns else f"{name} ({len(columns)})")
     return pd.DataFrame(by_term, index=cells, columns=columns)
 
 

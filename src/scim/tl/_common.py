@@ -46,6 +46,8 @@ def check_writable(adata: AnnData, key: str, *, copy: bool) -> None:
         raise ValueError(
             "adata is a view of a backed file, which cannot be written to. Pass adata.to_memory(), or copy=True."
         )
+    if not isinstance(key, str) or not key.strip() or "/" in key:
+        raise ValueError(f"key_added must be a name without a slash, which files take for a folder, got {key!r}.")
     there = adata.uns.get(key, {})
     if not isinstance(there, Mapping):
         raise ValueError(

@@ -172,9 +172,7 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
         start += len(one.values)
 
 
-def coherence_table(
-    reference: Reference, queries: Queries, hits: Hits, *, where: Any = None, exclude: Any = None
-) -> pd.DataFrame:
+def coherence_table(reference: Reference, queries: Queries, hits: Hits, **filters: Any) -> pd.DataFrame:
     """Say of each group how well its centroid speaks for its cells.
 
     Parameters
@@ -185,8 +183,8 @@ def coherence_table(
         Groups with the vectors of their cells.
     hits
         Of the centroids.
-    where, exclude
-        Filters of the search.
+    **filters
+        Filters and caps of the search.
 
     Returns
     -------
@@ -199,7 +197,7 @@ def coherence_table(
         centres = _cluster(members[members.any(axis=1)]) if len(own) else np.empty((0, members.shape[1]))
         shared = 0.0
         if len(centres):
-            near = reference.search(centres, min(_NEIGHBOURS, len(own)), where=where, exclude=exclude).indices
+            near = reference.search(centres, min(_NEIGHBOURS, len(own)), **filters).indices
             shared = float(np.isin(near, own).mean())
         rows.append((name, len(members), len(centres), shared))
     table = pd.DataFrame(rows, columns=["query", "n_cells", "n_clusters", "coherence"])

@@ -53,8 +53,10 @@ def pick_cells(data: AnnData, cells: Any) -> np.ndarray:
     n = data.n_obs
     if cells is None:
         return np.arange(n)
-    if isinstance(cells, pd.Series) and cells.dtype == bool and cells.index.equals(data.obs_names):
-        cells = cells.to_numpy()
+    if isinstance(cells, pd.Series) and cells.dtype == bool:
+        if not (cells.index.is_unique and data.obs_names.is_unique and cells.index.isin(data.obs_names).all()):
+            raise ValueError("cells is a mask whose index is not that of adata.obs. Pass its values: cells.to_numpy().")
+        cells = cells.reindex(data.obs_names, fill_value=False).to_numpy()
     wanted = np.atleast_1d(np.asarray(cells))
     if wanted.size == 0:
         raise ValueError("cells is empty: no cell was chosen. Leave it out to take all.")
@@ -156,7 +158,7 @@ def _sum_rows(
     rows, codes = rows[order], codes[order]
     total = sparse.csr_matrix((n_groups, len(genes)), dtype=np.float64)
     for span, block in iter_chunks(X, chunk_size=CHUNK_SIZE, rows=rows):
-        aligned = gene_map.align(block)
+        aligned = gene_map.align(block, logged=kind.kind == "log1p")
         if kind.kind == "log1p":
             np.expm1(aligned.data, out=aligned.data)
         mine = codes[span]

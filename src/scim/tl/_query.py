@@ -128,6 +128,7 @@ def query(
     data = get_adata(adata, mod=mod)
     _check_key_added(data, key_added)
     check_writable(data, _keys.DEFAULT, copy=copy)
+    check_writable(data, key_added, copy=copy)
     if k is not None:
         k = check_positive_int(k, argument="k")
     if vectors is not None and (groupby is not None or cells is not None):
@@ -150,7 +151,9 @@ def query(
         "summary": summary_table(opened, queries.names, hits, allowed),
     }
     if groupby is not None:
-        content["coherence"] = coherence_table(opened, queries, hits, where=where, exclude=exclude)
+        content["coherence"] = coherence_table(
+            opened, queries, hits, where=where, exclude=exclude, max_per_group=max_per_group
+        )
     if content["hits"].empty:
         warnings.warn("No reference cell is a hit. Is max_distance too small?", UserWarning, stacklevel=2)
     params = {
