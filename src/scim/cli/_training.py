@@ -127,7 +127,7 @@ def build(
     ] = None,
     layer: Layer = None,
     harmonize: Harmonize = False,
-    backend: Annotated[str, typer.Option(help="How it is searched: auto, exact or pynndescent.")] = "auto",
+    backend: Annotated[str, typer.Option(help="How it is searched: auto, exact, faiss or pynndescent.")] = "auto",
     overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:

@@ -263,8 +263,17 @@ class Encoder:
             )
         return attribute(self.weights, one, other, n_steps=check_positive_int(n_steps, argument="n_steps"))
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False, decoder: bool = True) -> None:
         """Write a folder with encoder.json, encoder.safetensors and genes.txt.
+
+        Parameters
+        ----------
+        path
+            Folder to make.
+        overwrite
+            Replace an encoder at ``path``.
+        decoder
+            Write the decoder as well, where there is one.
 
         Raises
         ------
@@ -277,7 +286,7 @@ class Encoder:
             Path(path).expanduser(),
             genes=self.genes,
             weights=self.weights,
-            decoder=self.decoder,
+            decoder=self.decoder if decoder else None,
             facts={
                 "id": self.id,
                 "n_genes": len(self.genes),

@@ -42,7 +42,8 @@ def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | 
         raise ValueError(f"weights holds {unknown[0]!r}, which an encoder of {n_layers} layers does not have.")
     # Column by column, the first matrix is what a product with sparse rows reads, and nobody needs a copy of it.
     checked = {
-        name: np.array(weights[name], dtype=np.float32, order="F" if i == 0 else "C") for i, name in enumerate(names)
+        name: _by_column(weights[name]) if i == 0 else np.array(weights[name], dtype=np.float32, order="C")
+        for i, name in enumerate(names)
     }
     width = n_in
     for prefix in [*(f"layers.{i}." for i in range(n_layers)), "output."]:
@@ -62,6 +63,16 @@ def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | 
             raise ValueError(f"{name} holds NaN or infinite values: the training has diverged.")
         array.flags.writeable = False  # the encoder's id stands for them
     return checked
+
+
+def _by_column(matrix: np.ndarray) -> np.ndarray:
+    """Copy a matrix into float32, column by column; some rows at a time, which the cache is grateful for."""
+    if np.ndim(matrix) != 2:
+        return np.array(matrix, dtype=np.float32)
+    turned = np.empty(matrix.shape[::-1], dtype=np.float32)
+    for start in range(0, len(matrix), _ROWS):
+        turned[:, start : start + _ROWS] = matrix[start : start + _ROWS].T
+    return turned.T
 
 
 def count_layers(weights: Mapping[str, np.ndarray]) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-BACKENDS = ("auto", "exact", "pynndescent")
+BACKENDS = ("auto", "exact", "faiss", "pynndescent")
 
 
 class Backend(Protocol):
@@ -34,12 +36,35 @@ class Backend(Protocol):
         ...
 
 
-def make_backend(name: str, segments: list[np.ndarray], *, seed: int = 0) -> Backend:
-    """Open a backend by name over the vectors of all segments, int16 (n_i, d)."""
+def make_backend(
+    name: str,
+    segments: list[np.ndarray],
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    index: Mapping[str, Any] | None = None,
+) -> Backend:
+    """Open a backend.
+
+    Parameters
+    ----------
+    name
+        One of :data:`BACKENDS`.
+    segments
+        Vectors of all segments, int16 (n_i, d).
+    seed
+        Seed of what is built on opening.
+    folder, index
+        Where the index of a reference lies, and what its manifest says of it, where it has one.
+    """
     if name == "pynndescent":
         from ._pynndescent import PyNNDescentBackend
 
         return PyNNDescentBackend(segments, seed=seed)
+    if index is not None and folder is not None:
+        from ._faiss import FaissBackend
+
+        return FaissBackend(segments, folder, index)
     from ._exact import ExactBackend
 
     return ExactBackend(segments)

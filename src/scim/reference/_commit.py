@@ -54,7 +54,7 @@ def create(
     check_option(backend, BACKENDS, argument="backend")
     seed = check_positive_int(seed, argument="seed", minimum=0)
     with new_folder(path, marker=files.MANIFEST, what="reference", overwrite=overwrite) as scratch:
-        encoder.save(scratch / files.ENCODER)
+        encoder.save(scratch / files.ENCODER, decoder=False)  # which no search needs, and is as large again
         written = write(scratch / files.SEGMENTS / "0001")
         if not written.label_ids:
             raise ValueError(f"No cell has a label in obs[{source['labels_key']!r}]. A reference needs labelled cells.")
@@ -72,7 +72,7 @@ def create(
             "ontology_source": "" if version == "flat" else ontology.source,
             "terms": terms.to_dict(),
             "studies": written.studies,
-            "backend": "exact" if backend == "auto" else backend,
+            "backend": backend,
             "seed": seed,
             "source": dict(source),
         }
@@ -105,6 +105,7 @@ def commit(root: Path, *, segments: list[dict[str, Any]], encoder: Encoder, fact
     calibration = calibration_name(segments[-1]["name"])
     calibrate(vectors, codes, seed=facts["seed"]).save(root / calibration)
     sync(root / calibration)
+    index = _build_index(root, vectors, segments[-1]["name"], facts)
     listed = [p.relative_to(root).as_posix() for p in (root / files.ENCODER).iterdir()]
     listed += [f"{files.SEGMENTS}/{s['name']}/{f}" for s in segments for f in (files.VECTORS, files.CELLS)]
     manifest = {
@@ -116,10 +117,31 @@ def commit(root: Path, *, segments: list[dict[str, Any]], encoder: Encoder, fact
         **facts,
         "segments": segments,
         "calibration": calibration,
+        "index": index,
         "engines": _engines(),
         "files": describe_files(root, [*listed, calibration]),
     }
     return write_json(root / files.MANIFEST, files.KIND, manifest)
+
+
+def _build_index(
+    root: Path, vectors: list[np.ndarray], segment: str, facts: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Index of all cells, where the backend is faiss and they are enough.
+
+    The manifest does not list it among the files, for it can be made again.
+    """
+    from ._faiss import WORTH, build_index
+
+    if facts["backend"] not in ("auto", "faiss") or sum(map(len, vectors)) < WORTH:
+        return None
+    (root / files.INDEX).mkdir(exist_ok=True)
+    return build_index(vectors, root / files.INDEX / index_name(segment), seed=facts["seed"])
+
+
+def index_name(segment: str) -> str:
+    """File of the index over all segments up to this one."""
+    return f"{segment}.faiss"
 
 
 def calibration_name(segment: str) -> str:
@@ -175,8 +197,11 @@ def append_segment(
         if name not in {s["name"] for s in files.read_manifest(root)["segments"]}:
             shutil.rmtree(folder, ignore_errors=True)
             (root / calibration_name(name)).unlink(missing_ok=True)
+            (root / files.INDEX / index_name(name)).unlink(missing_ok=True)
         raise
     (root / manifest["calibration"]).unlink(missing_ok=True)
+    if manifest.get("index"):
+        (root / files.INDEX / str(manifest["index"]["file"])).unlink(missing_ok=True)
     return new
 
 

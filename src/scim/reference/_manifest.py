@@ -11,6 +11,7 @@ KIND = "scim-reference"
 MANIFEST = "manifest.json"
 ENCODER = "encoder"
 SEGMENTS = "segments"
+INDEX = "index"
 VECTORS, CELLS = "vectors.i16", "cells.arrow"
 
 _NEEDED = ("files", "segments", "n_cells", "encoder_id", "terms", "studies", "calibration", "backend", "seed", "source")

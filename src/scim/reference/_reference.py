@@ -77,7 +77,13 @@ class Reference(StoredCells):
         segments = [open_vectors(folder, n, encoder.n_latent) for folder, n in folders]
         self._cells = join_cells([open_cells(folder, n) for folder, n in folders])
         self._calibration = Calibration.load(self.path / manifest["calibration"])
-        self._backend = make_backend(manifest["backend"], segments, seed=manifest["seed"])
+        self._backend = make_backend(
+            manifest["backend"],
+            segments,
+            seed=manifest["seed"],
+            folder=self.path / files.INDEX,
+            index=manifest.get("index"),
+        )
         self._manifest, self._segments, self.encoder, self.terms = dict(manifest), segments, encoder, terms
         self.n_cells = sum(n for _, n in names)
         for name in ("label_codes", "_directed", "_n_directed", "obs"):
@@ -137,7 +143,8 @@ class Reference(StoredCells):
         unlabeled_category
             A label that means "no label", besides missing values, "unknown", "unassigned" and the like.
         backend
-            ``"exact"``, ``"pynndescent"``, or ``"auto"``, which is exact.
+            ``"exact"``; ``"faiss"``, which looks through the cells around a query and finds about 98 % of its
+            neighbours, from 20,000 cells on; ``"pynndescent"``; or ``"auto"``: faiss where it pays.
         overwrite
             Replace a reference at ``path``.
         seed

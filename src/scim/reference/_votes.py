@@ -39,13 +39,13 @@ def vote_weights(distances: np.ndarray, labelled: np.ndarray) -> np.ndarray:
         Neighbours that have a label, bool (n_cells, k).
     """
     valid = labelled & np.isfinite(distances)
-    known = np.where(valid, distances, np.nan)
-    some = valid.any(axis=1)
-    width = np.full(len(distances), _NARROWEST, dtype=np.float64)
-    if some.any():
-        width[some] = np.maximum(np.nanmedian(known[some], axis=1), _NARROWEST)
+    count = valid.sum(axis=1, keepdims=True)
+    some = count[:, 0] > 0
+    ranked = np.sort(np.where(valid, distances, np.inf), axis=1)
+    middle = [np.take_along_axis(ranked, np.maximum(count - 1 + i, 0) // 2, axis=1)[:, 0] for i in (0, 1)]
+    width = np.maximum(np.where(some, (middle[0] + middle[1]) / 2, 0.0), _NARROWEST)
     # From the nearest on: only differences count, and nothing underflows.
-    near = np.where(some, np.where(valid, distances, np.inf).min(axis=1, initial=np.inf), 0.0)
+    near = np.where(some, ranked[:, 0], 0.0)
     weights = np.where(valid, np.exp(-(np.where(valid, distances, 0.0) - near[:, None]) / width[:, None]), 0.0)
     total = weights.sum(axis=1, keepdims=True)
     return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
@@ -157,7 +157,11 @@ def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray
     order = np.argsort(terms.specificity())
     generic = np.array([term in GENERIC for term in terms.terms], dtype=bool)
     # Sums of float32 shares: what adds up to one may fall short of it by rounding.
-    reaches = (by_term[:, order] >= 1.0 - alpha - 1e-5) & (by_term[:, order] > 0) & ~generic[order]
+    enough = 1.0 - alpha - 1e-5
+    order = order[~generic[order] & (by_term.max(axis=0, initial=0.0)[order] >= enough)]
+    if not len(order):
+        return np.full(len(by_term), -1, dtype=np.int64)
+    reaches = by_term[:, order] >= enough
     return np.where(reaches.any(axis=1), order[reaches.argmax(axis=1)], -1)
 
 

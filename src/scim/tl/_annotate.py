@@ -221,11 +221,12 @@ def _sets(by_label: np.ndarray, terms: TermSpace, alpha: float, chosen: np.ndarr
         return list(np.append(terms.term_names, "")[chosen].astype(str))
     names = terms.term_names[terms.label_term].astype(str)
     inside = prediction_sets(by_label, alpha=alpha)
-    order = np.argsort(-by_label, axis=1, kind="stable")
-    return [
-        ";".join(names[label] for label in ranked[: members.sum()])
-        for ranked, members in zip(order, inside, strict=True)
-    ]
+    sizes = inside.sum(axis=1)
+    sets = np.where(sizes == 1, names.astype(object)[inside.argmax(axis=1)], "")
+    for row in np.flatnonzero(sizes > 1):
+        members = np.flatnonzero(inside[row])
+        sets[row] = ";".join(names[members[np.argsort(-by_label[row, members], kind="stable")]])
+    return list(sets)
 
 
 def _scores(by_term: np.ndarray, terms: TermSpace, cells: pd.Index) -> pd.DataFrame:

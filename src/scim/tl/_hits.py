@@ -149,7 +149,9 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
         drawn.append(count.sum(axis=1))
         pvalue = np.ones(count.shape)
         q, v = np.nonzero(count)
-        pvalue[q, v] = hypergeom.sf(count[q, v] - 1, one.searched.sum(), one.searched[v], drawn[-1][q])
+        # Many queries have the same numbers, and SciPy takes its time for each.
+        cases, place = np.unique(np.stack([count[q, v], one.searched[v], drawn[-1][q]]), axis=1, return_inverse=True)
+        pvalue[q, v] = hypergeom.sf(cases[0] - 1, one.searched.sum(), cases[1], cases[2])[place.ravel()]
         pvalues.append(pvalue)
     # Values that were searched but never hit were tested as well: their p-value is 1.
     fdr = false_discovery_control(np.clip(np.hstack(pvalues), 0.0, 1.0), axis=1, method="bh")
