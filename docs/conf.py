@@ -87,6 +87,8 @@ nitpick_ignore_regex = [
 ]
 nitpick_ignore = [
     ("py:attr", "history"),  # of scvi-tools' models
+    ("py:class", "Vote"),  # a Literal, spelt out in the text
+    ("py:class", "scim.reference._cells.StoredCells"),  # its methods stand on the page of Reference
     ("py:func", "scim.encoder._weights.check_weights"),  # the names of weights, for who reads the source
 ]
 

@@ -126,7 +126,7 @@ class SearchCells:
             name = array.attr(0).name
             for start in range(0, self.n_cells, _CELLS):
                 stop = min(start + _CELLS, self.n_cells)
-                obs = table.df[start : stop - 1]
+                obs = _frame(table, start, stop)
                 if len(obs) != stop - start or not {"prediction", STUDY} <= set(obs):
                     raise ReferenceFolderError(
                         f"{self.folder / SEARCH_METADATA} does not hold prediction and study of {self.n_cells:,} "
@@ -231,6 +231,19 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
         raise ReferenceFolderError(f"The model's cells have vectors that are not finite. {_REMEDY}")
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+
+
+def _frame(table: Any, start: int, stop: int) -> pd.DataFrame:
+    """Rows of a TileDB table; its own way to pandas does not know pandas 3."""
+    if table.schema.sparse:
+        raise ReferenceFolderError(f"{table.uri} is a sparse array; the metadata of SCimilarity's models are dense.")
+    columns = table[start:stop]
+    return pd.DataFrame(
+        {
+            name: [v.decode() if isinstance(v, bytes) else v for v in values] if values.dtype.kind in "OSU" else values
+            for name, values in columns.items()
+        }
+    )
 
 
 def _plain(values: Any, name: str) -> Any:

@@ -78,7 +78,7 @@ def explain(
 
     Returns
     -------
-    None, or the copy. Writes ``uns["scim_explain"]`` in the layout of :func:`scanpy.tl.rank_genes_groups`, so that its
+    None, or the copy. Writes ``uns["scim_explain"]`` in the layout of ``scanpy.tl.rank_genes_groups``, so that its
     plots draw it (``sc.pl.rank_genes_groups(adata, key="scim_explain")``): ``names`` (of ``var``), ``scores`` (mean
     attribution), ``scores_std``, and ``logfoldchanges`` of the pairs; ``pvals`` are NaN, for this is no test. Read
     it with :func:`scim.get.genes`.
