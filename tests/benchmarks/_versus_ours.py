@@ -136,6 +136,7 @@ def backed(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
 def annotate(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     """Open the reference and label embedded cells."""
     import anndata as ad
+    import faiss  # noqa: F401 - imported beforehand, as the peer's index is
 
     import scim
 

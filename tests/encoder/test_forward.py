@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,39 +13,51 @@ from anndata import AnnData
 
 from scim import Encoder
 from scim._counts import InputKind
-from scim.encoder._forward import Forward, choose_device, choose_precision
+from scim.encoder import _forward
+from scim.encoder._forward import DenseForward, SparseForward, choose_device, make_forward
 from scim.encoder._rows import normalized_rows
 
 
-def test_auto_is_bf16_only_where_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    assert choose_precision(cpu) == "fp32"
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
-    assert choose_precision(cpu) == "bf16"
-    assert choose_precision(torch.device("cuda")) == "fp32"
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
-    assert choose_precision(cpu) == "fp32"
+def test_auto_is_bf16_only_where_hardware_has_it(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_forward, "has_amx", lambda: False)
+    assert isinstance(make_forward(encoder.weights, device="cpu"), SparseForward)
+    monkeypatch.setattr(_forward, "has_amx", lambda: True)
+    assert isinstance(make_forward(encoder.weights, precision="fp32", device="cpu"), SparseForward)
+    found = make_forward(encoder.weights, device="cpu")
+    assert isinstance(found, DenseForward) and found.dtype == torch.bfloat16
 
 
 def test_dense_and_sparse_first_layers_agree(encoder: Encoder, pbmc: AnnData) -> None:
     gene_map = encoder.genes.match(list(pbmc.var_names))
     rows = normalized_rows(pbmc.X, gene_map, InputKind("log1p", 1e4, ""))
-    sparse = Forward(encoder.weights, precision="fp32", device="cpu")
-    dense = Forward(encoder.weights, precision="bf16", device="cpu")
-    assert sparse.is_sparse and not dense.is_sparse
-    expected = sparse(rows)
-    assert ((dense(rows) * expected).sum(axis=1) > 0.9995).mean() > 0.999
+    expected = SparseForward(encoder.weights)(rows)
+    cpu = torch.device("cpu")
+    half = DenseForward(encoder.weights, precision="bf16", device=cpu)(rows)
+    assert ((half * expected).sum(axis=1) > 0.9995).mean() > 0.999
     # The path of a GPU: dense, in fp32.
-    dense.dtype, dense._tensors = torch.float32, [torch.from_numpy(matrix) for matrix in dense.matrices]
-    np.testing.assert_allclose(dense(rows), expected, atol=1e-5)
+    np.testing.assert_allclose(DenseForward(encoder.weights, precision="fp32", device=cpu)(rows), expected, atol=1e-5)
 
 
-def test_weights_are_shared_not_copied(encoder: Encoder, recwarn: pytest.WarningsRecorder) -> None:
-    forward = Forward(encoder.weights, precision="fp32", device="cpu")
+def test_weights_are_shared_not_copied(encoder: Encoder) -> None:
+    forward = SparseForward(encoder.weights)
     assert all(np.shares_memory(m, encoder.weights[f"layers.{i}.weight"]) for i, m in enumerate(forward.matrices[:2]))
     assert forward.matrices[0].T.flags.c_contiguous
-    assert len(recwarn) == 0
+
+
+def test_a_cpu_needs_no_torch(encoder: Encoder, pbmc: AnnData, tmp_path: Path) -> None:
+    if _forward.has_amx() or sys.platform != "linux" or torch.cuda.is_available():
+        pytest.skip("this machine embeds with torch")
+    encoder.save(tmp_path / "enc")
+    pbmc.write_h5ad(tmp_path / "x.h5ad")
+    code = (
+        "import sys, anndata, scim\n"
+        f"cells = anndata.read_h5ad({str(tmp_path / 'x.h5ad')!r})\n"
+        f"scim.tl.embed(cells, encoder={str(tmp_path / 'enc')!r})\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+        "print(cells.obsm['X_scim'].shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "(700, 16)", done.stderr
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -54,6 +70,6 @@ def test_a_gpu_gives_the_same(encoder: Encoder, pbmc: AnnData, precision: str, a
 def test_devices_that_are_not_there() -> None:
     assert choose_device("cpu").type == "cpu"
     with pytest.raises(TypeError, match="device"):
-        choose_device(0)  # type: ignore[arg-type]
+        make_forward({}, device=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="device"):
         choose_device("tpu")

@@ -436,10 +436,10 @@ class Encoder:
 
     def _network(self, precision: str, device: str) -> Forward:
         """Weights on the device; those of the last call are kept."""
-        from ._forward import Forward
+        from ._forward import make_forward
 
         if self._forward is None or self._forward[0] != (precision, device):
-            self._forward = (precision, device), Forward(self.weights, precision=precision, device=device)
+            self._forward = (precision, device), make_forward(self.weights, precision=precision, device=device)
         return self._forward[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -456,7 +456,7 @@ class Encoder:
         return source, X, kind, gene_map
 
     def _info(self, source: str, kind: InputKind, gene_map: GeneMap, vectors: np.ndarray) -> dict[str, Any]:
-        import torch
+        from importlib.metadata import version
 
         from .. import __version__
 
@@ -471,5 +471,5 @@ class Encoder:
                 "via": dict(gene_map.via),
             },
             "n_cells_without_counts": int((~vectors.any(axis=1)).sum()),
-            "versions": {"scim": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
+            "versions": {"scim": __version__, "torch": version("torch"), "numpy": np.__version__},
         }

@@ -1,29 +1,36 @@
-"""Run an encoder on blocks of cells."""
+"""Run an encoder on blocks of cells: with NumPy on a CPU, with torch elsewhere."""
 
 from __future__ import annotations
 
-import warnings
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .._validate import check_option
+from ._sparse import BlockedRows, in_threads
 from ._weights import fold_batch_norm, matrices_of, scales_of
 
 if TYPE_CHECKING:
     import torch
-
-    from ._sparse import BlockedRows
+    from threadpoolctl import ThreadpoolController
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
-class Forward:
-    """Weights on a device, BatchNorm folded in.
+class Forward(Protocol):
+    """Weights where they are multiplied."""
 
-    On a CPU in fp32 the first layer takes the cells as they are stored, sparse. Elsewhere, and in bf16, it is a dense
-    product: hardware that multiplies matrices (a GPU, AMX) does the zeros faster than it could leave them out.
+    def __call__(self, rows: BlockedRows) -> np.ndarray:
+        """Embed log-normalised rows (n, n_genes) -> float32 unit vectors (n, n_latent), zero for a row of zeros."""
+        ...
+
+
+def make_forward(weights: Mapping[str, np.ndarray], *, precision: str = "auto", device: str = "auto") -> Forward:
+    """Choose how to run an encoder.
 
     Parameters
     ----------
@@ -34,50 +41,102 @@ class Forward:
     device
         ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"``: the first of cuda, mps, cpu that is there.
     """
+    check_option(precision, PRECISIONS, argument="precision")
+    if not isinstance(device, str):
+        raise TypeError(f'device must be "auto", "cpu", "cuda", "cuda:1" or "mps", got {device!r}.')
+    on_cpu = device == "cpu" or (device == "auto" and not _may_have_gpu())
+    if not on_cpu:
+        chosen = choose_device(device)
+        on_cpu = chosen.type == "cpu"
+    if precision == "auto":
+        precision = "bf16" if on_cpu and has_amx() else "fp32"
+    if on_cpu and precision == "fp32":
+        return SparseForward(weights)
+    return DenseForward(weights, precision=precision, device=choose_device("cpu") if on_cpu else chosen)
 
-    def __init__(self, weights: Mapping[str, np.ndarray], *, precision: str = "auto", device: str = "auto") -> None:
-        import torch
 
-        check_option(precision, PRECISIONS, argument="precision")
-        self.device = choose_device(device)
-        self.precision = choose_precision(self.device) if precision == "auto" else precision
-        self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        self.is_sparse = self.device.type == "cpu" and self.precision == "fp32"
-        if self.is_sparse:
-            # The encoder's own matrices, scaled when a batch has gone through: no copy of any.
-            self.matrices, scales = matrices_of(weights), scales_of(weights)
-        else:
-            folded = fold_batch_norm(weights)
-            self.matrices, scales = [m for m, _, _ in folded], [(None, bias, slope) for _, bias, slope in folded]
-        self.layers = [
-            (None if scale is None else self._tensor(scale), self._tensor(bias), slope) for scale, bias, slope in scales
-        ]
-        self._tensors = [self._tensor(matrix).to(self.dtype) for matrix in self.matrices]
+class SparseForward:
+    """On a CPU, in float32: the first layer takes the cells as they are stored, and nothing imports torch.
+
+    Parameters
+    ----------
+    weights
+        Canonical weights of an encoder; no matrix is copied.
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.matrices = matrices_of(weights)
+        self.layers = scales_of(weights)
 
     def __call__(self, rows: BlockedRows) -> np.ndarray:
-        """Embed log-normalised rows (n, n_genes) -> float32 unit vectors (n, n_latent), zero for a row of zeros."""
+        """Embed rows, see :class:`Forward`."""
+        vectors = np.empty((rows.n_rows, len(self.matrices[-1])), dtype=np.float32)
+        # Each thread takes some cells all the way: BLAS's own threads go on spinning between products, on a core that
+        # the sparse ones need.
+        with _blas().limit(limits=1, user_api="blas"):
+            in_threads(rows.n_rows, lambda first, last: self._embed(rows, first, last, vectors))
+        return _without_empty(vectors, rows)
+
+    def _embed(self, rows: BlockedRows, first: int, last: int, vectors: np.ndarray) -> None:
+        hidden = np.zeros((rows.n_rows, len(self.matrices[0])), dtype=np.float32)
+        rows.add_product(self.matrices[0].T, hidden, first, last)
+        hidden = hidden[first:last]
+        for i, (matrix, (scale, bias, slope)) in enumerate(zip(self.matrices, self.layers, strict=True)):
+            if i > 0:
+                hidden = hidden @ matrix.T
+            if scale is not None:
+                hidden *= scale
+            hidden += bias
+            if slope is not None:
+                np.multiply(hidden, np.float32(slope), out=hidden, where=hidden < 0)
+        length = np.sqrt(np.einsum("nd,nd->n", hidden, hidden))
+        np.divide(hidden, np.maximum(length, 1e-12)[:, None], out=vectors[first:last])
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Handle on the BLAS libraries that are loaded."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+class DenseForward:
+    """With torch, BatchNorm folded in: hardware that multiplies matrices does zeros faster than it leaves them out.
+
+    Parameters
+    ----------
+    weights
+        Canonical weights of an encoder.
+    precision
+        ``"fp32"`` or ``"bf16"``.
+    device
+        Of torch.
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray], *, precision: str, device: torch.device) -> None:
+        import torch
+
+        self.device = device
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.layers = [
+            (torch.from_numpy(matrix).to(device, self.dtype), torch.from_numpy(bias).to(device), slope)
+            for matrix, bias, slope in fold_batch_norm(weights)
+        ]
+
+    def __call__(self, rows: BlockedRows) -> np.ndarray:
+        """Embed rows, see :class:`Forward`."""
         import torch
 
         with torch.inference_mode():
-            first = self._tensors[0]
-            if self.is_sparse:
-                hidden = torch.from_numpy(rows.times(self.matrices[0].T))
-            else:
-                hidden = (self._dense(rows) @ first.T).float()
-            for matrix, (scale, bias, slope) in zip(self._tensors, self.layers, strict=True):
-                if matrix is not first:
-                    hidden = (hidden.to(self.dtype) @ matrix.T).float()
-                if scale is not None:
-                    hidden *= scale
-                hidden += bias
+            hidden = self._spread(rows)
+            for matrix, bias, slope in self.layers:
+                hidden = (hidden.to(self.dtype) @ matrix.T).float() + bias
                 if slope is not None:
                     hidden = torch.nn.functional.leaky_relu_(hidden, slope)
-            vectors: np.ndarray = torch.nn.functional.normalize(hidden, dim=1).cpu().numpy()
-        # A cell without counts has no direction: what the biases alone give would be a neighbour of something.
-        vectors[rows.lengths == 0] = 0
-        return vectors
+            return _without_empty(torch.nn.functional.normalize(hidden, dim=1).cpu().numpy(), rows)
 
-    def _dense(self, rows: BlockedRows) -> torch.Tensor:
+    def _spread(self, rows: BlockedRows) -> torch.Tensor:
         """Rows as a dense tensor on the device; what travels there is sparse."""
         import torch
 
@@ -86,30 +145,32 @@ class Forward:
         dense[torch.from_numpy(place).to(self.device)] = torch.from_numpy(rows.values).to(self.device, self.dtype)
         return dense.view(rows.n_rows, rows.n_columns)
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        import torch
 
-        with warnings.catch_warnings():
-            # Weights are read-only, which torch warns of; nothing here writes to them.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.from_numpy(array).to(self.device)
+def _without_empty(vectors: np.ndarray, rows: BlockedRows) -> np.ndarray:
+    # A cell without counts has no direction: what the biases alone give would be a neighbour of something.
+    vectors[rows.lengths == 0] = 0
+    return vectors
 
 
-def choose_precision(device: torch.device) -> str:
-    """``"bf16"`` where a dense product in bf16 is faster than a sparse one in fp32: on a CPU with AMX."""
-    import torch
+def has_amx() -> bool:
+    """Whether the CPU multiplies matrices in bf16 itself; without that, sparse rows in fp32 are faster."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:  # no Linux
+        return False
 
-    # Without AMX, bf16 on a CPU is emulated or halves the traffic at most; sparse rows have a tenth of the work.
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bf16" if device.type == "cpu" and has_amx() else "fp32"
+
+def _may_have_gpu() -> bool:
+    """Whether it is worth asking torch, whose import takes a second and 200 MB."""
+    if "torch" in sys.modules or sys.platform != "linux":
+        return True
+    return Path("/dev/kfd").exists() or any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
 
 
 def choose_device(device: str) -> Any:
     """Torch device for ``device``, or an error that lists those that are here."""
     import torch
 
-    if not isinstance(device, str):
-        raise TypeError(f'device must be "auto", "cpu", "cuda", "cuda:1" or "mps", got {device!r}.')
     there = ["cpu"]
     if torch.backends.mps.is_available():
         there.insert(0, "mps")

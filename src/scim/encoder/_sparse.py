@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+from numba import get_num_threads, njit
 
 #: Columns that are worked on together: this many rows of the matrix, TILE numbers of each, fit into a core's cache.
 BLOCK = 256
@@ -57,11 +59,12 @@ class BlockedRows:
         as fast as a product row by row, and as a dense one where a few percent of the entries are there.
         """
         out = np.zeros((self.n_rows, matrix.shape[1]), dtype=np.float32)
-        in_threads(
-            self.n_rows,
-            lambda first, last: _multiply(self.starts, self.columns, self.values, matrix, out, first, last),
-        )
+        in_threads(self.n_rows, lambda first, last: self.add_product(matrix, out, first, last))
         return out
+
+    def add_product(self, matrix: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
+        """Add the product of the rows from ``first`` to ``last`` to theirs in ``out``, in this thread."""
+        _multiply(self.starts, self.columns, self.values, matrix, out, first, last)
 
     def transposed(self) -> BlockedRows:
         """Entries by column: rows of the result are columns of this one."""
@@ -73,13 +76,11 @@ class BlockedRows:
 
 
 def in_threads(n: int, work: Callable[[int, int], object]) -> None:
-    """Call ``work(first, last)`` for parts of 0..n, one in each of torch's threads; it has to let go of the GIL.
+    """Call ``work(first, last)`` for parts of 0..n, each in a thread; it has to let go of the GIL.
 
     Threads of Python's own, and not numba's: its default ones kill the process where two callers meet.
     """
-    import torch
-
-    n_threads = max(1, min(torch.get_num_threads(), n))
+    n_threads = max(1, min(_n_threads(), n))
     bounds = np.linspace(0, n, n_threads + 1).astype(int).tolist()
     if n_threads == 1:
         work(0, n)
@@ -87,6 +88,14 @@ def in_threads(n: int, work: Callable[[int, int], object]) -> None:
     with ThreadPoolExecutor(n_threads) as pool:
         for done in [pool.submit(work, a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]:
             done.result()
+
+
+def _n_threads() -> int:
+    """As many as torch would take, where it is there, and else as numba does."""
+    if "torch" in sys.modules:
+        return int(sys.modules["torch"].get_num_threads())
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else int(get_num_threads())
 
 
 @njit(cache=True, inline="always")
