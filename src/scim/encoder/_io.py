@@ -15,6 +15,10 @@ KIND = "scim-encoder"
 JSON, WEIGHTS, GENES = "encoder.json", "encoder.safetensors", "genes.txt"
 
 
+#: End of the name of a matrix that is stored column by column.
+_TURNED = ".T"
+
+
 class EncoderFolderError(FolderError):
     """A folder is no encoder, or one that was damaged, edited, or written by a newer scim."""
 
@@ -32,9 +36,14 @@ def write_folder(
     from safetensors.numpy import save_file
 
     with new_folder(path, marker=JSON, what="encoder", overwrite=overwrite) as scratch:
+        tensors = {f"encoder.{name}": array for name, array in weights.items()}
+        tensors |= {f"decoder.{name}": array for name, array in (decoder or {}).items()}
         # safetensors writes an array as it lies in memory, whatever its order.
-        tensors = {f"encoder.{name}": np.ascontiguousarray(array) for name, array in weights.items()}
-        tensors |= {f"decoder.{name}": np.ascontiguousarray(array) for name, array in (decoder or {}).items()}
+        is_turned = {name: array.ndim == 2 and not array.flags.c_contiguous for name, array in tensors.items()}
+        tensors = {
+            f"{name}{_TURNED}" if is_turned[name] else name: np.ascontiguousarray(array.T if is_turned[name] else array)
+            for name, array in tensors.items()
+        }
         save_file(tensors, scratch / WEIGHTS)
         genes.save(scratch / GENES)
         write_json(scratch / JSON, KIND, {**facts, "files": describe_files(scratch, (WEIGHTS, GENES))})
@@ -83,4 +92,5 @@ def read_part(path: Path, part: str) -> dict[str, np.ndarray]:
     check_files(path, {WEIGHTS: facts["files"][WEIGHTS]}, EncoderFolderError)
     with safe_open(path / WEIGHTS, framework="np") as file:
         names = [name for name in file.keys() if name.startswith(f"{part}.")]
-        return {name.removeprefix(f"{part}."): file.get_tensor(name) for name in names}
+        tensors = {name.removeprefix(f"{part}."): file.get_tensor(name) for name in names}
+    return {name.removesuffix(_TURNED): a.T if name.endswith(_TURNED) else a for name, a in tensors.items()}

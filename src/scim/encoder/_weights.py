@@ -12,8 +12,8 @@ LAYER_NAMES = ("weight", "bias", "bn.weight", "bn.bias", "bn.mean", "bn.var", "p
 OUTPUT_NAMES = ("output.weight", "output.bias")
 #: What BatchNorm adds to the variance.
 BN_EPS = 1e-5
-#: Rows of a matrix that are hashed at a time.
-_ROWS = 64
+#: Columns of a matrix that are hashed, and rows that are turned, at a time.
+_COLUMNS, _ROWS = 256, 64
 
 
 def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | None = None) -> dict[str, np.ndarray]:
@@ -67,8 +67,8 @@ def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | 
 
 def _by_column(matrix: np.ndarray) -> np.ndarray:
     """Copy a matrix into float32, column by column; some rows at a time, which the cache is grateful for."""
-    if np.ndim(matrix) != 2:
-        return np.array(matrix, dtype=np.float32)
+    if np.ndim(matrix) != 2 or np.asarray(matrix).flags.f_contiguous:
+        return np.array(matrix, dtype=np.float32, order="F")
     turned = np.empty(matrix.shape[::-1], dtype=np.float32)
     for start in range(0, len(matrix), _ROWS):
         turned[:, start : start + _ROWS] = matrix[start : start + _ROWS].T
@@ -85,8 +85,10 @@ def content_id(weights: Mapping[str, np.ndarray], genes_hash: str) -> str:
     digest = hashlib.sha256(genes_hash.encode())
     for name in sorted(weights):
         digest.update(f"{name}{weights[name].shape}".encode())
-        for start in range(0, len(weights[name]), _ROWS):
-            digest.update(weights[name][start : start + _ROWS].astype("<f4").tobytes())
+        # Column by column, as the largest one lies in memory.
+        columns = np.asarray(weights[name]).T
+        for start in range(0, len(columns), _COLUMNS):
+            digest.update(np.ascontiguousarray(columns[start : start + _COLUMNS], dtype="<f4").data)
     return digest.hexdigest()[:16]
 
 
