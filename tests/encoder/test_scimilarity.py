@@ -210,3 +210,62 @@ def test_another_checkpoint_is_refused(model: Path) -> None:
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no folder"):
         Encoder.from_scimilarity(tmp_path / "nowhere")
+
+
+def test_indexes_of_another_model_are_not_deleted(full: Encoder, model: Path) -> None:
+    (model / "cellsearch").mkdir()
+    with pytest.raises(FileExistsError, match="holds cellsearch, indexes of another model"):
+        full.to_scimilarity(model, overwrite=True)
+    assert (model / "cellsearch").is_dir() and (model / "encoder.ckpt").is_file()
+
+
+def test_no_hidden_layer_cannot_be_written(tmp_path: Path) -> None:
+    flat = Encoder(GeneSpace(["a", "b"]), {"output.weight": np.ones((2, 2)), "output.bias": np.zeros(2)})
+    with pytest.raises(ValueError, match="1 hidden layer to 9"):
+        flat.to_scimilarity(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_mark_before_the_first_gene_is_no_part_of_it(model: Path, full: Encoder) -> None:
+    text = (model / "gene_order.tsv").read_bytes()
+    (model / "gene_order.tsv").write_bytes(b"\xef\xbb\xbf" + text)
+    assert Encoder.from_scimilarity(model).id == full.id
+    (model / "gene_order.tsv").write_bytes(text.replace(b"\n", b"\tx\n", 1))
+    with pytest.raises(EncoderFolderError, match=r"gene_order\.tsv has more than one column"):
+        Encoder.from_scimilarity(model)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update({1: torch.ones(2)}),
+        lambda s: s.update({"network.2.bias": torch.ones(16).to_sparse()}),
+        lambda s: s.update({"network.2.bias": torch.ones(16, device="meta")}),
+        lambda s: s.update({"network.2.bias": torch.ones(16, dtype=torch.complex64)}),
+    ],
+    ids=["number", "sparse", "meta", "complex"],
+)
+def test_odd_tensors_are_refused(model: Path, change: Callable[[dict], object]) -> None:
+    saved = torch.load(model / "encoder.ckpt", weights_only=True)
+    change(saved["state_dict"])
+    torch.save(saved, model / "encoder.ckpt")
+    with pytest.raises(EncoderFolderError, match=r"encoder\.ckpt"):
+        Encoder.from_scimilarity(model)
+
+
+def test_negative_variances_are_refused(model: Path) -> None:
+    saved = torch.load(model / "encoder.ckpt", weights_only=True)
+    saved["state_dict"]["network.0.2.running_var"] *= -1
+    torch.save(saved, model / "encoder.ckpt")
+    with pytest.raises(EncoderFolderError, match="negative values, which no variance can be"):
+        Encoder.from_scimilarity(model)
+
+
+def test_odd_tables_are_named(model: Path) -> None:
+    (model / "label_ints.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(EncoderFolderError, match=r"label_ints\.csv"):
+        Encoder.from_scimilarity(model)
+    (model / "label_ints.csv").unlink()
+    (model / "hyperparameters.json").write_text("[1, 2]")
+    with pytest.raises(EncoderFolderError, match=r"hyperparameters\.json"):
+        Encoder.from_scimilarity(model)

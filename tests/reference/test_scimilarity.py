@@ -138,3 +138,19 @@ def test_unknown_part_and_missing_search(model: Path, tmp_path: Path) -> None:
     shutil.rmtree(model / "cellsearch")
     with pytest.raises(FileNotFoundError, match="cell_embedding"):
         scim.Reference.from_scimilarity(model, tmp_path / "s.scim", part="cellsearch")
+
+
+def test_damaged_tables_are_named(model: Path, tmp_path: Path) -> None:
+    labels = model / "annotation/reference_labels.tsv"
+    labels.write_text("\n".join(line.split("\t")[0] for line in labels.read_text().splitlines()))
+    with pytest.raises(ReferenceFolderError, match=r"reference_labels\.tsv has no label and study"):
+        scim.Reference.from_scimilarity(model, tmp_path / "a.scim")
+    pytest.importorskip("tiledb")
+    (data,) = (model / "cellsearch/cell_embedding/__fragments").glob("*/a0.tdb")
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(ReferenceFolderError, match="cell_embedding cannot be read"):
+        scim.Reference.from_scimilarity(model, tmp_path / "s.scim", part="cellsearch")
+    shutil.rmtree(model / "cellsearch/cell_metadata/__commits")
+    with pytest.raises(ReferenceFolderError, match="cell_metadata"):
+        scim.Reference.from_scimilarity(model, tmp_path / "s.scim", part="cellsearch")
+    assert not (tmp_path / "s.scim").exists()

@@ -69,7 +69,7 @@ def test_filter_that_leaves_few_or_nothing(reference: Reference, vectors: np.nda
     first = reference.obs["cell_id"].iloc[7]
     with pytest.warns(UserWarning, match="k=5 is more than the 1 cells"):
         hits = reference.search(vectors[:2], k=5, where={"cell_id": first})
-    assert hits.indices.tolist() == [[7, -1, -1, -1, -1]] * 2
+    assert hits.indices.tolist() == [[7]] * 2
     with pytest.raises(ValueError, match="leave none of the reference's 700 cells"):
         reference.search(vectors, k=5, where={"study": "third", "tissue": "blood"})
     with pytest.raises(ValueError, match="both the filter and"):
@@ -178,3 +178,8 @@ def test_everything_within_a_distance(
     monkeypatch.setattr(_search, "MAX_HITS", 100)
     with pytest.raises(ValueError, match="More than 100 cells"):
         reference.search(vectors, k=None, max_distance=1.0)
+
+
+def test_a_number_beyond_all_memory(reference: Reference, vectors: np.ndarray) -> None:
+    with pytest.warns(UserWarning, match="k=1000000000 is more than"):
+        assert reference.search(vectors[:2], k=10**9).indices.shape == (2, 700)

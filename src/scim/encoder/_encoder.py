@@ -383,16 +383,15 @@ class Encoder:
         Raises
         ------
         FileExistsError
-            ``path`` exists, and ``overwrite`` is False or it is something else.
+            ``path`` exists, and ``overwrite`` is False, or it is something else, or it holds indexes of another model.
         ValueError
-            There are more than ten layers, which SCimilarity would read in the wrong order.
+            There is no hidden layer, or more than nine: SCimilarity cannot read either.
         """
         from ._scimilarity import write_model
 
-        if count_layers(self.weights) > 9:
-            raise ValueError(
-                f"SCimilarity sorts layers as text and cannot read {count_layers(self.weights)} hidden ones; 9 at most."
-            )
+        n_layers = count_layers(self.weights)
+        if not 1 <= n_layers <= 9:
+            raise ValueError(f"SCimilarity reads 1 hidden layer to 9 at most (it sorts them as text), not {n_layers}.")
         write_model(
             Path(path).expanduser(),
             genes=list(map(str, self.genes.names)),

@@ -36,9 +36,13 @@ def read_genes(folder: Path) -> list[str]:
     """Gene symbols of a model, in the order of its input."""
     path = _there(folder, GENES)
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        # A file that was saved on Windows may begin with a mark.
+        genes = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise EncoderFolderError(f"{path} is no list of genes: {error}. Download the model again.") from error
+    if wrong := next((gene for gene in genes if "\t" in gene), None):
+        raise EncoderFolderError(f"{path} has more than one column ({wrong!r}); it should have a gene a line.")
+    return genes
 
 
 def read_weights(folder: Path, name: str) -> dict[str, np.ndarray]:
@@ -67,8 +71,14 @@ def read_weights(folder: Path, name: str) -> dict[str, np.ndarray]:
             ) from error
         raise EncoderFolderError(f"{path} is damaged or no checkpoint: {error}. Download the model again.") from error
     tensors = state.get("state_dict") if isinstance(state, Mapping) else None
-    if not isinstance(tensors, Mapping) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
-        raise EncoderFolderError(f"{path} has no state_dict of tensors, as SCimilarity's checkpoints do.")
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(key, str)
+        and isinstance(t, torch.Tensor)
+        and t.layout == torch.strided
+        and not (t.is_meta or t.is_complex())
+        for key, t in tensors.items()
+    ):
+        raise EncoderFolderError(f"{path} has no state_dict of dense tensors, as SCimilarity's checkpoints do.")
     return _canonical({key: tensor.float().numpy() for key, tensor in tensors.items()}, path)
 
 
@@ -109,9 +119,14 @@ def read_provenance(folder: Path) -> dict[str, Any]:
                 facts[key] = json.loads((folder / name).read_text(encoding="utf-8"))
             except ValueError as error:
                 raise EncoderFolderError(f"{folder / name} is no JSON: {error}. Download the model again.") from error
+            if not isinstance(facts[key], dict):
+                raise EncoderFolderError(f"{folder / name} holds no names with values. Download the model again.")
     if (folder / LABELS).is_file():
-        with open(folder / LABELS, encoding="utf-8", newline="") as file:
-            facts["labels"] = [row[1] for row in list(csv.reader(file))[1:] if len(row) > 1]
+        try:
+            with open(folder / LABELS, encoding="utf-8-sig", newline="") as file:
+                facts["labels"] = [row[1] for row in list(csv.reader(file))[1:] if len(row) > 1]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise EncoderFolderError(f"{folder / LABELS} is no table: {error}. Download the model again.") from error
     return facts
 
 
@@ -127,6 +142,11 @@ def write_model(
     """Write a folder that SCimilarity 0.4.1 loads."""
     import torch
 
+    if there := [name for name in ("annotation", "cellsearch") if (folder / name).exists()]:
+        raise FileExistsError(
+            f"{folder} holds {' and '.join(there)}, indexes of another model, which are not overwritten. Choose "
+            "another path, or move them away."
+        )
     with new_folder(folder, marker=ENCODER, what="SCimilarity model", overwrite=overwrite) as scratch:
         states = {ENCODER: _state(weights, is_decoder=False)}
         if decoder is not None:

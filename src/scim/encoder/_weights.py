@@ -61,6 +61,8 @@ def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | 
             raise ValueError(f"{name} must be (1,): one slope for the layer, got {array.shape}.")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinite values: the training has diverged.")
+        if name.endswith(".bn.var") and array.min(initial=0) < 0:
+            raise ValueError(f"{name} holds negative values, which no variance can be.")
         array.flags.writeable = False  # the encoder's id stands for them
     return checked
 

@@ -294,7 +294,7 @@ class Reference(StoredCells):
         vectors
             Embedded cells (m, d).
         k
-            Hits of each; with fewer cells to find, the rest is -1 and inf, and a warning says so. None: every cell
+            Hits of each; with fewer cells to find, there are that many, and a warning says so. None: every cell
             within ``max_distance``, found exactly.
         where, exclude
             Filters on the metadata: ``{"tissue": ["lung", "blood"], "disease": "normal"}`` (any of the values, in all

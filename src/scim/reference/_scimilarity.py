@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,16 +65,20 @@ class AnnotationCells:
     def blocks(self, ontology: CellOntology) -> Iterator[tuple[pd.DataFrame, Iterable[np.ndarray]]]:
         """Metadata and vectors, in the order of the index ids."""
         index = self._index()
-        obs = pd.read_csv(
-            self.folder / ANNOTATION_LABELS,
-            sep="\t",
-            header=None,
-            names=[LABEL, STUDY],
-            usecols=[0, 1],
-            dtype=str,
-            keep_default_na=False,
-            quoting=csv.QUOTE_NONE,
-        )
+        path = self.folder / ANNOTATION_LABELS
+        try:
+            obs = pd.read_csv(
+                path,
+                sep="\t",
+                header=None,
+                names=[LABEL, STUDY],
+                usecols=[0, 1],
+                dtype=str,
+                keep_default_na=False,
+                quoting=csv.QUOTE_NONE,
+            )
+        except ValueError as error:  # pandas' ParserError, and a wrong encoding
+            raise ReferenceFolderError(f"{path} has no label and study in each line: {error}. {_REMEDY}") from error
         obs.index = obs.index.astype(str)
         yield _source((), ontology).cells(obs, ""), index.blocks()
 
@@ -126,14 +131,19 @@ class SearchCells:
             name = array.attr(0).name
             for start in range(0, self.n_cells, _CELLS):
                 stop = min(start + _CELLS, self.n_cells)
-                obs = _frame(table, start, stop)
-                if len(obs) != stop - start or not {"prediction", STUDY} <= set(obs):
+                obs = self._read(SEARCH_METADATA, partial(_frame, table, start, stop))
+                if (
+                    len(obs) != stop - start
+                    or not {"prediction", STUDY} <= set(obs)
+                    or (obs["prediction"].astype(str) == "").all()
+                ):
                     raise ReferenceFolderError(
                         f"{self.folder / SEARCH_METADATA} does not hold prediction and study of {self.n_cells:,} "
                         f"cells. {_REMEDY}"
                     )
                 obs.index = pd.Index(range(start, stop)).astype(str)
-                vectors = np.asarray(array[start:stop][name] if array.nattr > 1 else _plain(array[start:stop], name))
+                part = self._read(SEARCH_VECTORS, partial(array.__getitem__, slice(start, stop)))
+                vectors = np.asarray(_plain(part, name))
                 yield source.cells(obs.assign(**{LABEL: obs["prediction"]}), ""), [_unit(vectors)]
 
     @property
@@ -149,8 +159,14 @@ class SearchCells:
                 "The cell search part of a SCimilarity model is stored in TileDB arrays: pip install "
                 "'scim-tools[tiledb]'. part='annotation' needs nothing."
             ) from error
+        return self._read(name, lambda: tiledb.open(str(self.folder / name), "r"))
+
+    def _read(self, name: str, work: Callable[[], Any]) -> Any:
+        """Return what reading an array gives; an error names it."""
+        import tiledb
+
         try:
-            return tiledb.open(str(self.folder / name), "r")
+            return work()
         except tiledb.TileDBError as error:
             raise ReferenceFolderError(f"{self.folder / name} cannot be read: {error}. {_REMEDY}") from error
 

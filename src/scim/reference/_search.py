@@ -99,8 +99,9 @@ def search(
             UserWarning,
             stacklevel=3,
         )
-    wanted = min(k, available)
-    if not (wanted and len(directed)):
+    # No more columns than there can be hits, whatever was asked for.
+    k = wanted = min(k, max(available, 1))
+    if not (available and len(directed)):
         found = np.empty((len(directed), 0), dtype=np.int64), np.empty((len(directed), 0), dtype=np.float32)
     elif groups:
         found = _search_capped(backend, queries[directed], wanted, available, allowed, groups)
