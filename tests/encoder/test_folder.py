@@ -122,3 +122,12 @@ def test_json_knows_its_own_hash(tmp_path: Path) -> None:
         read_json(path, "scim-thing", FolderError)
     with pytest.raises(FolderError, match="does not describe a scim reference"):
         read_json(path, "scim-reference", FolderError)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a place where nobody can write")
+def test_a_place_where_an_administrator_cannot_write_either() -> None:
+    with (
+        pytest.raises(PermissionError, match="Choose another path"),
+        new_folder(Path("/proc/new"), **OPTIONS, overwrite=False),
+    ):
+        pass

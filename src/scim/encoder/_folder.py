@@ -79,7 +79,9 @@ def new_folder(path: Path, *, marker: str, what: str, overwrite: bool) -> Iterat
             shutil.rmtree(scratch, ignore_errors=True)
         for folder in reversed(made):
             _remove_empty(folder)
-        if isinstance(error, OSError) and error.errno in _DENIED and not isinstance(error, PermissionError):
+        # Where nothing can be written, an administrator is told that there is no such file.
+        denied = isinstance(error, OSError) and (error.errno in _DENIED or (scratch is None and place.parent.is_dir()))
+        if denied and not isinstance(error, PermissionError):
             raise PermissionError(f"{path} cannot be written: {error}. Choose another path.") from error
         raise
 

@@ -143,7 +143,7 @@ class SearchCells:
                     )
                 obs.index = pd.Index(range(start, stop)).astype(str)
                 part = self._read(SEARCH_VECTORS, partial(array.__getitem__, slice(start, stop)))
-                vectors = np.asarray(_plain(part, name))
+                vectors = np.asarray(_attribute(part, name))
                 yield source.cells(obs.assign(**{LABEL: obs["prediction"]}), ""), [_unit(vectors)]
 
     @property
@@ -262,7 +262,7 @@ def _frame(table: Any, start: int, stop: int) -> pd.DataFrame:
     )
 
 
-def _plain(values: Any, name: str) -> Any:
+def _attribute(values: Any, name: str) -> Any:
     return values[name] if isinstance(values, dict) else values
 
 

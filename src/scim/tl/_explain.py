@@ -170,8 +170,9 @@ def _pairs(
         others = np.flatnonzero((labels != group) & ~column.isna() if against == REST else labels == against)
         if not len(others):
             raise ValueError(f"obs[{groupby!r}] has no group beside {group!r} to hold it against.")
-        pairs[group] = tuple(_draw(rng, cells, min(n_cells, max(len(mine), len(others)))) for cells in (mine, others))
-    return pairs  # type: ignore[return-value]
+        n = min(n_cells, max(len(mine), len(others)))
+        pairs[group] = _draw(rng, mine, n), _draw(rng, others, n)
+    return pairs
 
 
 def _draw(rng: np.random.Generator, cells: np.ndarray, n: int) -> np.ndarray:
