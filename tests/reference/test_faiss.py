@@ -35,7 +35,7 @@ def worth(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def backend(segments: list[np.ndarray], tmp_path: Path) -> FaissBackend:
-    return FaissBackend(segments, tmp_path, build_index(segments, tmp_path / "i.faiss", seed=0))
+    return FaissBackend(segments, tmp_path, build_index(segments, tmp_path / "i.safetensors", seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_few_cells_and_deep_searches_are_exact(
 def test_lists_with_too_few_cells_are_made_up_for(
     segments: list[np.ndarray], queries: np.ndarray, tmp_path: Path
 ) -> None:
-    facts = build_index(segments, tmp_path / "i.faiss", seed=0) | {"visits": {"50": 1, "1000": 1}}
+    facts = build_index(segments, tmp_path / "i.safetensors", seed=0) | {"visits": {"50": 1, "1000": 1}}
     positions, distances = FaissBackend(segments, tmp_path, facts).search(queries, 50, None)
     assert (positions >= 0).all() and np.isfinite(distances).all()
 
@@ -93,7 +93,7 @@ def test_lists_with_too_few_cells_are_made_up_for(
 def test_seed_and_batches(
     backend: FaissBackend, segments: list[np.ndarray], queries: np.ndarray, tmp_path: Path
 ) -> None:
-    again = FaissBackend(segments, tmp_path, build_index(segments, tmp_path / "again.faiss", seed=0))
+    again = FaissBackend(segments, tmp_path, build_index(segments, tmp_path / "again.safetensors", seed=0))
     whole = backend.search(queries, 20, None)
     np.testing.assert_array_equal(again.search(queries, 20, None)[0], whole[0])
     parts = [backend.search(queries[i : i + 7], 20, None)[0] for i in range(0, len(queries), 7)]
@@ -105,13 +105,13 @@ def test_an_index_is_made_again(
     backend: FaissBackend, segments: list[np.ndarray], queries: np.ndarray, tmp_path: Path, damage: str
 ) -> None:
     expected = backend.search(queries, 20, None)[0]
-    path = tmp_path / "i.faiss"
+    path = tmp_path / "i.safetensors"
     content = path.read_bytes()
     path.unlink()
     if damage != "missing":
         path.write_bytes(content[:-10] if damage == "truncated" else content[:-4] + b"oops")
     fresh = FaissBackend(segments, tmp_path, backend._facts)
-    with pytest.warns(UserWarning, match=r"i\.faiss is missing or damaged, and is made again"):
+    with pytest.warns(UserWarning, match=r"i\.safetensors is missing or damaged, and is made again"):
         found = fresh.search(queries, 20, None)[0]
     np.testing.assert_array_equal(found, expected)
 
@@ -120,17 +120,17 @@ def test_a_reference_has_one_and_renews_it(pbmc: AnnData, encoder: Encoder, tmp_
     options = {"labels_key": "cell_type", "study_key": "channel"}
     reference = Reference.build(tmp_path / "auto.scim", pbmc[:600], encoder, **options)
     assert reference.info()["backend"] == "faiss"
-    assert [p.name for p in (tmp_path / "auto.scim" / "index").iterdir()] == ["0001.faiss"]
+    assert [p.name for p in (tmp_path / "auto.scim" / "index").iterdir()] == ["0001.safetensors"]
     more = pbmc[600:].copy()
     more.obs["channel"] = "new"
     reference.add(more)
-    assert [p.name for p in (tmp_path / "auto.scim" / "index").iterdir()] == ["0002.faiss"]
+    assert [p.name for p in (tmp_path / "auto.scim" / "index").iterdir()] == ["0002.safetensors"]
     queries = encoder.embed(more)
     for opened in (reference, Reference.open(tmp_path / "auto.scim")):
         hits = opened.search(queries, k=5)
         assert (hits.distances[:, 0] < 1e-5).mean() > 0.95
         assert (hits.indices[:, 0] >= 600).mean() > 0.9
-    (tmp_path / "auto.scim" / "index" / "0002.faiss").unlink()
+    (tmp_path / "auto.scim" / "index" / "0002.safetensors").unlink()
     with pytest.warns(UserWarning, match="made again in memory"):
         Reference.open(tmp_path / "auto.scim").search(queries, k=5)
     exact = Reference.build(tmp_path / "exact.scim", pbmc, encoder, backend="exact", **options)

@@ -36,8 +36,13 @@ def test_damage_is_named(folder: Path, name: str, how: str) -> None:
         file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     elif how != "missing":
         file.write_bytes(content[: len(content) // 2 if how == "truncated" else 0])
-    for check in (lambda: Reference.open(folder), opened.verify):
-        with pytest.raises(ReferenceFolderError, match=name.replace(".", r"\.")):
+
+    def use() -> None:
+        # Weights are read, and compared by more than their size, when they are needed.
+        assert Reference.open(folder).encoder.id
+
+    for check in (use, opened.verify):
+        with pytest.raises(ReferenceFolderError, match=str(Path(name).parent) if check == use else name):
             check()
 
 

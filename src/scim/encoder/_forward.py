@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from .._threads import in_threads, one_thread_of_blas
 from .._validate import check_option
-from ._sparse import BlockedRows, in_threads
+from ._sparse import BlockedRows
 from ._weights import fold_batch_norm, matrices_of, scales_of
 
 if TYPE_CHECKING:
     import torch
-    from threadpoolctl import ThreadpoolController
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -73,7 +72,7 @@ class SparseForward:
         vectors = np.empty((rows.n_rows, len(self.matrices[-1])), dtype=np.float32)
         # Each thread takes some cells all the way: BLAS's own threads go on spinning between products, on a core that
         # the sparse ones need.
-        with _blas().limit(limits=1, user_api="blas"):
+        with one_thread_of_blas():
             in_threads(rows.n_rows, lambda first, last: self._embed(rows, first, last, vectors))
         return _without_empty(vectors, rows)
 
@@ -91,14 +90,6 @@ class SparseForward:
                 np.multiply(hidden, np.float32(slope), out=hidden, where=hidden < 0)
         length = np.sqrt(np.einsum("nd,nd->n", hidden, hidden))
         np.divide(hidden, np.maximum(length, 1e-12)[:, None], out=vectors[first:last])
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """Handle on the BLAS libraries that are loaded."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 class DenseForward:

@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit
 
 from .._counts import TARGET_SUM, InputKind
-from ._sparse import BLOCK, BlockedRows, in_threads
+from .._threads import in_threads
+from ._sparse import BLOCK, BlockedRows
 
 if TYPE_CHECKING:
     from ..genes import GeneMap

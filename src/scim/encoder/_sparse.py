@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numba import get_num_threads, njit
+from numba import njit
+
+from .._threads import in_threads
 
 #: Columns that are worked on together: this many rows of the matrix, TILE numbers of each, fit into a core's cache.
 BLOCK = 256
@@ -73,29 +71,6 @@ class BlockedRows:
         columns, values = np.empty_like(self.columns), np.empty_like(self.values)
         _transpose(self.starts, self.columns, self.values, starts, columns, values)
         return BlockedRows(starts, columns, values, self.n_rows)
-
-
-def in_threads(n: int, work: Callable[[int, int], object]) -> None:
-    """Call ``work(first, last)`` for parts of 0..n, each in a thread; it has to let go of the GIL.
-
-    Threads of Python's own, and not numba's: its default ones kill the process where two callers meet.
-    """
-    n_threads = max(1, min(_n_threads(), n))
-    bounds = np.linspace(0, n, n_threads + 1).astype(int).tolist()
-    if n_threads == 1:
-        work(0, n)
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        for done in [pool.submit(work, a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]:
-            done.result()
-
-
-def _n_threads() -> int:
-    """As many as torch would take, where it is there, and else as numba does."""
-    if "torch" in sys.modules:
-        return int(sys.modules["torch"].get_num_threads())
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) else int(get_num_threads())
 
 
 @njit(cache=True, inline="always")

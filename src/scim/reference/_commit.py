@@ -111,6 +111,7 @@ def commit(root: Path, *, segments: list[dict[str, Any]], encoder: Encoder, fact
     manifest = {
         "n_cells": sum(n for _, n in folders),
         "n_latent": encoder.n_latent,
+        "n_genes": len(encoder.genes),
         "metric": "cosine",
         "vectors": "int16, round(x / max(abs(x)) * 32767)",
         "encoder_id": encoder.id,
@@ -141,7 +142,7 @@ def _build_index(
 
 def index_name(segment: str) -> str:
     """File of the index over all segments up to this one."""
-    return f"{segment}.faiss"
+    return f"{segment}.safetensors"
 
 
 def calibration_name(segment: str) -> str:

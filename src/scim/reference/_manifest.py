@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..encoder._folder import FolderError, check_files, read_json
+from ..encoder._io import WEIGHTS
 
 KIND = "scim-reference"
 MANIFEST = "manifest.json"
@@ -14,7 +15,20 @@ SEGMENTS = "segments"
 INDEX = "index"
 VECTORS, CELLS = "vectors.i16", "cells.arrow"
 
-_NEEDED = ("files", "segments", "n_cells", "encoder_id", "terms", "studies", "calibration", "backend", "seed", "source")
+_NEEDED = (
+    "files",
+    "segments",
+    "n_cells",
+    "encoder_id",
+    "n_latent",
+    "n_genes",
+    "terms",
+    "studies",
+    "calibration",
+    "backend",
+    "seed",
+    "source",
+)
 
 
 class ReferenceFolderError(FolderError):
@@ -38,8 +52,16 @@ def read_manifest(root: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify(root: Path) -> dict[str, Any]:
+def verify(root: Path, *, weights: bool = True) -> dict[str, Any]:
     """Read the manifest and compare every file with it before anything parses them.
+
+    Parameters
+    ----------
+    root
+        Folder of the reference.
+    weights
+        Compare the encoder's weights by more than their size. Opening leaves that to the encoder, whose id is a hash of
+        its content: they are the largest file of most references, and searches do not need them.
 
     Raises
     ------
@@ -52,5 +74,5 @@ def verify(root: Path) -> dict[str, Any]:
         for name in (VECTORS, CELLS):
             if f"{SEGMENTS}/{segment['name']}/{name}" not in listed:
                 raise ReferenceFolderError(f"{root / MANIFEST} does not list segment {segment['name']}.")
-    check_files(root, listed, ReferenceFolderError)
+    check_files(root, listed, ReferenceFolderError, content=lambda name: weights or name != f"{ENCODER}/{WEIGHTS}")
     return manifest

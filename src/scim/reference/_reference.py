@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .._validate import check_option
-from ..encoder import Encoder
+from ..encoder import Encoder, EncoderFolderError
 from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
 from ._backend import make_backend
@@ -34,8 +35,6 @@ class Reference(StoredCells):
     ----------
     path
         The folder.
-    encoder
-        The encoder that the cells were embedded with.
     terms
         Labels of the cells on the ontology.
     n_cells
@@ -63,18 +62,13 @@ class Reference(StoredCells):
         self._load(manifest)
 
     def _load(self, manifest: Mapping[str, Any]) -> None:
-        encoder = getattr(self, "encoder", None) or Encoder.load(self.path / files.ENCODER)
-        if encoder.id != manifest["encoder_id"]:
-            raise files.ReferenceFolderError(
-                f"{self.path} was built with encoder {manifest['encoder_id']}, but holds {encoder.id}."
-            )
         try:
-            terms = TermSpace.from_dict(manifest["terms"])
+            terms, n_latent = TermSpace.from_dict(manifest["terms"]), int(manifest["n_latent"])
             names = [(str(s["name"]), int(s["n_cells"])) for s in manifest["segments"]]
         except (ValueError, KeyError, TypeError) as error:
             raise files.ReferenceFolderError(f"{self.path / files.MANIFEST} is damaged: {error}") from error
         folders = [(self.path / files.SEGMENTS / name, n) for name, n in names]
-        segments = [open_vectors(folder, n, encoder.n_latent) for folder, n in folders]
+        segments = [open_vectors(folder, n, n_latent) for folder, n in folders]
         self._cells = join_cells([open_cells(folder, n) for folder, n in folders])
         self._calibration = Calibration.load(self.path / manifest["calibration"])
         self._backend = make_backend(
@@ -84,15 +78,38 @@ class Reference(StoredCells):
             folder=self.path / files.INDEX,
             index=manifest.get("index"),
         )
-        self._manifest, self._segments, self.encoder, self.terms = dict(manifest), segments, encoder, terms
+        self._manifest, self._segments, self.terms = dict(manifest), segments, terms
         self.n_cells = sum(n for _, n in names)
         for name in ("label_codes", "_directed", "_n_directed", "obs"):
             self.__dict__.pop(name, None)
 
+    @property
+    def encoder_id(self) -> str:
+        """Id of the encoder that the cells were embedded with."""
+        return str(self._manifest["encoder_id"])
+
+    @property
+    def n_latent(self) -> int:
+        """Dimensions of the embedding."""
+        return int(self._manifest["n_latent"])
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder that the cells were embedded with, read when it is first asked for."""
+        try:
+            encoder = Encoder.load(self.path / files.ENCODER)
+        except EncoderFolderError as error:
+            raise files.ReferenceFolderError(f"The reference lost its encoder: {error}") from error
+        if encoder.id != self.encoder_id:
+            raise files.ReferenceFolderError(
+                f"{self.path} was built with encoder {self.encoder_id}, but holds {encoder.id}."
+            )
+        return encoder
+
     def __repr__(self) -> str:
         return (
             f"Reference of {self.n_cells:,} cells, {len(self.terms.labels)} labels, "
-            f"{len(self._manifest['studies'])} studies ({self._backend.name} search, encoder {self.encoder.id}) "
+            f"{len(self._manifest['studies'])} studies ({self._backend.name} search, encoder {self.encoder_id}) "
             f"at {self.path}"
         )
 
@@ -245,7 +262,7 @@ class Reference(StoredCells):
 
     @classmethod
     def open(cls, reference: Reference | str | Path | None) -> Reference:
-        """Open a reference; its files are checked before they are read.
+        """Open a reference; its files are checked before they are read, the encoder's when it is first used.
 
         Parameters
         ----------
@@ -274,7 +291,7 @@ class Reference(StoredCells):
             raise unknown_reference(path, sorted(there))
         if not path.is_dir():
             raise files.ReferenceFolderError(f"{path} is a file; a reference is a folder with a {files.MANIFEST}.")
-        return cls(path, files.verify(path))
+        return cls(path, files.verify(path, weights=False))
 
     def search(
         self,
@@ -311,7 +328,7 @@ class Reference(StoredCells):
         ValueError, KeyError, TypeError
             An argument does not fit; a filter names an unknown column or value, or leaves no cell.
         """
-        queries = check_queries(vectors, self.encoder.n_latent)
+        queries = check_queries(vectors, self.n_latent)
         allowed = select(self._cells, where=where, exclude=exclude)
         if within is not None:
             within = np.asarray(within)
@@ -386,9 +403,9 @@ class Reference(StoredCells):
             ``encoder`` or ``ontology`` is another one; some cells are there already; somebody else changed the
             reference since it was opened.
         """
-        if encoder is not None and encoder.id != self.encoder.id:
+        if encoder is not None and encoder.id != self.encoder_id:
             raise ValueError(
-                f"The reference was built with encoder {self.encoder.id}, not with {encoder.id}: their vectors "
+                f"The reference was built with encoder {self.encoder_id}, not with {encoder.id}: their vectors "
                 "cannot be compared. Build a reference of its own with the other one."
             )
         before = self._manifest["source"]
@@ -430,9 +447,9 @@ class Reference(StoredCells):
             "studies": list(manifest["studies"]),
             "columns": list(self._cells.column_names),
             "backend": self._backend.name,
-            "encoder": self.encoder.id,
-            "genes": len(self.encoder.genes),
-            "latent": self.encoder.n_latent,
+            "encoder": self.encoder_id,
+            "genes": int(self._manifest["n_genes"]),
+            "latent": self.n_latent,
             "ontology": manifest["ontology_version"],
             "calibration": f"{self.calibration_kind}, {len(self.background()):,} distances",
             "bytes": sum(int(f["bytes"]) for f in manifest["files"].values()),

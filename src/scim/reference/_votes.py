@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
+from .._threads import in_threads, one_thread_of_blas
 from .._validate import check_option
 from ..ontology import GENERIC, TermSpace
 
 Vote = Literal["ontology", "majority", "weighted"]
 
-#: Cells at a time: bounds the memory for scores of many terms.
-_BLOCK = 20_000
+#: Cells that a thread works on at a time: what lies between votes and terms stays in its cache.
+_BLOCK = 1_024
 #: Smallest kernel width, a cosine distance: cells nearer than this are as good as equal.
 _NARROWEST = 1e-4
 #: Cosine distances below this count as this where a vote is worth the inverse of its distance.
@@ -72,11 +74,13 @@ def vote(distances: np.ndarray, codes: np.ndarray, terms: TermSpace) -> tuple[np
     by_label = np.zeros((n, n_labels), dtype=np.float32)
     by_term = np.zeros((n, len(terms.terms)), dtype=np.float32)
     closure = terms.closure.astype(np.float32)
-    for start in range(0, n, _BLOCK):
-        part = slice(start, start + _BLOCK)
+
+    def work(part: slice) -> None:
         weights = vote_weights(distances[part], codes[part] >= 0)
         by_label[part] = _by_label(weights, codes[part], n_labels)
-        by_term[part] = by_label[part] @ closure
+        np.matmul(by_label[part], closure, out=by_term[part])
+
+    _in_blocks(n, work)
     return by_label, by_term
 
 
@@ -110,8 +114,8 @@ def plain_vote(
         "max_dist": np.where(valid, distances, -np.inf).max(axis=1, initial=-np.inf),
     }
     stats |= {name: np.zeros(n) for name in ("vs2nd", "vsAll", "vs2nd_weighted", "vsAll_weighted")}
-    for start in range(0, n, _BLOCK):
-        part = slice(start, start + _BLOCK)
+
+    def work(part: slice) -> None:
         counted = valid[part].astype(np.float64)
         inverse = np.where(valid[part], 1.0 / np.maximum(distances[part], _NEAREST), 0.0)
         for is_weighted, votes in ((False, counted), (True, inverse)):
@@ -128,6 +132,8 @@ def plain_vote(
                 wins = np.take_along_axis(winners, np.maximum(codes[part], 0), axis=1) & valid[part]
                 nearest = np.take_along_axis(codes[part], wins.argmax(axis=1)[:, None], axis=1)[:, 0]
                 best[part] = np.where(wins.any(axis=1), nearest, -1)
+
+    _in_blocks(n, work)
     return shares, best, stats
 
 
@@ -161,17 +167,38 @@ def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray
     order = order[~generic[order] & (by_term.max(axis=0, initial=0.0)[order] >= enough)]
     if not len(order):
         return np.full(len(by_term), -1, dtype=np.int64)
-    reaches = by_term[:, order] >= enough
-    return np.where(reaches.any(axis=1), order[reaches.argmax(axis=1)], -1)
+    chosen = np.empty(len(by_term), dtype=np.int64)
+
+    def work(part: slice) -> None:
+        reaches = by_term[part][:, order] >= enough
+        chosen[part] = np.where(reaches.any(axis=1), order[reaches.argmax(axis=1)], -1)
+
+    _in_blocks(len(by_term), work)
+    return chosen
 
 
 def prediction_sets(by_label: np.ndarray, *, alpha: float) -> np.ndarray:
     """Smallest set of labels with 1 - ``alpha`` of the votes, bool (n_cells, n_labels); empty without votes."""
-    order = np.argsort(-by_label, axis=1, kind="stable")
-    ranked = np.take_along_axis(by_label, order, axis=1)
-    before = np.cumsum(ranked, axis=1) - ranked
-    inside = (before < 1.0 - alpha - 1e-5) & (ranked > 0)
-    inside[:, 0] |= ranked[:, 0] > 0
-    sets = np.zeros_like(inside)
-    np.put_along_axis(sets, order, inside, axis=1)
+    sets = np.zeros(by_label.shape, dtype=bool)
+
+    def work(part: slice) -> None:
+        order = np.argsort(-by_label[part], axis=1, kind="stable")
+        ranked = np.take_along_axis(by_label[part], order, axis=1)
+        before = np.cumsum(ranked, axis=1) - ranked
+        inside = (before < 1.0 - alpha - 1e-5) & (ranked > 0)
+        inside[:, 0] |= ranked[:, 0] > 0
+        np.put_along_axis(sets[part], order, inside, axis=1)
+
+    _in_blocks(len(by_label), work)
     return sets
+
+
+def _in_blocks(n: int, work: Callable[[slice], None]) -> None:
+    """Call ``work`` for blocks of n cells, some in each thread."""
+
+    def blocks(first: int, last: int) -> None:
+        for start in range(first, last, _BLOCK):
+            work(slice(start, min(start + _BLOCK, last)))
+
+    with one_thread_of_blas():
+        in_threads(n, blocks)

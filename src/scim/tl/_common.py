@@ -77,15 +77,15 @@ def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: s
     remedy = (
         f"Embed the cells with the reference's: scim.tl.embed(adata, reference), after del adata.obsm[{use_rep!r}]."
     )
-    if made_by is not None and made_by != reference.encoder.id:
+    if made_by is not None and made_by != reference.encoder_id:
         raise ValueError(
-            f"adata.obsm[{use_rep!r}] was made by encoder {made_by}, the reference by {reference.encoder.id}: their "
+            f"adata.obsm[{use_rep!r}] was made by encoder {made_by}, the reference by {reference.encoder_id}: their "
             f"spaces have nothing to do with one another. {remedy}"
         )
-    if vectors.ndim != 2 or vectors.shape[1] != reference.encoder.n_latent:
+    if vectors.ndim != 2 or vectors.shape[1] != reference.n_latent:
         raise ValueError(
             f"adata.obsm[{use_rep!r}] has the shape {vectors.shape}, the reference's encoder makes vectors of "
-            f"{reference.encoder.n_latent}. {remedy}"
+            f"{reference.n_latent}. {remedy}"
         )
     if made_by is None:
         warnings.warn(

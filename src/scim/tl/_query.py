@@ -184,7 +184,7 @@ def _check_key_added(data: AnnData, key_added: str) -> None:
 
 def _given(vectors: Any, reference: Reference, most: int) -> Queries:
     """Check vectors of the user and name them by their rows."""
-    n_latent = reference.encoder.n_latent
+    n_latent = reference.n_latent
     given = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
     if given.ndim != 2 or given.shape[1] != n_latent or not np.isfinite(given).all():
         raise ValueError(
