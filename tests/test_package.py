@@ -105,6 +105,7 @@ def test_public_names_load() -> None:
         "datasets",
         "get",
         "pp",
+        "references",
         "tl",
     }
     assert set(scim.__all__) < set(dir(scim))

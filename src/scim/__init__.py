@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from .encoder import Encoder
     from .model import SCIM
     from .ontology import CellOntology
-    from .reference import Reference
+    from .reference import Reference, references
 
-__all__ = ["SCIM", "CellOntology", "Encoder", "Reference", "datasets", "get", "pp", "tl"]
+__all__ = ["SCIM", "CellOntology", "Encoder", "Reference", "datasets", "get", "pp", "references", "tl"]
 
-_HOME = {"SCIM": "model", "Encoder": "encoder", "Reference": "reference", "CellOntology": "ontology"}
+_HOME = {
+    "SCIM": "model",
+    "Encoder": "encoder",
+    "Reference": "reference",
+    "references": "reference",
+    "CellOntology": "ontology",
+}
 
 
 def __getattr__(name: str) -> Any:

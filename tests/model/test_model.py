@@ -234,11 +234,22 @@ def test_labels_of_the_ontology_and_others(blood: ad.AnnData) -> None:
     ids = list(model.inputs.terms.label_ids)
     assert sorted(ids) == ["CL:0000084", "CL:0000625", "my cells"]
     t_cell, cd8, mine = (ids.index(term) for term in ("CL:0000084", "CL:0000625", "my cells"))
-    assert model.module.comparable[t_cell, cd8]
+    # Every study uses both: its "T cell" are the others.
+    assert not model.module.comparable[t_cell, cd8]
     assert not model.module.comparable[t_cell, mine]
     assert model.inputs.descends[t_cell, cd8]
     assert not model.inputs.descends[cd8, t_cell]
     assert (model.inputs.labels[:2] == t_cell).all()
+
+
+def test_a_broader_label_of_other_studies_is_no_rival(blood: ad.AnnData) -> None:
+    adata = blood.copy()
+    first = adata.obs["study"].astype(str) == str(adata.obs["study"].iloc[0])
+    adata.obs["cell_type"] = np.where(first, "T cell", "CD8-positive, alpha-beta T cell")
+    adata.obs.loc[~first & (np.arange(700) % 2 == 0), "cell_type"] = "B cell"
+    model = set_up(adata)
+    ids = list(model.inputs.terms.label_ids)
+    assert model.module.comparable[ids.index("CL:0000084"), ids.index("CL:0000625")]
 
 
 def test_labels_that_no_ontology_knows_are_flat(blood: ad.AnnData) -> None:

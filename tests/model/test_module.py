@@ -24,7 +24,12 @@ def batch(n: int = 6, n_genes: int = 5, labels: list[int] | None = None) -> dict
 def module(n_genes: int = 5, **kwargs: object) -> SCIMModule:
     torch.manual_seed(0)
     return SCIMModule(
-        n_genes, [8], 3, dropout_input=0.1, dropout_hidden=0.1, comparable=np.eye(2, dtype=bool), **kwargs
+        n_genes,
+        [8],
+        3,
+        dropout_input=0.1,
+        dropout_hidden=0.1,
+        **{"comparable": np.eye(2, dtype=bool), "descends": np.eye(2, dtype=bool)} | kwargs,
     )
 
 
@@ -132,3 +137,24 @@ def test_gpu_gives_the_same_loss() -> None:
     _, _, here = net(batch(), loss_kwargs=options)
     _, _, there = net.cuda()({k: v.cuda() for k, v in batch().items()}, loss_kwargs=options)
     torch.testing.assert_close(here.loss, there.loss.cpu(), atol=1e-4, rtol=1e-4)
+
+
+def test_classification_knows_what_is_below_what() -> None:
+    # T cell above CD4 T cell; B cell beside them.
+    below = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
+    net = module(comparable=below | below.T, descends=below)
+    prototypes = torch.nn.functional.normalize(net.prototypes, dim=1)
+    z = torch.nn.functional.normalize(torch.randn(4, 3), dim=1)
+    scores = torch.exp(z @ prototypes.T / 0.1)
+    found = net._classification(z, torch.tensor([0, 1, 2, -1]), 0.1)
+    t_cell = (scores[0, 0] + scores[0, 1]) / scores[0].sum()
+    cd4 = scores[1, 1] / (scores[1, 1] + scores[1, 2])  # its prototype of "T cell" is no rival
+    b_cell = scores[2, 2] / scores[2].sum()
+    torch.testing.assert_close(found, -torch.log(torch.stack([t_cell, cd4, b_cell])).mean())
+    assert net._classification(z, torch.full((4,), -1), 0.1).item() == 0
+
+
+def test_labels_that_are_used_side_by_side_are_rivals() -> None:
+    below = np.array([[1, 1], [0, 1]], dtype=bool)
+    apart = module(comparable=np.eye(2, dtype=bool), descends=below)
+    assert not apart.descends[0, 1]

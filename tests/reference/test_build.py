@@ -30,6 +30,7 @@ def test_layout_on_disk(folder: Path) -> None:
         "encoder/genes.txt",
         "manifest.json",
         "segments/0001/cells.arrow",
+        "segments/0001/landmarks.npz",
         "segments/0001/vectors.i16",
     ]
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

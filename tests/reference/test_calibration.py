@@ -22,14 +22,14 @@ def test_background_is_to_other_studies(reference: Reference) -> None:
 
 def test_background_within_one_study() -> None:
     vectors = np.round(np.array([[1, 0], [0, 1], [0.6, 0.8]]) * SCALE).astype(np.int16)
-    made = calibrate([vectors], np.zeros(3), seed=0)
+    made = calibrate([vectors], np.zeros(3), np.full(3, -1), n_labels=0, seed=0)
     assert made.kind == "within-study"
     np.testing.assert_allclose(made.background, [0.2, 0.2, 0.4], atol=1e-4)
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_cells_for_a_background(n: int) -> None:
-    made = calibrate([np.full((n, 2), 100, dtype=np.int16)], np.zeros(n), seed=0)
+    made = calibrate([np.full((n, 2), 100, dtype=np.int16)], np.zeros(n), np.full(n, -1), n_labels=0, seed=0)
     assert len(made.background) == 0
     assert made.pvalue(np.array([0.0, np.inf])).tolist() == [1, 1]
 
@@ -47,7 +47,7 @@ def test_small_studies_have_their_share(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(_calibration, "nearest_elsewhere", spy)
     vectors = rng.integers(-SCALE, SCALE, size=(1015, 4)).astype(np.int16)
     for seed in (0, 0, 1):
-        calibrate([vectors], studies, seed=seed)
+        calibrate([vectors], studies, np.full(1015, -1), n_labels=0, seed=seed)
     assert np.bincount(seen[0]).tolist() == [15, 10, 5]
 
 

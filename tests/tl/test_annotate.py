@@ -1,4 +1,4 @@
-"""scim.tl.annotate: labels by votes on the ontology, on every kind of object, and what it refuses."""
+"""scim.tl.annotate: labels on the ontology, on every kind of object, and what it refuses."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_writes_all_that_is_promised(new: anndata.AnnData, reference: scim.Refer
 
 def test_label_is_the_most_specific_term_with_enough_votes(new: anndata.AnnData, reference: scim.Reference) -> None:
     alpha = 0.25
-    scim.tl.annotate(new, reference, k=12, alpha=alpha)
+    scim.tl.annotate(new, reference, k=12, alpha=alpha, vote="ontology")
     terms, vectors = reference.terms, new.obsm["X_scim"]
     hits = reference.search(vectors, 12)
     rank = terms.specificity()
@@ -66,7 +66,7 @@ def test_label_is_the_most_specific_term_with_enough_votes(new: anndata.AnnData,
 
 
 def test_sets_are_the_fewest_labels_with_enough_votes(new: anndata.AnnData, reference: scim.Reference) -> None:
-    scim.tl.annotate(new, reference, alpha=0.2)
+    scim.tl.annotate(new, reference, alpha=0.2, vote="ontology")
     hits = reference.search(new.obsm["X_scim"], 50)
     names = reference.terms.term_names[reference.terms.label_term]
     for i in range(0, new.n_obs, 9):
@@ -173,7 +173,7 @@ def test_labels_outside_the_ontology_stand_for_themselves(
 ) -> None:
     # Slashes are in these labels; files take them for folders.
     flat = scim.Reference.build(tmp_path / "flat", blood, encoder, labels_key="bulk_labels", study_key="study")
-    scim.tl.annotate(new, flat, k=1)
+    scim.tl.annotate(new, flat, k=1, vote="ontology")
     assert (new.obs["scim_label"].astype(str) == new.obs["bulk_labels"].astype(str)).mean() > 0.95
     assert (new.obs["scim_label"].astype(str) == new.obs["scim_term_id"].astype(str)).all()
     assert not any("/" in column for column in new.obsm["scim_scores"])
@@ -255,7 +255,7 @@ def test_a_layer_that_is_not_used_is_said(new: anndata.AnnData, reference: scim.
 
 def test_more_neighbours_than_cells(new: anndata.AnnData, reference: scim.Reference) -> None:
     with pytest.warns(UserWarning, match="k=1000 is more than"):
-        scim.tl.annotate(new, reference, k=1000)
+        scim.tl.annotate(new, reference, k=1000, vote="ontology")
     assert new.obsm["scim_scores"].to_numpy().max() <= 1 + 1e-5
 
 

@@ -101,11 +101,16 @@ _EXAMPLES: dict[Callable[..., None], str] = {
         scim build atlas.h5ad --labels-key cell_type --study-key study --obs-column tissue --obs-column disease
             --encoder atlas.encoder --out atlas.scim""",
     _commands.annotate: """
+        scim annotate new.h5ad --out annotated.h5ad
         scim annotate new.h5ad --reference blood.scim --out annotated.h5ad
         scim annotate new.h5ad --reference atlas.scim --where tissue=lung --where tissue=blood --out labels.csv""",
     _commands.query: """
         scim query new.h5ad --reference atlas.scim --groupby leiden --out hits.parquet
         scim query new.h5ad --reference atlas.scim --groupby leiden --exclude disease=normal --k 200 --out hits.csv""",
+    _commands.references: """
+        scim references""",
+    _commands.install_reference: """
+        scim install-reference lung.scim.tar.gz --sha256 6f1e... --name lung""",
     _commands.info: """
         scim info blood.scim
         scim info new.h5ad --json""",

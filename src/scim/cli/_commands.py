@@ -12,7 +12,12 @@ from .. import _keys
 from ._files import H5AD, filters, output_kind, read, write_adata, write_table
 
 Data = Annotated[Path, typer.Argument(metavar="DATA.h5ad", help="The cells to work on.")]
-ReferencePath = Annotated[Path, typer.Option("--reference", help="Folder of the reference that `scim build` wrote.")]
+ReferencePath = Annotated[
+    str | None,
+    typer.Option(
+        "--reference", help="Folder that `scim build` wrote, or a name of `scim references`. Left out: bundled blood."
+    ),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=VALUE", help="Search only reference cells with this metadata; may be repeated."),
@@ -29,11 +34,11 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file a
 
 def annotate(
     data: Data,
-    reference: ReferencePath,
     out: Annotated[Path, typer.Option(help="Result: .h5ad (all of it), or .parquet, .csv, .csv.gz (what scim adds).")],
-    k: Annotated[int, typer.Option(min=1, help="Reference cells that vote for a label.")] = 50,
+    reference: ReferencePath = None,
+    k: Annotated[int, typer.Option(min=1, help="Reference cells that vote, where a filter makes them.")] = 50,
     alpha: Annotated[
-        float | None, typer.Option(help="Share of the votes that may be against a label before it gets broader.")
+        float | None, typer.Option(help="Tolerated error; a label gets broader to keep to it. [default: 0.1]")
     ] = None,
     where: Where = None,
     exclude: Exclude = None,
@@ -74,8 +79,8 @@ def annotate(
 
 def query(
     data: Data,
-    reference: ReferencePath,
     out: Annotated[Path, typer.Option(help="Hits: .parquet, .csv or .csv.gz (one row a hit), or .h5ad (all of it).")],
+    reference: ReferencePath = None,
     groupby: Annotated[
         str | None, typer.Option(help="Column of obs: search with the centroid of each group. Left out: every cell.")
     ] = None,
@@ -111,6 +116,34 @@ def query(
         write_table(hits.set_index(hits.columns[0]), out, kind)
     typer.echo(f"{len(hits):,} hits for {hits.iloc[:, 0].nunique():,} queries among {len(opened):,} reference cells.")
     typer.echo(f"Written: {out}")
+
+
+def references(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the references that have a name: bundled with scim, or installed."""
+    from ..reference import references as listed
+
+    table = listed()
+    if as_json:
+        typer.echo(table.to_json(orient="records", indent=2))
+    elif table.empty:
+        typer.echo("There are none. `scim install-reference` adds one.")
+    else:
+        typer.echo(table.drop(columns="path").to_string(index=False))
+
+
+def install_reference(
+    source: Annotated[str, typer.Argument(metavar="URL|PATH", help="Archive of a reference: .zip, .tar, .tar.gz.")],
+    sha256: Annotated[str, typer.Option(help="SHA-256 of the archive: nothing is unpacked from one that differs.")],
+    name: Annotated[str | None, typer.Option(help="What to call it. Left out: as its folder in the archive.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an installed one of that name.")] = False,
+) -> None:
+    """Install a reference, so that it can be used by its name."""
+    from ..reference import install
+
+    path = install(source, sha256=sha256, name=name, overwrite=overwrite)
+    typer.echo(f"Installed {path.stem}: --reference {path.stem} uses it. In {path}")
 
 
 def info(

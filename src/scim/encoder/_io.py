@@ -44,9 +44,16 @@ def write_folder(
             f"{name}{_TURNED}" if is_turned[name] else name: np.ascontiguousarray(array.T if is_turned[name] else array)
             for name, array in tensors.items()
         }
-        save_file(tensors, scratch / WEIGHTS)
+        save_file({name: _compact(array) for name, array in tensors.items()}, scratch / WEIGHTS)
         genes.save(scratch / GENES)
         write_json(scratch / JSON, KIND, {**facts, "files": describe_files(scratch, (WEIGHTS, GENES))})
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    """As float16 where that loses nothing, as with matrices that were rounded to it."""
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if array.ndim == 2 and np.array_equal(half, array) else array
 
 
 def read_folder(path: Path) -> tuple[GeneSpace, dict[str, np.ndarray], dict[str, Any]]:
@@ -92,5 +99,7 @@ def read_part(path: Path, part: str) -> dict[str, np.ndarray]:
     check_files(path, {WEIGHTS: facts["files"][WEIGHTS]}, EncoderFolderError)
     with safe_open(path / WEIGHTS, framework="np") as file:
         names = [name for name in file.keys() if name.startswith(f"{part}.")]
-        tensors = {name.removeprefix(f"{part}."): file.get_tensor(name) for name in names}
+        tensors = {
+            name.removeprefix(f"{part}."): file.get_tensor(name).astype(np.float32, copy=False) for name in names
+        }
     return {name.removesuffix(_TURNED): a.T if name.endswith(_TURNED) else a for name, a in tensors.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _SAMPLE = 2_000
 #: Cells among which those that express a gene are counted.
 _MAX_COUNTED = 50_000
+#: From this many genes on, a study measured more than a panel; with fewer in common, all genes are taken.
+_WHOLE = 5_000
 
 
 @dataclass
@@ -85,11 +88,13 @@ class ModelInputs:
         ontology: CellOntology | str | Mapping[str, Any] | None,
         *,
         min_cells: int = 0,
+        min_studies: int | None = None,
     ) -> ModelInputs:
         """Read registered data, or what a saved registry tells about them (``manager`` is None).
 
         Genes that fewer than ``min_cells`` cells express are left out: their weights would stay what they were drawn
-        as, and disturb queries that do express them.
+        as, and disturb queries that do express them. So are genes that fewer than ``min_studies`` measured: whether
+        they are there says more about the study than about the cell.
 
         Raises
         ------
@@ -104,6 +109,8 @@ class ModelInputs:
             genes = GeneSpace.from_adata(anndata.AnnData(var=pd.DataFrame(index=pd.Index(names, dtype=object))))
             if manager is not None:
                 genes = _expressed(manager.get_from_registry(REGISTRY_KEYS.X_KEY), genes, names, min_cells)
+                studies = [str(s) for s in states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]]
+                genes = _shared(manager.adata, genes, names, studies, min_studies)
         gene_map = genes.match(names)
         given = [str(label) for label in states[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]]
         terms, code_of, label_names, version = _place_labels(given, ontology)
@@ -146,7 +153,7 @@ class ModelInputs:
             )
         self.studies = np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
         self.kind = input_kind(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
-        self.measured = self._read_measured(manager.adata)
+        self.measured = _measured(manager.adata, self.genes, self.gene_map, self.study_names)
         rows = np.unique(np.linspace(0, len(self.labels) - 1, _SAMPLE).astype(int))
         sample = normalize_rows(
             _aligned(manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.gene_map, self.kind, rows), self.kind
@@ -155,29 +162,27 @@ class ModelInputs:
         variance = np.asarray(sample.multiply(sample).mean(axis=0)).ravel() - mean**2
         self.gene_weights = (variance / max(float(variance.mean()), 1e-12) + 0.05).astype(np.float32)
 
-    def _read_measured(self, adata: anndata.AnnData) -> np.ndarray | None:
-        if _keys.MEASURED not in adata.varm:
-            return None
-        table = pd.DataFrame(adata.varm[_keys.MEASURED])
-        table.columns = [str(column) for column in table.columns]
-        if absent := [study for study in self.study_names if study not in table.columns]:
-            warnings.warn(
-                f"adata.varm[{_keys.MEASURED!r}] does not say which genes {', '.join(map(repr, absent[:5]))} measured, "
-                "so missing genes are taken for zeros. Use the study_key of scim.pp.merge_studies as batch_key.",
-                UserWarning,
-                stacklevel=5,
-            )
-            return None
-        by_column = table[self.study_names].to_numpy(dtype=bool).T
-        measured = np.zeros((len(self.study_names), len(self.genes)), dtype=bool)
-        known = self.gene_map.target >= 0
-        np.logical_or.at(measured.T, self.gene_map.target[known], by_column.T[known])
-        return None if measured.all() else measured
-
     @property
     def scale(self) -> float:
         """What linear values of log1p data are multiplied with, to have 1e4 a cell."""
         return 1e4 / self.kind.target_sum if self.kind.kind == "log1p" and self.kind.target_sum else 1.0
+
+    @property
+    def comparable(self) -> np.ndarray:
+        """Pairs of labels whose cells may be of one kind, bool (L, L).
+
+        Those are a term and its descendants; but where most studies that use the broader label use the narrower one,
+        too, they mean its other cells by it ("monocyte" beside "CD16-positive monocyte").
+        """
+        n_labels = len(self.terms.labels)
+        used = np.zeros((n_labels, len(self.study_names)), dtype=np.float32)
+        known = self.labels >= 0
+        used[self.labels[known], self.studies[known]] = 1
+        both = used @ used.T
+        # descends[a, b]: a is the broader one.
+        apart = self.descends & (2 * both > used.sum(axis=1)[:, None]) & ~np.eye(n_labels, dtype=bool)
+        same = self.terms.label_term[:, None] == self.terms.label_term
+        return self.terms.comparable & (same | ~(apart | apart.T))
 
     @property
     def descends(self) -> np.ndarray:
@@ -291,3 +296,49 @@ def _expressed(X: Any, genes: GeneSpace, names: list[str], min_cells: int) -> Ge
             "from. Check the values, or lower min_cells."
         )
     return genes if kept.all() else GeneSpace(list(genes.names[kept]), id_kind=genes.id_kind)
+
+
+def _shared(
+    adata: anndata.AnnData, genes: GeneSpace, names: list[str], studies: list[str], min_studies: int | None
+) -> GeneSpace:
+    """Genes that at least ``min_studies`` studies measured, where the data say so.
+
+    By default three quarters of those that measured more than a panel; all genes where that would leave too few.
+    """
+    measured = _measured(adata, genes, genes.match(names), studies, warn=False)
+    if measured is None:
+        return genes
+    if min_studies is None:
+        whole = measured[measured.sum(axis=1) >= _WHOLE]
+        kept = whole.sum(axis=0) >= ceil(0.75 * len(whole))
+        if kept.all() or kept.sum() < _WHOLE:
+            return genes
+    else:
+        kept = measured.sum(axis=0) >= min(min_studies, len(studies))
+        if kept.sum() < 2:
+            raise ValueError(f"{min_studies} studies measured {kept.sum()} genes in common. Lower min_studies.")
+    return GeneSpace(list(genes.names[kept]), id_kind=genes.id_kind)
+
+
+def _measured(
+    adata: anndata.AnnData, genes: GeneSpace, gene_map: GeneMap, studies: list[str], *, warn: bool = True
+) -> np.ndarray | None:
+    """Genes that each study measured, bool (n_studies, n_genes); None where all did all, or nothing is known of it."""
+    if _keys.MEASURED not in adata.varm:
+        return None
+    table = pd.DataFrame(adata.varm[_keys.MEASURED])
+    table.columns = [str(column) for column in table.columns]
+    if absent := [study for study in studies if study not in table.columns]:
+        if warn:
+            warnings.warn(
+                f"adata.varm[{_keys.MEASURED!r}] does not say which genes {', '.join(map(repr, absent[:5]))} measured, "
+                "so missing genes are taken for zeros. Use the study_key of scim.pp.merge_studies as batch_key.",
+                UserWarning,
+                stacklevel=5,
+            )
+        return None
+    by_column = table[studies].to_numpy(dtype=bool).T
+    measured = np.zeros((len(studies), len(genes)), dtype=bool)
+    known = gene_map.target >= 0
+    np.logical_or.at(measured.T, gene_map.target[known], by_column.T[known])
+    return None if measured.all() else measured

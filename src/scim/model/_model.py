@@ -64,6 +64,9 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         None takes the bundled one if it knows at least one of the labels.
     min_cells
         Genes that fewer cells express are left out of the model.
+    min_studies
+        Genes that fewer studies measured are left out of the model, where :func:`scim.pp.merge_studies` noted which
+        did; by default those that more than a quarter of the studies with 5,000 genes or more lack.
     seed
         Seed of the first weights, and of :meth:`train` unless that has one of its own.
     registry
@@ -91,10 +94,11 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         n_latent: int | None = None,
         dropout_input: float | None = None,
         dropout_hidden: float | None = None,
-        triplet_weight: float = 0.5,
+        triplet_weight: float = 0.2,
         margin: float = 0.2,
         ontology: CellOntology | Literal["bundled", "flat"] | Mapping[str, Any] | None = None,
         min_cells: int = 3,
+        min_studies: int | None = None,
         seed: int = 0,
         registry: dict[str, Any] | None = None,
     ) -> None:
@@ -104,7 +108,9 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             super().__init__(registry=registry)
         check_fraction(triplet_weight, argument="triplet_weight")
         check_fraction(margin, argument="margin", high=2.0)
-        self.inputs = ModelInputs.read(self.adata_manager, self.registry, ontology, min_cells=min_cells)
+        self.inputs = ModelInputs.read(
+            self.adata_manager, self.registry, ontology, min_cells=min_cells, min_studies=min_studies
+        )
         auto = architecture(self.summary_stats.n_cells, len(self.inputs.genes))
         # What was chosen here is what a saved model is rebuilt from, hence the same names as the arguments.
         wanted = auto.n_hidden if n_hidden is None else n_hidden
@@ -125,7 +131,8 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
                 n_latent,
                 dropout_input=dropout_input,
                 dropout_hidden=dropout_hidden,
-                comparable=self.inputs.terms.comparable,
+                comparable=self.inputs.comparable,
+                descends=self.inputs.descends,
                 measured=self.inputs.measured,
                 gene_weights=self.inputs.gene_weights,
             )

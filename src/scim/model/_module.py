@@ -45,6 +45,8 @@ class SCIMModule(BaseModuleClass):
         Share of inputs that blocks drop while training.
     comparable
         Pairs of labels that are the same term, or ancestor and descendant, bool (n_labels, n_labels).
+    descends
+        ``descends[a, b]``: label b is a's term or below it, bool (n_labels, n_labels).
     measured
         Genes that each study measured, bool (n_studies, n_genes); None: all did all.
     gene_weights
@@ -60,6 +62,7 @@ class SCIMModule(BaseModuleClass):
         dropout_input: float,
         dropout_hidden: float,
         comparable: np.ndarray,
+        descends: np.ndarray,
         measured: np.ndarray | None = None,
         gene_weights: np.ndarray | None = None,
     ) -> None:
@@ -78,7 +81,9 @@ class SCIMModule(BaseModuleClass):
         rates = [0.0, *[dropout_hidden] * (len(n_hidden) - 1)]
         self.decoder = nn.ModuleList(_block(a, b, r) for a, b, r in zip(back[:-1], back[1:], rates, strict=True))
         self.decoder_output = nn.Linear(back[-1], n_genes)
+        self.prototypes = nn.Parameter(nn.init.normal_(torch.empty(len(comparable), n_latent)))
         # Not part of what is saved: they follow from the data that the model was set up with.
+        self.register_buffer("descends", _tensor(descends & self.comparable, torch.bool), persistent=False)
         self.register_buffer("measured", _tensor(measured, torch.bool), persistent=False)
         self.register_buffer("gene_weights", _tensor(gene_weights, torch.float32), persistent=False)
 
@@ -140,13 +145,15 @@ class SCIMModule(BaseModuleClass):
         generative_outputs: dict[str, Tensor],
         *,
         triplet_weight: float = 0.5,
+        class_weight: float = 0.0,
+        temperature: float = 0.1,
         margin: float = 0.05,
         strategy: Literal["semihard", "hardest", "random"] = "semihard",
         positives: Literal["cross_study", "prefer_cross_study", "any"] = "prefer_cross_study",
         per_pair: bool = False,
         seed: int = 0,
     ) -> LossOutput:
-        """``triplet_weight`` x triplet loss + (1 - ``triplet_weight``) x reconstruction error.
+        """``triplet_weight`` x triplet loss + (1 - ``triplet_weight``) x reconstruction error + classification.
 
         Parameters
         ----------
@@ -154,6 +161,8 @@ class SCIMModule(BaseModuleClass):
             The batch and what the network made of it.
         triplet_weight
             Share of the triplet loss in the total.
+        class_weight, temperature
+            Weight of :meth:`_classification`, and by what the cosines in it are divided.
         margin
             By how much farther than a positive a negative has to be, as a distance on the unit sphere.
         strategy, positives
@@ -179,16 +188,38 @@ class SCIMModule(BaseModuleClass):
             inference_outputs["target"], generative_outputs["profile"], studies, inference_outputs.get("genes")
         )
         total = triplet_weight * triplet_loss + (1 - triplet_weight) * reconstruction
+        classification = z.new_zeros(())
+        if class_weight > 0:
+            classification = self._classification(z, labels, temperature)
+            total = total + class_weight * classification
         return LossOutput(
             loss=total,
             n_obs_minibatch=len(z),
             extra_metrics={
                 "triplet_loss": triplet_loss.detach(),
                 "reconstruction_loss": reconstruction.detach(),
+                "classification_loss": classification.detach(),
                 "triplets_mined": torch.tensor(float(len(anchor))),
                 "triplets_active": n_active.float(),
             },
         )
+
+    def _classification(self, z: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        """Cross-entropy of the labels, from the cosines to a prototype of each, on the ontology.
+
+        The probability of a label is that of its own prototype and of all below it; prototypes above it take no part:
+        a cell known as "T cell" may well be a CD4 T cell, and one known as CD4 T cell is a T cell, too. Not so for
+        labels that are not ``comparable``.
+        """
+        known = labels >= 0
+        if not known.any():
+            return z.sum() * 0
+        labels = labels[known].long()
+        logits = z[known] @ nn.functional.normalize(self.prototypes, dim=1).T / temperature
+        below = self.descends[labels]
+        beside = below | ~self.descends[:, labels].T
+        inside = torch.logsumexp(logits.masked_fill(~below, -torch.inf), dim=1)
+        return (torch.logsumexp(logits.masked_fill(~beside, -torch.inf), dim=1) - inside).mean()
 
     def _mine(self, z: Tensor, labels: Tensor, studies: Tensor, **options: Any) -> tuple[Any, Any, Any, int]:
         if z.device.type == "cpu":

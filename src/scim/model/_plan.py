@@ -39,6 +39,9 @@ class PlanOptions:
         Gradients longer than this are shortened.
     triplet_weight, margin
         See :class:`scim.SCIM`; given here, they hold for this training only.
+    class_weight, temperature
+        Weight of a cross-entropy over prototypes of the labels, which knows what is above and below what, and by what
+        cosines are divided in it.
     strategy
         Which negative is mined: ``"semihard"``, ``"hardest"`` or ``"random"``.
     positives
@@ -52,7 +55,9 @@ class PlanOptions:
     weight_decay: float = 0.01
     warmup: float = 0.1
     max_grad_norm: float = 10.0
-    triplet_weight: float = 0.5
+    triplet_weight: float = 0.2
+    class_weight: float = 2.0
+    temperature: float = 0.1
     margin: float = 0.2
     strategy: Literal["semihard", "hardest", "random"] = "semihard"
     positives: Literal["cross_study", "prefer_cross_study", "any"] = "prefer_cross_study"
@@ -124,6 +129,8 @@ class SCIMTrainingPlan(TrainingPlan):
             inference_kwargs={"augmentation": options.augmentation},
             loss_kwargs={
                 "triplet_weight": options.triplet_weight,
+                "class_weight": options.class_weight,
+                "temperature": options.temperature,
                 "margin": options.margin,
                 "strategy": options.strategy,
                 "positives": options.positives,
@@ -140,6 +147,8 @@ class SCIMTrainingPlan(TrainingPlan):
             batch,
             loss_kwargs={
                 "triplet_weight": self.options.triplet_weight,
+                "class_weight": self.options.class_weight,
+                "temperature": self.options.temperature,
                 "margin": self.options.margin,
                 "strategy": "hardest",
                 "positives": "any" if self.options.positives == "any" else "prefer_cross_study",

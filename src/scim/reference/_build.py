@@ -16,10 +16,14 @@ from .._progress import progress_bar
 from .._validate import check_key, get_adata, is_unlabeled
 from ..encoder import Encoder
 from ..ontology import CellOntology, TermSpace
+from ._head import choose
+from ._landmarks import MOST, PER_GROUP, LandmarkKind, Landmarks, read_values
+from ._manifest import LANDMARKS
 from ._segments import CELL_ID, FIXED_COLUMNS, LABEL, STUDY, TERM_ID, SegmentWriter
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from scipy.sparse import csr_matrix
 
 #: Columns of obs that are kept where they are there and none are named.
 DEFAULT_COLUMNS = ("donor", "sample", "assay", "tissue", "disease", "batch")
@@ -41,6 +45,8 @@ class Source:
         A label that means that there is none.
     taken
         Names of studies that are there already, and that data without a name do not belong to.
+    landmarks
+        See :meth:`scim.Reference.build`.
     """
 
     labels_key: str
@@ -52,6 +58,7 @@ class Source:
     ontology: CellOntology
     unlabeled_category: str | None = None
     taken: frozenset[str] = frozenset()
+    landmarks: LandmarkKind = "cells"
 
     def __post_init__(self) -> None:
         if isinstance(self.obs_columns, str):
@@ -159,13 +166,58 @@ def write_segment(
     ValueError
         There are no cells, or the reference has some of them already.
     """
-    parts = (
-        (source.cells(obs, name), encoder.embed_chunks(adata, layer=source.layer, gene_column=source.gene_column))
-        for name, adata, obs in source.studies(data)
-    )
-    blocks = ((cells, (vectors for _, vectors in chunks)) for cells, chunks in parts)
+    landmarks = _Collected()
+
+    def parts() -> Iterator[tuple[pd.DataFrame, Iterable[np.ndarray]]]:
+        for name, adata, obs in source.studies(data):
+            cells = source.cells(obs, name)
+            rows = _choose(cells)
+            layer, genes = source.layer, source.gene_column
+            if source.landmarks != "none":
+                landmarks.add(cells, rows, read_values(encoder, adata, rows, layer=layer, gene_column=genes))
+            yield cells, (vectors for _, vectors in encoder.embed_chunks(adata, layer=layer, gene_column=genes))
+
     is_unnamed = source.study_key is None and not isinstance(data, Mapping)
-    return write_blocks(folder, blocks, n_cells=_n_cells(data), known=known, is_unnamed=is_unnamed)
+    written = write_blocks(folder, parts(), n_cells=_n_cells(data), known=known, is_unnamed=is_unnamed)
+    if source.landmarks != "none":
+        landmarks.joined(len(encoder.genes), simulate=source.landmarks == "simulated").save(folder / LANDMARKS)
+    return written
+
+
+class _Collected:
+    """Landmarks of the parts so far, thinned where they become too many."""
+
+    def __init__(self) -> None:
+        self._landmarks: Landmarks | None = None
+        self._groups = pd.DataFrame({TERM_ID: [], STUDY: []}, dtype=object)
+        self._n_cells = 0
+
+    def add(self, cells: pd.DataFrame, rows: np.ndarray, profiles: csr_matrix) -> None:
+        """Take in some cells of a part, with their values."""
+        new = Landmarks.of(profiles, rows + self._n_cells)
+        self._landmarks = new if self._landmarks is None else Landmarks.join([self._landmarks, new])
+        self._groups = pd.concat([self._groups, cells[[TERM_ID, STUDY]].iloc[rows]], ignore_index=True)
+        self._n_cells += len(cells)
+        if len(self._landmarks) > 2 * MOST:
+            self._landmarks = self.joined()
+
+    def joined(self, n_genes: int = 0, *, simulate: bool = False) -> Landmarks:
+        """All of them, no more than a segment keeps; with counts drawn like theirs if wanted."""
+        if self._landmarks is None:
+            raise ValueError("There are no cells to build a reference from: no AnnData was given.")
+        kept = _choose(self._groups)
+        self._groups = self._groups.iloc[kept].reset_index(drop=True)
+        landmarks = self._landmarks.take(kept)
+        if simulate:
+            groups = self._groups.groupby([TERM_ID, STUDY], sort=True).ngroup().to_numpy()
+            landmarks = landmarks.simulated(groups, n_genes, seed=0)
+        return landmarks
+
+
+def _choose(groups: pd.DataFrame) -> np.ndarray:
+    """Cells to be landmarks, as many of each label and study."""
+    codes, studies = (pd.factorize(groups[name])[0] for name in (TERM_ID, STUDY))
+    return choose(codes, studies, seed=0, per_group=PER_GROUP, most=MOST)
 
 
 def write_blocks(

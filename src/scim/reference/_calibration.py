@@ -9,7 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from ._backend import Backend
 from ._exact import nearest_elsewhere
+from ._head import Head, choose, fit_head
 from ._manifest import ReferenceFolderError
 from ._segments import take_vectors
 
@@ -29,10 +31,13 @@ class Calibration:
         Sorted cosine distances, float32 (n,).
     kind
         ``"within-study"`` where there is one study: distances to the nearest other cell, which are smaller.
+    head
+        Probabilities of labels; None where there are not two.
     """
 
     background: np.ndarray
     kind: CalibrationKind
+    head: Head | None = None
 
     def pvalue(self, distances: np.ndarray) -> np.ndarray:
         """Conformal p-value of distances: (1 + number of background distances as large) / (1 + n).
@@ -46,20 +51,52 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write an .npz file."""
-        np.savez(path, background=self.background, kind=np.array(self.kind))
+        head = {} if self.head is None else self.head.to_arrays()
+        np.savez(path, background=self.background, kind=np.array(self.kind), **head)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
         """Read what :meth:`save` wrote."""
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-                return cls(np.asarray(saved["background"]), str(saved["kind"]))  # type: ignore[arg-type]
+                head = Head.from_arrays(saved)
+                return cls(np.asarray(saved["background"]), str(saved["kind"]), head)  # type: ignore[arg-type]
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ReferenceFolderError(f"{path} is damaged: {error}. Build the reference again.") from error
 
 
-def calibrate(segments: list[np.ndarray], studies: np.ndarray, *, seed: int) -> Calibration:
-    """Measure the background on a random sample of the reference's own cells, as many of each study as can be.
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A calibration, with the cells that it holds for.
+
+    Attributes
+    ----------
+    calibration
+        Head and background.
+    backend
+        Where distances to the nearest cells are found.
+    panel_matched
+        The cells are landmarks, embedded with the genes of the query.
+    """
+
+    calibration: Calibration
+    backend: Backend
+    panel_matched: bool
+
+    def novelty(self, vectors: np.ndarray) -> np.ndarray:
+        """P-value of each cell's distance to the nearest cell, (m,); 1 for a cell without a direction."""
+        some = vectors.any(axis=1)
+        out = np.ones(len(vectors))
+        if some.any():
+            _, distances = self.backend.search(np.ascontiguousarray(vectors[some]), 1, None)
+            out[some] = self.calibration.pvalue(distances[:, 0])
+        return out
+
+
+def calibrate(
+    segments: list[np.ndarray], studies: np.ndarray, codes: np.ndarray, *, n_labels: int, seed: int
+) -> Calibration:
+    """Measure the background on a random sample of the reference's own cells, and fit a head to others.
 
     Parameters
     ----------
@@ -67,6 +104,10 @@ def calibrate(segments: list[np.ndarray], studies: np.ndarray, *, seed: int) -> 
         Vectors of each segment, int16 (n_i, d).
     studies
         Study code of each cell, (n,).
+    codes
+        Label code of each cell, (n,), -1 for none.
+    n_labels
+        Labels of the reference.
     seed
         Seed of the sample.
     """
@@ -77,6 +118,8 @@ def calibrate(segments: list[np.ndarray], studies: np.ndarray, *, seed: int) -> 
     sorted_studies = studies[by_study]
     turn = np.arange(len(studies)) - np.searchsorted(sorted_studies, sorted_studies)
     rows = np.sort(by_study[np.argsort(turn, kind="stable")[:N_CELLS]])
+    chosen = choose(codes, studies, seed=seed)
+    head = fit_head(take_vectors(segments, chosen), codes[chosen], studies[chosen], n_labels=n_labels, seed=seed)
     queries = take_vectors(segments, rows)
     directed = queries.any(axis=1)
     queries, rows = queries[directed], rows[directed]
@@ -84,4 +127,4 @@ def calibrate(segments: list[np.ndarray], studies: np.ndarray, *, seed: int) -> 
     # Within one study, every cell is a group of its own: the nearest other cell.
     groups = studies if several else np.arange(len(studies))
     distances = nearest_elsewhere(segments, queries, groups[rows], groups)
-    return Calibration(np.sort(distances[np.isfinite(distances)]), "cross-study" if several else "within-study")
+    return Calibration(np.sort(distances[np.isfinite(distances)]), "cross-study" if several else "within-study", head)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._validate import check_key
-from ._segments import TERM_ID, dictionary, take_vectors
+from ._segments import dictionary, label_codes, take_vectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,10 +85,7 @@ class StoredCells:
     @cached_property
     def label_codes(self) -> np.ndarray:
         """Position of each cell's label in ``terms.labels``, int32 (n_cells,); -1 for a cell without a label."""
-        codes, ids = self._codes(TERM_ID), self._values(TERM_ID)
-        place = {str(term): i for i, term in enumerate(self.terms.label_ids)}
-        table = np.array([place.get(str(i), -1) if i is not None else -1 for i in ids] + [-1], dtype=np.int32)
-        return table[codes]
+        return label_codes(self._cells, self.terms)
 
     @cached_property
     def _directed(self) -> np.ndarray:

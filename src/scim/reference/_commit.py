@@ -15,12 +15,12 @@ import numpy as np
 from .._validate import check_option, check_positive_int
 from ..encoder import Encoder
 from ..encoder._folder import describe_files, new_folder, sync, write_json
-from ..ontology import CellOntology
+from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
 from ._backend import BACKENDS, make_backend
 from ._build import Written, compile_terms
 from ._calibration import calibrate
-from ._segments import STUDY, dictionary, join_cells, open_cells, open_vectors
+from ._segments import STUDY, dictionary, join_cells, label_codes, open_cells, open_vectors
 
 
 def create(
@@ -101,13 +101,18 @@ def commit(root: Path, *, segments: list[dict[str, Any]], encoder: Encoder, fact
     """
     folders = [(root / files.SEGMENTS / s["name"], int(s["n_cells"])) for s in segments]
     vectors = [open_vectors(folder, n, encoder.n_latent) for folder, n in folders]
-    codes, _ = dictionary(join_cells([open_cells(folder, n) for folder, n in folders]), STUDY)
+    cells = join_cells([open_cells(folder, n) for folder, n in folders])
+    terms = TermSpace.from_dict(facts["terms"])
     calibration = calibration_name(segments[-1]["name"])
-    calibrate(vectors, codes, seed=facts["seed"]).save(root / calibration)
+    studies, _ = dictionary(cells, STUDY)
+    made = calibrate(vectors, studies, label_codes(cells, terms), n_labels=len(terms.labels), seed=facts["seed"])
+    made.save(root / calibration)
     sync(root / calibration)
     index = _build_index(root, vectors, segments[-1]["name"], facts)
     listed = [p.relative_to(root).as_posix() for p in (root / files.ENCODER).iterdir()]
-    listed += [f"{files.SEGMENTS}/{s['name']}/{f}" for s in segments for f in (files.VECTORS, files.CELLS)]
+    parts = [(files.SEGMENTS, s["name"], f) for s in segments for f in (files.VECTORS, files.CELLS, files.LANDMARKS)]
+    # Vectors that came from elsewhere have no landmarks.
+    listed += ["/".join(part) for part in parts if root.joinpath(*part).is_file()]
     manifest = {
         "n_cells": sum(n for _, n in folders),
         "n_latent": encoder.n_latent,

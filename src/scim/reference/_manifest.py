@@ -13,7 +13,7 @@ MANIFEST = "manifest.json"
 ENCODER = "encoder"
 SEGMENTS = "segments"
 INDEX = "index"
-VECTORS, CELLS = "vectors.i16", "cells.arrow"
+VECTORS, CELLS, LANDMARKS = "vectors.i16", "cells.arrow", "landmarks.npz"
 
 _NEEDED = (
     "files",

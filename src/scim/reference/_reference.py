@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -13,12 +14,14 @@ from .._validate import check_option
 from ..encoder import Encoder, EncoderFolderError
 from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
+from . import _named as named
 from ._backend import make_backend
 from ._build import Source, compile_terms, write_blocks, write_segment
-from ._calibration import Calibration, CalibrationKind
-from ._cells import StoredCells
+from ._calibration import Calibration, Judge
 from ._commit import append_segment, create
 from ._filters import select
+from ._judged import JudgedCells
+from ._landmarks import LandmarkKind
 from ._search import Hits, check_caps, check_queries, search, unknown_reference
 from ._segments import CELL_ID, STUDY, join_cells, open_cells, open_vectors
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class Reference(StoredCells):
+class Reference(JudgedCells):
     """Labelled cells in the space of an encoder, as a folder that can be searched and extended.
 
     Make one with :meth:`build`, open one with :meth:`open`.
@@ -80,7 +83,8 @@ class Reference(StoredCells):
         )
         self._manifest, self._segments, self.terms = dict(manifest), segments, terms
         self.n_cells = sum(n for _, n in names)
-        for name in ("label_codes", "_directed", "_n_directed", "obs"):
+        self._judged: tuple[str, Judge] | None = None
+        for name in ("label_codes", "_directed", "_n_directed", "obs", "landmarks"):
             self.__dict__.pop(name, None)
 
     @property
@@ -128,6 +132,7 @@ class Reference(StoredCells):
         mod: str | None = None,
         ontology: CellOntology | None = None,
         unlabeled_category: str | None = None,
+        landmarks: LandmarkKind = "cells",
         backend: str = "auto",
         overwrite: bool = False,
         seed: int = 0,
@@ -159,6 +164,10 @@ class Reference(StoredCells):
             The bundled Cell Ontology by default, or none if it knows none of the labels.
         unlabeled_category
             A label that means "no label", besides missing values, "unknown", "unassigned" and the like.
+        landmarks
+            ``"cells"`` keeps the counts of up to 300 cells of each label and study (5,000 in all), to label queries
+            that lack genes, and to tell novel cells by their expression. ``"simulated"`` keeps counts drawn like theirs
+            instead, for a reference that others get; ``"none"`` keeps none.
         backend
             ``"exact"``; ``"faiss"``, which looks through the cells around a query and finds about 98 % of its
             neighbours, from 20,000 cells on; ``"pynndescent"``; or ``"auto"``: faiss where it pays.
@@ -182,7 +191,9 @@ class Reference(StoredCells):
         if not isinstance(encoder, Encoder):
             raise TypeError(f"encoder must be a scim.Encoder, got {type(encoder).__name__}. See SCIM.to_encoder.")
         known = CellOntology.bundled() if ontology is None else ontology
+        check_option(landmarks, get_args(LandmarkKind), argument="landmarks")
         source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, known, unlabeled_category)
+        source = replace(source, landmarks=landmarks)
         create(
             path,
             encoder=encoder,
@@ -193,6 +204,7 @@ class Reference(StoredCells):
                 "study_key": study_key,
                 "obs_columns": obs_columns,
                 "unlabeled_category": unlabeled_category,
+                "landmarks": landmarks,
             },
             backend=backend,
             overwrite=overwrite,
@@ -267,7 +279,8 @@ class Reference(StoredCells):
         Parameters
         ----------
         reference
-            The folder; a Reference is returned as it is.
+            The folder, or the name of a reference that is bundled with scim or installed, see :func:`scim.references`;
+            a Reference is returned as it is. None: the bundled reference of blood.
 
         Raises
         ------
@@ -279,12 +292,12 @@ class Reference(StoredCells):
         if isinstance(reference, Reference):
             return reference
         if reference is None:
-            raise ValueError(
-                "No reference is bundled with this version. Give reference=: the path of one that Reference.build made."
-            )
+            reference = named.DEFAULT
         if not isinstance(reference, str | Path):
             raise TypeError(f"reference must be a Reference or a path, got {type(reference).__name__}.")
         path = Path(reference).expanduser()
+        if isinstance(reference, str) and not path.exists() and named.is_name(reference):
+            path = named.find(reference)
         if not path.exists():
             parent = path.resolve().parent
             there = [p.parent.name for p in parent.glob(f"*/{files.MANIFEST}")] if parent.is_dir() else []
@@ -353,19 +366,6 @@ class Reference(StoredCells):
         allowed = select(self._cells, where=where, exclude=exclude)
         return np.ones(self.n_cells, dtype=bool) if allowed is None else allowed
 
-    def background(self) -> np.ndarray:
-        """Sorted cosine distances of reference cells to their nearest cell of another study, float32 (n,)."""
-        return self._calibration.background
-
-    @property
-    def calibration_kind(self) -> CalibrationKind:
-        """``"within-study"`` where the reference has one study and :meth:`background` had to do without others."""
-        return self._calibration.kind
-
-    def distance_pvalue(self, distances: np.ndarray) -> np.ndarray:
-        """P-value of nearest-neighbour distances: the share of the reference's own that are as large."""
-        return self._calibration.pvalue(distances)
-
     def add(
         self,
         adata: AnnData | Iterable[AnnData] | Mapping[str, AnnData],
@@ -422,6 +422,7 @@ class Reference(StoredCells):
             known,
             before.get("unlabeled_category"),
             frozenset(self._manifest["studies"]),
+            before.get("landmarks", "cells"),
         )
 
         def write(folder: Path) -> tuple[int, dict[str, Any]]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from ..ontology import TermSpace
+
 #: A coordinate is stored as round(x / max(|x|) * 32767), the maximum over the vector: its length is known to be 1, so
 #: that reading brings the scale back, and the error is 1.5e-5 of the largest coordinate at most.
 SCALE = 32767
@@ -40,9 +42,7 @@ class SegmentWriter:
 
     def append(self, vectors: np.ndarray) -> None:
         """Add the unit vectors of some cells, (n, d)."""
-        largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
-        fixed = np.divide(vectors * np.float32(SCALE), largest, out=np.zeros_like(vectors), where=largest > 0)
-        self._vectors.write(np.round(fixed).astype("<i2").tobytes())
+        self._vectors.write(to_fixed(vectors).tobytes())
         self.n_cells += len(vectors)
 
     def describe(self, cells: pd.DataFrame) -> None:
@@ -141,6 +141,13 @@ def open_cells(folder: Path, n_cells: int) -> pa.Table:
     return table
 
 
+def to_fixed(vectors: np.ndarray) -> np.ndarray:
+    """Vectors as fixed-point numbers, int16."""
+    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
+    fixed = np.divide(vectors * np.float32(SCALE), largest, out=np.zeros_like(vectors), where=largest > 0)
+    return np.round(fixed).astype("<i2")
+
+
 def to_float(fixed: np.ndarray) -> np.ndarray:
     """Fixed-point vectors as float32, brought back to length 1; zero vectors stay zero."""
     vectors = fixed.astype(np.float32)
@@ -157,6 +164,14 @@ def take_vectors(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
         mine = segment_of == i
         taken[mine] = segments[i][rows[mine] - starts[i]]
     return to_float(taken)
+
+
+def label_codes(cells: pa.Table, terms: TermSpace) -> np.ndarray:
+    """Position of each cell's label in ``terms.labels``, int32 (n_cells,); -1 for a cell without a label."""
+    codes, ids = dictionary(cells, TERM_ID)
+    place = {str(term): i for i, term in enumerate(terms.label_ids)}
+    table = np.array([place.get(str(i), -1) if i is not None else -1 for i in ids] + [-1], dtype=np.int32)
+    return table[codes]
 
 
 def dictionary(cells: pa.Table, column: str) -> tuple[np.ndarray, list[Any]]:

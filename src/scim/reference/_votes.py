@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from .._threads import in_threads, one_thread_of_blas
 from .._validate import check_option
 from ..ontology import GENERIC, TermSpace
 
-Vote = Literal["ontology", "majority", "weighted"]
+Vote = Literal["auto", "calibrated", "ontology", "majority", "weighted"]
 
 #: Cells that a thread works on at a time: what lies between votes and terms stays in its cache.
 _BLOCK = 1_024
@@ -23,7 +23,7 @@ _NEAREST = 1e-6
 
 def check_vote(vote: str) -> None:
     """Raise if ``vote`` is no way of voting."""
-    check_option(vote, ("ontology", "majority", "weighted"), argument="vote")
+    check_option(vote, get_args(Vote), argument="vote")
 
 
 def vote_weights(distances: np.ndarray, labelled: np.ndarray) -> np.ndarray:
@@ -191,6 +191,28 @@ def prediction_sets(by_label: np.ndarray, *, alpha: float) -> np.ndarray:
 
     _in_blocks(len(by_label), work)
     return sets
+
+
+def cover(sets: np.ndarray, terms: TermSpace) -> np.ndarray:
+    """Position of the most specific term that all labels of a set are or descend from, int64 (n,); -1 for none.
+
+    Parameters
+    ----------
+    sets
+        Sets of labels, bool (n, n_labels).
+    terms
+        The labels on the ontology.
+    """
+    different, which = np.unique(np.packbits(sets, axis=1), axis=0, return_inverse=True)
+    different = np.unpackbits(different, axis=1, count=sets.shape[1]).astype(bool)
+    generic = np.array([term in GENERIC for term in terms.terms], dtype=bool)
+    order = np.argsort(terms.specificity())
+    found = np.full(len(different), -1, dtype=np.int64)
+    for i, members in enumerate(different):
+        above = terms.closure[members].all(axis=0) & ~generic & members.any()
+        if above.any():
+            found[i] = order[np.argmax(above[order])]
+    return found[which.ravel()]
 
 
 def _in_blocks(n: int, work: Callable[[slice], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,21 @@ import pandas as pd
 from .. import _keys
 from .._validate import check_fraction, check_positive_int, did_you_mean, get_adata
 from ..reference import Reference
-from ..reference._votes import Vote, assign, check_vote, plain_vote, prediction_sets
+from ..reference._search import check_queries
+from ..reference._votes import Vote, assign, check_vote, cover, plain_vote, prediction_sets
 from ..reference._votes import vote as ontology_vote
-from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, storable, write_results
+from ._common import (
+    Embedded,
+    check_writable,
+    copy_of,
+    expression_novelty,
+    filter_text,
+    find_embedding,
+    measured_genes,
+    merge_results,
+    storable,
+    write_results,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +41,10 @@ def annotate(
     reference: Reference | str | Path | None = None,
     *,
     use_rep: str = _keys.obsm_embedding(),
+    alpha: float | None = None,
+    novelty_fdr: float = 0.05,
+    vote: Vote = "auto",
     k: int = 50,
-    alpha: float = 0.3,
-    vote: Vote = "ontology",
     labels: Sequence[str] | None = None,
     where: Any = None,
     exclude: Any = None,
@@ -39,12 +53,15 @@ def annotate(
     key_added: str = _keys.DEFAULT,
     copy: bool = False,
 ) -> AnnData | Any | None:
-    """Label cells by a vote of the reference cells most like them, on the Cell Ontology.
+    """Label cells on the Cell Ontology, as precisely as the tolerated error allows.
 
-    The ``k`` nearest labelled cells vote, the nearer ones more (``exp(-d / h)``, h the median distance of the cell's
-    neighbours). A vote for a term is also one for each of its ancestors, and a cell gets the most specific term that
-    holds at least ``1 - alpha`` of the votes: where neighbours disagree, a broader one ("T cell"), and "unassigned"
-    where only terms that say nothing ("cell") would hold enough.
+    Each label gets a probability from the reference's head, a linear one on the embedding in which rare labels weigh as
+    much as common ones, and a conformal p-value: among cells of the label in studies that were left out, the share that
+    fitted it as badly. The labels that cannot be ruled out at ``alpha`` are the prediction set, and a cell gets the
+    most specific term that covers its set: a leaf where one label remains, a broader term ("T cell") where several do,
+    and "unassigned" where only terms that say nothing ("cell") would cover them, or where the cell is unlike anything
+    in the reference. Where the cells lack genes that matter, the reference's landmarks are embedded anew without these
+    genes, and the head is fitted to them.
 
     Parameters
     ----------
@@ -54,16 +71,24 @@ def annotate(
         A reference, or its path.
     use_rep
         Embedding in ``obsm`` to start from.
-    k
-        Neighbours that vote.
     alpha
-        Share of the votes that may be for something else than the label, below 0.5. It is a share of votes, not yet a
-        guaranteed rate of errors.
+        Tolerated error, below 0.5; 0.1 by default. The prediction set holds the true label for ``1 - alpha`` of the
+        cells, if their study differs from the reference's no more than these do from one another. For
+        ``vote="ontology"``, the share of the votes that may be for something else than the label, 0.3 by default.
+    novelty_fdr
+        Cells whose novelty is significant at this false discovery rate (Benjamini-Hochberg over the cells) are
+        unassigned; 0 labels all.
     vote
-        ``"ontology"``, as above. ``"majority"`` and ``"weighted"`` are SCimilarity's: the label with most votes, each
-        worth one or the inverse of its distance, without ancestors and without "unassigned"; ``alpha`` is not used.
+        ``"calibrated"``, as above; ``"ontology"``, votes of the ``k`` nearest labelled cells, the nearer ones more
+        (``exp(-d / h)``, h the median distance of the cell's neighbours), summed up the ontology: the most specific
+        term with ``1 - alpha`` of them. ``"majority"`` and ``"weighted"`` are SCimilarity's votes: the label with most,
+        each worth one or the inverse of its distance, without ancestors and without "unassigned"; ``alpha`` is not
+        used. ``"auto"`` is calibrated, but ontology where a filter leaves a part of the reference, whose head it is
+        not, or where the reference has fewer than two labels.
+    k
+        Neighbours that vote, where they do.
     labels
-        Names or ids of terms: only reference cells of these, or of their descendants, vote.
+        Names or ids of terms: only these, and their descendants, are considered.
     where, exclude
         Filters on the reference's metadata, such as ``exclude={"study": "mine"}``; see :meth:`scim.Reference.search`.
     layer
@@ -82,20 +107,26 @@ def annotate(
     ``obs["scim_label"]``, ``obs["scim_term_id"]``
         Name and id of the term, categorical; ``"unassigned"`` and ``""`` for none.
     ``obs["scim_confidence"]``
-        Share of the votes that the term holds, 0 to 1; 0 for an unassigned cell.
+        Probability of the term (or share of the votes), 0 to 1; 0 for an unassigned cell.
     ``obs["scim_novelty"]``
-        P-value of the distance to the nearest reference cell: small is unlike anything in the reference. 1 for a cell
-        without counts.
+        Conformal p-value: small is unlike anything in the reference. 1 for a cell without counts. Compared is the
+        expression of a cell with the mean of each label, by correlation, against landmarks of studies left out, thinned
+        to the depth of the query; for votes, and where there are no counts or no landmarks, the distance to the nearest
+        cell in the embedding.
     ``obs["scim_set"]``
-        The fewest labels that hold ``1 - alpha`` of the votes, joined by ``";"``.
+        The prediction set, most probable label first, joined by ``";"`` (for votes, the fewest labels that hold
+        ``1 - alpha`` of them).
     ``obsm["scim_scores"]``
-        Share of the votes per term, a DataFrame with a column per term name (a slash in it becomes ``|``).
+        Probability (or share of the votes) per term, a DataFrame with a column per term name (a slash in it becomes
+        ``|``).
     ``obsm["scim_votes"]``
         For ``vote="majority"`` and ``"weighted"`` only, SCimilarity's statistics: ``min_dist`` and ``max_dist`` of the
         neighbours, ``vs2nd`` and ``vsAll`` (votes of the label over those of the first two, and of all), and both with
         votes weighted.
     ``uns["scim"]["annotate"]``
-        Parameters, reference and versions.
+        Parameters, reference, versions, how it was calibrated (``"within-study"`` where the reference has one study,
+        which promises too much), whether landmarks took the place of the reference's cells, and what novelty was told
+        by.
 
     Raises
     ------
@@ -103,6 +134,11 @@ def annotate(
         The embedding is another encoder's; a filter leaves nothing; ``alpha`` or ``k`` is out of range.
     KeyError
         There is no such embedding, label, column or modality.
+
+    References
+    ----------
+    Vovk, Gammerman & Shafer, *Algorithmic Learning in a Random World*, 2005. Angelopoulos & Bates, *Conformal
+    Prediction: A Gentle Introduction*, 2023.
 
     Examples
     --------
@@ -124,36 +160,32 @@ def annotate(
     ['scim_label', 'scim_term_id', 'scim_confidence', 'scim_novelty', 'scim_set']
     """
     k = check_positive_int(k, argument="k")
-    alpha = check_fraction(alpha, argument="alpha", high=0.4999)
     check_vote(vote)
+    check_fraction(novelty_fdr, argument="novelty_fdr")
+    if alpha is not None:
+        check_fraction(alpha, argument="alpha", high=0.4999)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
     opened = Reference.open(reference)
-    voters = opened.label_codes >= 0
-    if labels is not None:
-        voters &= _chosen_labels(opened.terms, labels)[opened.label_codes]
+    allowed = None if labels is None else _chosen_labels(opened.terms, labels)
     # Filters are checked before the cells are embedded, which takes longer.
-    opened.allowed(where=where, exclude=exclude)
+    vote = _choose_vote(vote, opened, where=where, exclude=exclude)
     embedded = find_embedding(data, opened, use_rep=use_rep, key=key_added, layer=layer)
-    within = None if voters.all() else voters
-    hits = opened.search(embedded.vectors, k, where=where, exclude=exclude, within=within)
-    codes = np.where(hits.indices >= 0, opened.label_codes[hits.indices], -1)
-    by_label, by_term, chosen, stats = _count(hits.distances, codes, opened.terms, vote, alpha)
-    sets = _sets(by_label, opened.terms, alpha, chosen if vote != "ontology" else None)
-    known = np.isfinite(hits.distances[:, 0])
-    novelty = np.where(known, opened.distance_pvalue(np.where(known, hits.distances[:, 0], 0.0)), 1.0)
+    if vote == "calibrated":
+        alpha = 0.1 if alpha is None else float(alpha)
+        answer = _calibrated(data, opened, embedded, use_rep, allowed, alpha, novelty_fdr)
+    else:
+        alpha = 0.3 if alpha is None else float(alpha)
+        answer = _neighbours(opened, embedded.vectors, vote, k, alpha, allowed, where=where, exclude=exclude)
+    params = {"use_rep": use_rep, "k": k, "alpha": alpha, "novelty_fdr": novelty_fdr, "vote": vote}
+    params |= {"labels": list(map(str, labels or [])), "where": filter_text(where), "exclude": filter_text(exclude)}
     results: dict[str, dict[str, Any]] = {
-        "obs": _obs(by_term, chosen, novelty, sets, opened.terms, data, key_added),
-        "obsm": {_keys.obsm_scores(key_added): _scores(by_term, opened.terms, data.obs_names)}
-        | ({_keys.obsm_votes(key_added): pd.DataFrame(stats, index=data.obs_names)} if stats else {}),
+        "obs": _obs(answer, opened.terms, data, key_added),
+        "obsm": {_keys.obsm_scores(key_added): _scores(answer.by_term, opened.terms, data.obs_names)}
+        | ({_keys.obsm_votes(key_added): pd.DataFrame(answer.stats, index=data.obs_names)} if answer.stats else {}),
         "uns": {
             key_added: {
-                "annotate": _record(
-                    opened,
-                    {"use_rep": use_rep, "k": k, "alpha": alpha, "vote": vote, "labels": list(map(str, labels or []))}
-                    | {"where": filter_text(where), "exclude": filter_text(exclude)},
-                    n_unassigned=int((chosen < 0).sum()),
-                )
+                "annotate": _record(opened, params, n_unassigned=int((answer.chosen < 0).sum()), **answer.facts)
             }
         },
     }
@@ -162,6 +194,102 @@ def annotate(
         get_adata(out, mod=mod), merge_results(embedded.results(use_rep, use_rep.removeprefix("X_")), results)
     )
     return out if copy else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """Scores per term (n, n_terms), the term of each cell (n,), -1 for none, novelty and sets; statistics; facts."""
+
+    by_term: np.ndarray
+    chosen: np.ndarray
+    novelty: np.ndarray
+    sets: list[str]
+    stats: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+
+def _choose_vote(vote: Vote, reference: Reference, *, where: Any, exclude: Any) -> Vote:
+    """Decide what ``"auto"`` means, and refuse what cannot be."""
+    reference.allowed(where=where, exclude=exclude)
+    filtered = where is not None or exclude is not None
+    has_head = reference.judge().calibration.head is not None
+    if vote == "auto":
+        return "calibrated" if has_head and not filtered else "ontology"
+    if vote == "calibrated" and filtered:
+        raise ValueError(
+            "vote='calibrated' labels with the whole reference, not with what where= or exclude= leave of it. Leave "
+            "out the filter, or take vote='ontology'."
+        )
+    if vote == "calibrated" and not has_head:
+        raise ValueError("vote='calibrated' needs a reference with two labels or more. Take vote='ontology'.")
+    return vote
+
+
+def _calibrated(
+    data: AnnData,
+    reference: Reference,
+    embedded: Embedded,
+    use_rep: str,
+    allowed: np.ndarray | None,
+    alpha: float,
+    novelty_fdr: float,
+) -> _Answer:
+    """Label with the head of the reference, or of its landmarks where the query lacks genes that matter."""
+    from scipy.stats import false_discovery_control
+
+    terms, vectors = reference.terms, check_queries(embedded.vectors, reference.n_latent)
+    measured = measured_genes(data, reference, embedded, use_rep=use_rep)
+    judge = reference.judge(measured)
+    head = judge.calibration.head or reference.judge().calibration.head
+    assert head is not None  # _choose_vote made sure
+    by_label = head.probabilities(vectors, len(terms.labels))
+    if allowed is not None:
+        by_label[:, ~allowed[:-1]] = 0
+        by_label /= np.maximum(by_label.sum(axis=1, keepdims=True), 1e-12)
+    by_term = np.minimum(by_label @ terms.closure.astype(np.float32), 1.0)
+    inside = head.pvalues(by_label) > alpha
+    # What no label fits is no empty promise: the best one stays.
+    inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
+    inside &= by_label > 0
+    novelty = expression_novelty(data, reference, embedded, measured, use_rep=use_rep)
+    told_by = "distance" if novelty is None else "expression"
+    novelty = judge.novelty(vectors) if novelty is None else novelty
+    novel = false_discovery_control(novelty, method="bh") <= novelty_fdr if len(novelty) else np.empty(0, bool)
+    chosen = np.where(novel, -1, cover(inside, terms))
+    facts = {
+        "head": head.kind,
+        "temperature": head.temperature,
+        "panel_matched": judge.panel_matched,
+        "novelty": told_by,
+        "n_novel": int(novel.sum()),
+    }
+    return _Answer(by_term, chosen, novelty, _names_of(inside, by_label, terms), {}, facts)
+
+
+def _neighbours(
+    reference: Reference,
+    vectors: np.ndarray,
+    vote: Vote,
+    k: int,
+    alpha: float,
+    allowed: np.ndarray | None,
+    **filters: Any,
+) -> _Answer:
+    """Label by a vote of the nearest labelled cells."""
+    terms = reference.terms
+    voters = reference.label_codes >= 0
+    if allowed is not None:
+        voters &= allowed[reference.label_codes]
+    hits = reference.search(vectors, k, within=None if voters.all() else voters, **filters)
+    codes = np.where(hits.indices >= 0, reference.label_codes[hits.indices], -1)
+    by_label, by_term, chosen, stats = _count(hits.distances, codes, terms, vote, alpha)
+    if vote == "ontology":
+        sets = _names_of(prediction_sets(by_label, alpha=alpha), by_label, terms)
+    else:
+        sets = list(np.append(terms.term_names, "")[chosen].astype(str))
+    known = np.isfinite(hits.distances[:, 0])
+    novelty = np.where(known, reference.distance_pvalue(np.where(known, hits.distances[:, 0], 0.0)), 1.0)
+    return _Answer(by_term, chosen, novelty, sets, stats, {})
 
 
 def _count(
@@ -193,34 +321,24 @@ def _chosen_labels(terms: TermSpace, labels: Sequence[str]) -> np.ndarray:
     return chosen
 
 
-def _obs(
-    by_term: np.ndarray,
-    chosen: np.ndarray,
-    novelty: np.ndarray,
-    sets: list[str],
-    terms: TermSpace,
-    data: AnnData,
-    key: str,
-) -> dict[str, pd.Series]:
+def _obs(answer: _Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str, pd.Series]:
+    chosen = answer.chosen
     names = np.append(terms.term_names, _keys.UNASSIGNED)[chosen]
     ids = np.append(terms.terms, "")[chosen]
-    confidence = np.where(chosen < 0, 0.0, by_term[np.arange(len(chosen)), np.maximum(chosen, 0)])
+    confidence = np.where(chosen < 0, 0.0, answer.by_term[np.arange(len(chosen)), np.maximum(chosen, 0)])
     columns: dict[str, Any] = {
         _keys.obs_label(key): pd.Categorical(names.astype(str)),
         _keys.obs_term_id(key): pd.Categorical(ids.astype(str)),
         _keys.obs_confidence(key): np.clip(confidence, 0, 1).astype(np.float32),
-        _keys.obs_novelty(key): novelty.astype(np.float32),
-        _keys.obs_set(key): pd.Categorical(sets),
+        _keys.obs_novelty(key): answer.novelty.astype(np.float32),
+        _keys.obs_set(key): pd.Categorical(answer.sets),
     }
     return {name: pd.Series(values, index=data.obs_names) for name, values in columns.items()}
 
 
-def _sets(by_label: np.ndarray, terms: TermSpace, alpha: float, chosen: np.ndarray | None) -> list[str]:
-    """Prediction sets as text, most votes first; of a plain vote, what was chosen."""
-    if chosen is not None:
-        return list(np.append(terms.term_names, "")[chosen].astype(str))
+def _names_of(inside: np.ndarray, by_label: np.ndarray, terms: TermSpace) -> list[str]:
+    """Prediction sets as text, most probable label first."""
     names = terms.term_names[terms.label_term].astype(str)
-    inside = prediction_sets(by_label, alpha=alpha)
     sizes = inside.sum(axis=1)
     sets = np.where(sizes == 1, names.astype(object)[inside.argmax(axis=1)], "")
     for row in np.flatnonzero(sizes > 1):

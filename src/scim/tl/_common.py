@@ -13,6 +13,7 @@ from .. import _keys
 from .._validate import did_you_mean
 from ..encoder import Encoder
 from ..reference import Reference
+from ..reference._landmarks import read_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,6 +105,40 @@ def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: s
             stacklevel=3,
         )
     return Embedded(vectors, None)
+
+
+def measured_genes(adata: AnnData, reference: Reference, embedded: Embedded, *, use_rep: str) -> np.ndarray | None:
+    """Genes of the encoder that cells were embedded with, bool (n_genes,), or None where that is all or unknown."""
+    record = embedded.info or _record_of(adata, use_rep)
+    genes, source = record.get("genes", {}), record.get("input", {})
+    if not genes or int(genes["n_matched"]) == int(genes["n_encoder"]):
+        return None
+    column = genes["source"] if genes["source"] in adata.var else None
+    gene_map = reference.encoder.genes.match_adata(adata, gene_column=column, use_raw=source["source"] == "raw")
+    # Genes that were dropped since then say nothing of the embedding.
+    known = gene_map.n_matched == int(genes["n_matched"])
+    return np.asarray(gene_map.measured) if known else None
+
+
+def expression_novelty(
+    adata: AnnData, reference: Reference, embedded: Embedded, measured: np.ndarray | None, *, use_rep: str
+) -> np.ndarray | None:
+    """P-values of novelty by expression, (n_cells,); None where the values or landmarks that it takes are not there."""
+    if reference.profiles(measured) is None or not adata.n_obs:
+        return None
+    record = embedded.info or _record_of(adata, use_rep)
+    source, column = record.get("input", {}).get("source"), record.get("genes", {}).get("source")
+    layer = source.removeprefix("layers['").removesuffix("']") if source else None
+    try:
+        values = read_values(reference.encoder, adata, layer=layer, gene_column=column if column in adata.var else None)
+    except (ValueError, KeyError):  # what the embedding was made of is not here any more
+        return None
+    genes = np.ones(values.shape[1], dtype=bool) if measured is None else measured
+    depth = None
+    if record.get("input", {}).get("kind") == "counts":
+        depth = float(np.median(np.asarray(values[:, genes].sum(axis=1))))
+    profiles = reference.profiles(measured, depth=depth)
+    return None if profiles is None else profiles.pvalues(values)
 
 
 def recorded_encoder(adata: AnnData, use_rep: str) -> str | None:

@@ -21,6 +21,8 @@ SUMMARY_COLUMNS = ("label", "study", "sample", "tissue", "disease")
 _CLUSTERS, _NEIGHBOURS, _SEED = 10, 100, 4
 #: Numbers in the largest table of a block of queries.
 _BLOCK = 4_000_000
+#: Share of the hits from one study that is worth a warning.
+_MOST_OF_THEM = 0.8
 _OWN_COLUMNS = ("query", "rank", "row", "cell_id", "distance", "pvalue")
 
 
@@ -93,10 +95,13 @@ def summary_table(reference: Reference, names: Sequence[str], hits: Hits, allowe
     Returns
     -------
     DataFrame with a row for each query and value that occurs among its hits. ``fraction`` and ``enrichment`` are
-    relative to the hits, and the cells searched, for which the column is known.
+    relative to the hits, and the cells searched, for which the column is known. ``pvalue`` counts samples, not cells:
+    of all pairs of a sample and a value that were searched, so many were hit, and among these so many have the value
+    (hypergeometric); a donor with many cells counts once.
     """
     columns = [column for column in SUMMARY_COLUMNS if column in reference.metadata(np.arange(0)).columns]
-    values = [_Values.of(reference, column, allowed) for column in columns]
+    samples = _samples(reference)
+    values = [_Values.of(reference, column, samples, allowed) for column in columns]
     parts = [part for block in _blocks(len(names), values) for part in _summarise(hits.indices[block], block, values)]
     table = pd.concat(parts, ignore_index=True)
     order = np.lexsort((-table["n_cells"], table["column"].map({c: i for i, c in enumerate(columns)}), table["code"]))
@@ -109,28 +114,63 @@ def summary_table(reference: Reference, names: Sequence[str], hits: Hits, allowe
 
 @dataclass(frozen=True, eq=False)
 class _Values:
-    """One column of the metadata: its values, the code of each cell (-1: missing), and the cells searched of each."""
+    """One column of the metadata.
+
+    Attributes
+    ----------
+    column, values
+        Its name, and its values among the cells searched, (v,).
+    codes
+        Value of each cell, -1 where it is missing or was not searched, (n_cells,).
+    searched
+        Cells searched of each value, (v,).
+    pairs
+        Which pair of sample and value each cell belongs to, -1 for none, (n_cells,).
+    pair_values
+        Value of each pair, (p,).
+    """
 
     column: str
     values: np.ndarray
     codes: np.ndarray
     searched: np.ndarray
+    pairs: np.ndarray
+    pair_values: np.ndarray
 
     @classmethod
-    def of(cls, reference: Reference, column: str, allowed: np.ndarray) -> _Values:
+    def of(cls, reference: Reference, column: str, samples: np.ndarray, allowed: np.ndarray) -> _Values:
         codes, values = pd.factorize(reference.metadata(columns=[column])[column], sort=True)
         searched = np.bincount(codes[allowed & (codes >= 0)], minlength=len(values))
         # Values that a filter left nothing of were not searched, and are not tested.
         kept = np.flatnonzero(searched)
         place = np.full(len(values) + 1, -1, dtype=np.int64)
         place[kept] = np.arange(len(kept))
-        return cls(column, np.array([str(v) for v in values], dtype=object)[kept], place[codes], searched[kept])
+        codes = np.where(allowed, place[codes], -1)
+        known = codes >= 0
+        different, which = np.unique(samples[known] * len(kept) + codes[known], return_inverse=True)
+        pairs = np.full(len(codes), -1, dtype=np.int64)
+        pairs[known] = which.ravel()
+        names = np.array([str(v) for v in values], dtype=object)[kept]
+        return cls(column, names, codes, searched[kept], pairs, different % max(len(kept), 1))
+
+
+def _samples(reference: Reference) -> np.ndarray:
+    """Sample of each cell, as far as the reference knows: its sample, else its donor, within its study; (n_cells,)."""
+    there = [c for c in ("sample", "donor") if c in reference.metadata(np.arange(0)).columns][:1]
+    table = reference.metadata(columns=["study", *there]).astype(str)
+    return np.asarray(table.groupby(list(table.columns), sort=True, observed=True).ngroup())
 
 
 def _blocks(n: int, values: Sequence[_Values]) -> Iterator[np.ndarray]:
-    size = max(1, _BLOCK // max(1, sum(len(v.values) for v in values)))
+    size = max(1, _BLOCK // max(1, sum(len(v.values) + len(v.pair_values) for v in values)))
     for start in range(0, n, size):
         yield np.arange(start, min(start + size, n))
+
+
+def _count(codes: np.ndarray, n: int) -> np.ndarray:
+    """How often each of ``n`` codes occurs in each row, -1 in none, int64 (m, n)."""
+    bins = np.where(codes < 0, n, codes) + np.arange(len(codes))[:, None] * (n + 1)
+    return np.bincount(bins.ravel(), minlength=len(codes) * (n + 1)).reshape(len(codes), n + 1)[:, :n]
 
 
 def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]) -> Iterator[pd.DataFrame]:
@@ -138,33 +178,37 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
     from scipy.stats import false_discovery_control, hypergeom
 
     counts: list[np.ndarray] = []
-    drawn: list[np.ndarray] = []
+    hit_samples: list[np.ndarray] = []
     pvalues: list[np.ndarray] = []
     for one in values:
-        codes = np.where(indices < 0, -1, one.codes[indices])
-        n = len(one.values)
-        bins = np.where(codes < 0, n, codes) + np.arange(len(block))[:, None] * (n + 1)
-        count = np.bincount(bins.ravel(), minlength=len(block) * (n + 1)).reshape(len(block), n + 1)[:, :n]
-        counts.append(count)
-        drawn.append(count.sum(axis=1))
+        count = _count(np.where(indices < 0, -1, one.codes[indices]), len(one.values))
+        hit = _count(np.where(indices < 0, -1, one.pairs[indices]), len(one.pair_values)) > 0
+        belongs = np.zeros((len(one.pair_values), len(one.values)))
+        belongs[np.arange(len(one.pair_values)), one.pair_values] = 1
+        samples = (hit @ belongs).astype(np.int64)
+        of_value, drawn = belongs.sum(axis=0).astype(np.int64), samples.sum(axis=1)
         pvalue = np.ones(count.shape)
         q, v = np.nonzero(count)
         # Many queries have the same numbers, and SciPy takes its time for each.
-        cases, place = np.unique(np.stack([count[q, v], one.searched[v], drawn[-1][q]]), axis=1, return_inverse=True)
-        pvalue[q, v] = hypergeom.sf(cases[0] - 1, one.searched.sum(), cases[1], cases[2])[place.ravel()]
+        cases, place = np.unique(np.stack([samples[q, v], of_value[v], drawn[q]]), axis=1, return_inverse=True)
+        found = hypergeom.sf(cases[0] - 1, len(one.pair_values), cases[1], cases[2])
+        pvalue[q, v] = found[place.ravel()]
+        counts.append(count)
+        hit_samples.append(samples)
         pvalues.append(pvalue)
     # Values that were searched but never hit were tested as well: their p-value is 1.
     fdr = false_discovery_control(np.clip(np.hstack(pvalues), 0.0, 1.0), axis=1, method="bh")
     start = 0
-    for one, count, n_drawn, pvalue in zip(values, counts, drawn, pvalues, strict=True):
+    for one, count, samples, pvalue in zip(values, counts, hit_samples, pvalues, strict=True):
         q, v = np.nonzero(count)
-        fraction = count[q, v] / n_drawn[q]
+        fraction = count[q, v] / count.sum(axis=1)[q]
         yield pd.DataFrame(
             {
                 "code": block[q],
                 "column": np.full(len(q), one.column, dtype=object),
                 "value": one.values[v],
                 "n_cells": count[q, v].astype(np.int64),
+                "n_samples": samples[q, v],
                 "fraction": fraction,
                 "enrichment": fraction * one.searched.sum() / one.searched[v],
                 "pvalue": pvalue[q, v],
@@ -172,6 +216,14 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
             }
         )
         start += len(one.values)
+
+
+def one_sided(summary: pd.DataFrame) -> list[str]:
+    """Name the queries with most of 20 hits or more in one study, where that is less than half of what was searched."""
+    studies = summary[summary["column"] == "study"]
+    searched = studies["fraction"] / studies["enrichment"]
+    chosen = studies[(studies["fraction"] > _MOST_OF_THEM) & (searched < 0.4) & (studies["n_cells"] >= 20)]
+    return [str(name) for name in chosen["query"].unique()]
 
 
 def coherence_table(reference: Reference, queries: Queries, hits: Hits, **filters: Any) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from .._validate import check_positive_int, get_adata
 from ..reference import Reference
 from ..reference._search import MAX_HITS
 from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, recorded_genes, write_results
-from ._hits import coherence_table, hits_table, summary_table
+from ._hits import coherence_table, hits_table, one_sided, summary_table
 from ._queries import Queries, pick_cells, pool_groups
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ def query(
       (cosine), ``pvalue`` (of the distance, small means far, see :func:`scim.tl.annotate`), and the metadata; read it
       with :func:`scim.get.hits`;
     - ``summary``: DataFrame with a row for each query and each value of label, study, sample, tissue and disease (where
-      the reference has them) among its hits: ``n_cells``, ``fraction`` of the hits, ``enrichment`` (by how much that is
-      more than its share of the cells searched), ``pvalue`` (hypergeometric) and ``fdr`` (Benjamini-Hochberg, within
-      the query). Cells of one donor are not independent: read p-values as a way to order, not as proof;
+      the reference has them) among its hits: ``n_cells``, ``n_samples``, ``fraction`` of the hits, ``enrichment`` (by
+      how much that is more than its share of the cells searched), ``pvalue`` (hypergeometric, of samples and not of
+      cells, so that one donor with many cells does not carry it) and ``fdr`` (Benjamini-Hochberg, within the query);
     - ``coherence`` (groups only): DataFrame with a row a query: the group's cells are clustered in the embedding
       (k-means, up to 10 clusters), and ``coherence`` is the mean share of the clusters' 100 nearest reference cells
       that are hits of the centroid too. Near 1, the centroid speaks for all cells; near 0, the group is a mixture;
@@ -156,6 +156,13 @@ def query(
         )
     if content["hits"].empty:
         warnings.warn("No reference cell is a hit. Is max_distance too small?", UserWarning, stacklevel=2)
+    if names := one_sided(content["summary"]):
+        warnings.warn(
+            f"Most hits of {len(names)} of {len(queries.names)} queries come from one study: {', '.join(names[:5])}. "
+            "They may show what that study has in common rather than a kind of cell; see max_per_group=.",
+            UserWarning,
+            stacklevel=2,
+        )
     params = {
         "kind": "vectors" if vectors is not None else "cells" if groupby is None else "groups",
         "groupby": groupby or "",

@@ -1,0 +1,221 @@
+"""A linear head on the embedding, with what its probabilities are worth on studies that it was not fitted to."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+#: Cells of a label and study that a head is fitted to, and cells in all.
+_PER_GROUP, _MOST = 300, 20_000
+#: Strength of the prior on the head's weights, as scikit-learn's C.
+_C = 0.3
+#: Parts that studies are put into, each scored by a head fitted to the others; parts of cells if there is one study.
+_FOLDS, _CELL_FOLDS = 10, 5
+#: Fewest scores of a label, in a study, that a p-value of its own is computed from.
+_FEWEST = 20
+#: Temperatures that are tried.
+_TEMPERATURES = np.geomspace(0.1, 10, 41)
+
+HeadKind = Literal["cross-study", "within-study"]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Probabilities of labels, and conformal p-values for them.
+
+    Attributes
+    ----------
+    classes
+        Label codes that the head knows, int32 (c,), ascending.
+    weights, bias
+        float32 (c, d) and (c,).
+    temperature
+        What logits are divided by: fitted to cells of studies that were left out.
+    scores, labels, groups
+        Nonconformity of cells that were left out, 1 minus the probability of their own label, float32 (n,), with their
+        label codes and studies, int32 (n,).
+    kind
+        ``"within-study"`` where there was one study to leave cells out of, so that all of this is too good for others.
+    """
+
+    classes: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    temperature: float
+    scores: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    kind: HeadKind
+
+    def probabilities(self, vectors: np.ndarray, n_labels: int) -> np.ndarray:
+        """Probability of each label, float32 (m, n_labels); zeros for a cell without a direction.
+
+        Parameters
+        ----------
+        vectors
+            Unit vectors, float32 (m, d).
+        n_labels
+            Labels of the reference.
+        """
+        out = np.zeros((len(vectors), n_labels), dtype=np.float32)
+        some = vectors.any(axis=1)
+        logits = vectors[some] @ self.weights.T + self.bias
+        out[np.ix_(some, self.classes)] = _softmax(logits / self.temperature)
+        return out
+
+    def pvalues(self, by_label: np.ndarray) -> np.ndarray:
+        """Conformal p-value of each label for each cell, float32 like ``by_label``; 0 for a label it does not know.
+
+        ``(1 + cells of the label that fitted it as badly) / (1 + cells of the label)``, within each study that was left
+        out, and the largest of these: cells of a study have more in common than exchangeability allows, and a label is
+        ruled out where it would have been in every study (Mondrian conformal prediction, Vovk et al. 2005; by study as
+        in Dunn, Wasserman & Ramdas 2023).
+
+        Parameters
+        ----------
+        by_label
+            Probability of each label, (m, n_labels).
+        """
+        out = np.zeros(by_label.shape, dtype=np.float32)
+        for label in self.classes:
+            mine = self.labels == label
+            parts = [self.scores[mine & (self.groups == group)] for group in np.unique(self.groups[mine])]
+            parts = [part for part in parts if len(part) >= _FEWEST] or [self.scores[mine]]
+            if not len(parts[0]) or len(parts[0]) < _FEWEST:
+                parts = [self.scores]
+            badness = 1.0 - by_label[:, label]
+            for part in parts:
+                ranked = np.sort(part)
+                worse = len(ranked) - np.searchsorted(ranked, badness - 1e-6)
+                np.maximum(out[:, label], (1.0 + worse) / (1.0 + len(ranked)), out=out[:, label])
+        return out
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, for an .npz file."""
+        return {f"head_{name}": np.asarray(value) for name, value in self.__dict__.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Head | None:
+        """Read what :meth:`to_arrays` gave; None where there is no head."""
+        if "head_classes" not in arrays:
+            return None
+        fields = {name: np.asarray(arrays[f"head_{name}"]) for name in cls.__dataclass_fields__}
+        return cls(**fields | {"temperature": float(fields["temperature"]), "kind": str(fields["kind"])})  # type: ignore[arg-type]
+
+
+def fit_head(vectors: np.ndarray, codes: np.ndarray, studies: np.ndarray, *, n_labels: int, seed: int) -> Head | None:
+    """Fit a head to cells that :func:`choose` chose, and find out what it is worth on studies left out.
+
+    Multinomial logistic regression in which every label weighs the same: in a vote of neighbours, labels of few cells
+    lose against their neighbours of many. All studies are left out in turn, the temperature is chosen so that the
+    probabilities of the others' heads fit the labels there best (Guo et al., On calibration of modern neural networks,
+    2017), and the probabilities of the true labels are kept as conformal scores.
+
+    Parameters
+    ----------
+    vectors
+        Unit vectors, float32 (n, d).
+    codes
+        Label codes (n,), -1 for none.
+    studies
+        Study codes (n,).
+    n_labels
+        Labels of the reference.
+    seed
+        Seed of the parts that are left out.
+
+    Returns
+    -------
+    The head; None where there are fewer than two labels.
+    """
+    some = (codes >= 0) & vectors.any(axis=1)
+    vectors, codes, studies = vectors[some], codes[some], studies[some]
+    if len(np.unique(codes)) < 2:
+        return None
+    folds, kind = _folds(studies, seed=seed)
+    logits, rows = [], []
+    for fold in np.unique(folds):
+        # A label that only this fold has cannot be told from the others.
+        scored = np.flatnonzero((folds == fold) & np.isin(codes, codes[folds != fold]))
+        fitted = _fit(vectors[folds != fold], codes[folds != fold])
+        if fitted is not None and len(scored):
+            classes, weights, bias = fitted
+            part = np.full((len(scored), n_labels), -np.inf, dtype=np.float32)
+            part[:, classes] = vectors[scored] @ weights.T + bias
+            logits.append(part)
+            rows.append(scored)
+    classes, weights, bias = _fit(vectors, codes)  # type: ignore[misc]
+    temperature, scores, order = 1.0, np.empty(0, np.float32), np.empty(0, np.int64)
+    if logits:
+        order = np.concatenate(rows)
+        temperature, scores = _calibrated(np.concatenate(logits), codes[order])
+    return Head(
+        classes.astype(np.int32),
+        weights,
+        bias,
+        temperature,
+        scores,
+        codes[order].astype(np.int32),
+        studies[order].astype(np.int32),
+        kind,
+    )
+
+
+def choose(
+    codes: np.ndarray, studies: np.ndarray, *, seed: int, per_group: int = _PER_GROUP, most: int = _MOST
+) -> np.ndarray:
+    """Choose labelled cells at random, as many of each label and study, positions ascending."""
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(codes >= 0))
+    group = codes[order].astype(np.int64) * (int(studies.max(initial=0)) + 1) + studies[order]
+    by_group = order[np.argsort(group, kind="stable")]
+    ranked = np.sort(group)
+    turn = np.arange(len(ranked)) - np.searchsorted(ranked, ranked)
+    first = by_group[turn < per_group]
+    turn = turn[turn < per_group]
+    return np.sort(first[np.argsort(turn, kind="stable")[:most]])
+
+
+def _folds(studies: np.ndarray, *, seed: int) -> tuple[np.ndarray, HeadKind]:
+    names, codes = np.unique(studies, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    if len(names) == 1:
+        return rng.permutation(len(studies)) % _CELL_FOLDS, "within-study"
+    return rng.permutation(len(names))[codes] % _FOLDS, "cross-study"
+
+
+def _fit(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Classes, weights and biases; None where there is one class."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    classes = np.unique(codes)
+    if len(classes) < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=_C, class_weight="balanced", max_iter=300).fit(vectors, codes)
+    weights, bias = model.coef_, model.intercept_
+    if len(classes) == 2:  # scikit-learn keeps one row for two
+        weights, bias = np.vstack([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
+    return classes, weights.astype(np.float32), bias.astype(np.float32)
+
+
+def _calibrated(logits: np.ndarray, codes: np.ndarray) -> tuple[float, np.ndarray]:
+    """Temperature with which the labels are most likely, every label as important, and 1 - their probabilities."""
+    weight = 1.0 / np.bincount(codes)[codes]
+
+    def likely(temperature: float) -> np.ndarray:
+        return _softmax(logits / np.float32(temperature))[np.arange(len(codes)), codes]
+
+    losses = [float(-(weight * np.log(likely(t).clip(1e-7))).sum()) for t in _TEMPERATURES]
+    best = float(_TEMPERATURES[int(np.argmin(losses))])
+    return best, (1.0 - likely(best)).astype(np.float32)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

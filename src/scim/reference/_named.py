@@ -1,0 +1,180 @@
+"""References by name: those that come with scim, and those that were installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+from .._validate import did_you_mean
+from ..encoder._folder import new_folder, sha256
+from . import _manifest as files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What ``reference=None`` means.
+DEFAULT = "blood"
+#: Ending of a reference's folder.
+ENDING = ".scim"
+_BUNDLED = Path(__file__).parent / "bundled"
+_COLUMNS = ("name", "where", "cells", "labels", "studies", "genes", "megabytes", "path")
+
+
+def home() -> Path:
+    """Folder that references are installed to: ``SCIM_HOME``, or where the system keeps data of users."""
+    if given := os.environ.get("SCIM_HOME"):
+        return Path(given).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("scim", appauthor=False)
+
+
+def references() -> pd.DataFrame:
+    """List the references that can be named: bundled with scim, and installed.
+
+    Returns
+    -------
+    DataFrame with a row for each: its name, where it comes from (``"bundled"`` or ``"installed"``), cells, labels,
+    studies, genes, megabytes on disk, and path.
+
+    Examples
+    --------
+    >>> import scim
+    >>> scim.references().query("where == 'bundled'")["name"].tolist()
+    ['blood']
+    """
+    import pandas as pd
+
+    rows = []
+    for where, folder in _folders():
+        for path in sorted(folder.glob(f"*{ENDING}")):
+            try:
+                manifest = files.read_manifest(path)
+            except files.ReferenceFolderError:
+                continue
+            sizes = sum(int(f["bytes"]) for f in manifest["files"].values())
+            labels, studies = len(manifest["terms"]["labels"]), len(manifest["studies"])
+            row = (path.name.removesuffix(ENDING), where, manifest["n_cells"], labels, studies, manifest["n_genes"])
+            rows.append((*row, round(sizes / 1e6, 1), str(path)))
+    return pd.DataFrame(rows, columns=list(_COLUMNS)).drop_duplicates("name", ignore_index=True)
+
+
+def find(name: str) -> Path:
+    """Folder of a named reference; an installed one goes before a bundled one.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such reference; the message lists those that there are.
+    """
+    for _, folder in _folders():
+        path = folder / f"{name.removesuffix(ENDING)}{ENDING}"
+        if (path / files.MANIFEST).is_file():
+            return path
+    known = references()["name"].tolist()
+    raise FileNotFoundError(
+        f"There is no reference named {name!r}, and no folder of that path. {did_you_mean(name, known)} "
+        "scim.references() lists what is there; `scim install-reference` adds to it."
+    )
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is a name rather than a path."""
+    return bool(text) and not any(mark in text for mark in "/\\") and not text.startswith((".", "~"))
+
+
+def install(source: str | Path, *, sha256: str, name: str | None = None, overwrite: bool = False) -> Path:
+    """Install a reference from an archive, so that it can be opened by its name.
+
+    Parameters
+    ----------
+    source
+        URL or path of a .zip, .tar, .tar.gz or .tar.xz file that holds one reference.
+    sha256
+        SHA-256 of the file, 64 hex digits. Nothing is unpacked from a file that has another.
+    name
+        What to call it; by default as its folder in the archive.
+    overwrite
+        Replace an installed reference of that name.
+
+    Returns
+    -------
+    Folder of the reference, in ``SCIM_HOME`` or the user's data folder.
+
+    Raises
+    ------
+    ValueError
+        The file has another SHA-256, is no archive, or holds anything but one whole reference.
+    FileExistsError
+        One of that name is installed already.
+    """
+    digest = str(sha256).strip().lower()
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}. `sha256sum FILE` prints them.")
+    if name is not None and not is_name(name):
+        raise ValueError(f"name must be a plain name, without slashes, got {name!r}.")
+    home().mkdir(parents=True, exist_ok=True)
+    archive = _fetch(str(source), digest)
+    scratch = home() / f".unpack-{os.getpid()}"
+    try:
+        _unpack(archive, scratch)
+        found = [path.parent for path in scratch.rglob(files.MANIFEST)]
+        if len(found) != 1:
+            raise ValueError(f"{source} holds {len(found)} references, where one is expected.")
+        files.verify(found[0])
+        called = name or found[0].name.removesuffix(ENDING)
+        target = home() / f"{called}{ENDING}"
+        with new_folder(target, marker=files.MANIFEST, what="reference", overwrite=overwrite) as empty:
+            shutil.copytree(found[0], empty, dirs_exist_ok=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _folders() -> list[tuple[str, Path]]:
+    return [("installed", home()), ("bundled", _BUNDLED)]
+
+
+def _fetch(source: str, digest: str) -> Path:
+    """File that ``source`` names, downloaded if it is a URL, once its SHA-256 is as it should be."""
+    if urlparse(source).scheme in ("http", "https", "ftp"):
+        import pooch
+
+        fetched = pooch.retrieve(source, known_hash=f"sha256:{digest}", path=home() / "downloads", progressbar=True)
+        return Path(fetched)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Give the path or the URL of an archive of a reference.")
+    if (found := sha256(path)) != digest:
+        raise ValueError(f"{path} has the SHA-256 {found}, not {digest}. Nothing was unpacked.")
+    return path
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack plain files and folders; anything that would land elsewhere, or is a link or a device, is refused."""
+    folder.mkdir()
+    # Last of all a zip file: a tar file with one at its end looks like it.
+    if not tarfile.is_tarfile(archive) and zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            for member in packed.infolist():
+                target = (folder / member.filename).resolve()
+                is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
+                if is_link or not target.is_relative_to(folder.resolve()):
+                    raise ValueError(f"{archive} holds {member.filename!r}, which is outside its folder, or a link.")
+            packed.extractall(folder)
+        return
+    try:
+        with tarfile.open(archive) as packed:
+            for entry in packed:
+                if not (entry.isfile() or entry.isdir()):
+                    raise ValueError(f"{archive} holds {entry.name!r}, which is neither a file nor a folder.")
+                packed.extract(entry, folder, filter="data")
+    except tarfile.FilterError as error:
+        raise ValueError(f"{archive} would write outside its folder: {error}") from error
+    except tarfile.TarError as error:
+        raise ValueError(f"{archive} is neither a .zip nor a .tar archive: {error}") from error

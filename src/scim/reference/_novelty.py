@@ -1,0 +1,161 @@
+"""Cells unlike anything in a reference: told by their expression, which an embedding trained to see types may drop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._counts import TARGET_SUM
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from ._landmarks import Landmarks
+
+#: Most variable genes that profiles are compared in, and cells at a time.
+_GENES, _CELLS = 1_500, 2_048
+#: A study that expresses fewer genes than this share of what the widest one does measured a panel.
+_PANEL = 0.5
+#: Fewest cells of a label that its mean profile is taken of.
+_FEWEST = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """Mean expression of each label, and how far cells of other studies are from the nearest.
+
+    Attributes
+    ----------
+    measured
+        Genes that values are normalised over, bool (n_genes,).
+    genes
+        Genes that are compared, int64 (g,).
+    centroids
+        Mean profiles of the labels, centred and of length 1, float32 (L, g).
+    background
+        Sorted distances of landmarks to the nearest mean profile of other studies, float32 (n,).
+    """
+
+    measured: np.ndarray
+    genes: np.ndarray
+    centroids: np.ndarray
+    background: np.ndarray
+
+    def distances(self, values: csr_matrix) -> np.ndarray:
+        """1 - the largest correlation of each cell with a mean profile, float32 (m,); 2 for a cell without counts.
+
+        Parameters
+        ----------
+        values
+            Counts, or what log1p was taken of, over the encoder's genes, (m, n_genes).
+        """
+        return np.concatenate(
+            [np.empty(0, np.float32)]
+            + [
+                1.0 - (_unit(block[:, self.genes]) @ self.centroids.T).max(axis=1, initial=-1.0)
+                for block in _lognorm(values, self.measured)
+            ]
+        ).astype(np.float32)
+
+    def pvalues(self, values: csr_matrix) -> np.ndarray:
+        """Conformal p-value of each cell's distance, (m,): small is unlike anything; 1 for a cell without counts."""
+        distances = self.distances(values)
+        larger = len(self.background) - np.searchsorted(self.background, distances, side="left")
+        empty = np.asarray(values[:, self.measured].sum(axis=1)).ravel() == 0
+        return np.where(empty, 1.0, (1.0 + larger) / (1.0 + len(self.background)))
+
+
+def fit_profiles(
+    landmarks: Landmarks,
+    codes: np.ndarray,
+    studies: np.ndarray,
+    measured: np.ndarray,
+    *,
+    depth: float | None,
+    seed: int,
+) -> Profiles | None:
+    """Learn the profiles of the labels from landmarks, as a query of some genes and some depth would have them.
+
+    Parameters
+    ----------
+    landmarks
+        Cells with their values.
+    codes, studies
+        Label and study of each, (n,).
+    measured
+        Genes that the query has, bool (n_genes,).
+    depth
+        Median counts of the query's cells; landmarks of more are thinned to it, for shallow cells are farther from any
+        mean. None: unknown, landmarks stay as they are.
+    seed
+        Seed of the thinning.
+
+    Returns
+    -------
+    The profiles; None where there are not two studies that share labels.
+    """
+    matrix = landmarks.matrix(len(measured))
+    wide = _wide(matrix, studies, measured)
+    codes, studies, matrix = codes[wide], studies[wide], matrix[wide]
+    mean = np.concatenate([*_lognorm(matrix, measured), np.empty((0, len(measured)), np.float32)])
+    genes = np.sort(np.argsort(-mean.var(axis=0), kind="stable")[:_GENES])
+    mean = mean[:, genes]
+    seen = matrix if depth is None else _thinned(matrix, measured, depth, seed)
+    background = []
+    for study in np.unique(studies):
+        own = studies == study
+        centroids, labels = _centroids(mean[~own], codes[~own])
+        own = np.flatnonzero(own & np.isin(codes, labels))
+        if len(own):
+            found = Profiles(measured, genes, centroids, np.empty(0))
+            background.append(found.distances(seen[own]))
+    if not background:
+        return None
+    centroids, _ = _centroids(mean, codes)
+    return Profiles(measured, genes, centroids, np.sort(np.concatenate(background)))
+
+
+def _wide(matrix: csr_matrix, studies: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Cells of studies that did not measure a panel only, as far as their expression tells, bool (n,)."""
+    names = np.unique(studies)
+    expressed = [int((np.asarray((matrix[studies == s][:, measured] > 0).sum(axis=0)) > 0).sum()) for s in names]
+    return np.isin(studies, names[np.array(expressed) >= _PANEL * max(expressed, default=0)])
+
+
+def _centroids(profiles: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    labels = [label for label in np.unique(codes[codes >= 0]) if (codes == label).sum() >= _FEWEST]
+    means = [profiles[codes == label].mean(axis=0) for label in labels]
+    return _unit(np.stack(means)) if means else np.empty((0, profiles.shape[1]), np.float32), np.array(labels)
+
+
+def _thinned(matrix: csr_matrix, measured: np.ndarray, depth: float, seed: int) -> csr_matrix:
+    """Draw counts binomially so that cells have ``depth`` of them in the measured genes, if they had more.
+
+    Cells whose values are no counts stay as they are: how deep they were sequenced is not known.
+    """
+    sums = np.asarray(matrix[:, measured].sum(axis=1)).ravel()
+    cells = np.repeat(np.arange(len(sums)), np.diff(matrix.indptr))
+    counts = np.bincount(cells, weights=matrix.data != np.round(matrix.data), minlength=len(sums)) == 0
+    share = np.where(counts, np.minimum(depth / np.maximum(sums, 1e-12), 1.0), 1.0)[cells]
+    thinned = matrix.copy()
+    drawn = np.random.default_rng(seed).binomial(np.round(matrix.data).astype(np.int64), share)
+    thinned.data = np.where(share < 1, drawn, matrix.data).astype(np.float32)
+    return thinned
+
+
+def _lognorm(values: csr_matrix, measured: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield log1p of 1e4 a cell over the measured genes, float32 (m, n_genes), block by block."""
+    for start in range(0, values.shape[0], _CELLS):
+        block = values[start : start + _CELLS].toarray().astype(np.float32, copy=False)
+        block[:, ~measured] = 0
+        block *= TARGET_SUM / np.maximum(block.sum(axis=1, keepdims=True), 1e-12)
+        yield np.log1p(block, out=block)
+
+
+def _unit(profiles: np.ndarray) -> np.ndarray:
+    """Rows centred and brought to length 1; what does not vary becomes 0."""
+    centred = profiles - profiles.mean(axis=1, keepdims=True)
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)

@@ -1,0 +1,89 @@
+"""Landmarks: cells of a reference embedded anew with the genes that a query measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+from scim import Encoder, Reference
+from scim.reference import ReferenceFolderError
+from scim.reference._landmarks import Landmarks
+
+
+def test_values_are_those_of_the_cells(reference: Reference, encoder: Encoder, pbmc: AnnData) -> None:
+    landmarks = reference.landmarks
+    assert landmarks is not None
+    everything = np.ones(len(encoder.genes), dtype=bool)
+    assert landmarks.missing(everything) == 0
+    counts = sparse.csr_matrix((landmarks.values, landmarks.genes, landmarks.indptr), shape=(len(landmarks), 765))
+    np.testing.assert_allclose(landmarks.embed(encoder, everything), encoder(counts, kind="counts"), atol=1e-6)
+    # The data are log1p values; landmarks keep three digits of what the logarithm was taken of.
+    np.testing.assert_allclose(np.log1p(counts.toarray()), pbmc.X[landmarks.rows].toarray(), atol=2e-3)
+
+
+def test_embedded_with_some_genes_they_are_like_a_query(reference: Reference, encoder: Encoder, pbmc: AnnData) -> None:
+    landmarks = reference.landmarks
+    assert landmarks is not None
+    names = list(map(str, encoder.genes.names))[::2]
+    query = pbmc[landmarks.rows][:, names].copy()
+    measured = encoder.genes.match_adata(query).measured
+    before = landmarks.missing(measured)
+    assert 0.1 < before < 0.9
+    linear = query.copy()
+    linear.X = np.expm1(query.X.toarray())
+    expected = encoder(encoder.genes.match_adata(linear).align(linear.X), kind="counts")
+    np.testing.assert_allclose(landmarks.embed(encoder, measured), expected, atol=1e-2)
+    judge = reference.judge(measured)
+    assert landmarks.missing(measured) == before
+    assert judge.panel_matched and reference.judge(measured) is judge
+    assert not reference.judge().panel_matched
+
+
+def test_landmarks_of_added_cells(folder: Path, pbmc: AnnData) -> None:
+    reference = Reference.open(folder)
+    before = len(reference.landmarks or ())
+    more = pbmc[:50].copy()
+    more.obs_names = [f"new {i}" for i in range(50)]
+    more.obs["study"] = "new"
+    reference.add(more)
+    landmarks = reference.landmarks
+    assert landmarks is not None and len(landmarks) == before + 50
+    assert (landmarks.rows[before:] >= 700).all() and landmarks.indptr[-1] == len(landmarks.values)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no archive", None])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes | None) -> None:
+    path = tmp_path / "landmarks.npz"
+    if damage is None:
+        rows, nothing = np.array([0, 9]), np.zeros(0)
+        Landmarks(rows, np.array([0, 0, 0]), nothing.astype(np.int32), nothing.astype(np.float32)).save(path)
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(ReferenceFolderError, match=r"landmarks\.npz"):
+        Landmarks.load(path, n_cells=5, n_genes=10)
+
+
+def test_simulated_ones_are_like_the_cells_and_are_none_of_them(
+    pbmc: AnnData, encoder: Encoder, reference: Reference, tmp_path: Path
+) -> None:
+    options = {"labels_key": "cell_type", "study_key": "study"}
+    made = Reference.build(tmp_path / "s.scim", pbmc, encoder, landmarks="simulated", **options)
+    landmarks, cells = made.landmarks, reference.landmarks
+    assert landmarks is not None and cells is not None
+    np.testing.assert_array_equal(landmarks.rows, cells.rows)
+    drawn, own = (x.matrix(765).toarray() for x in (landmarks, cells))
+    assert (drawn == np.round(drawn)).all() and not (drawn == own).all(axis=1).any()
+    np.testing.assert_allclose(drawn.sum(axis=1), own.sum(axis=1), rtol=0.4)
+    for label in np.unique(made.label_codes):
+        mine = made.label_codes[landmarks.rows] == label
+        if mine.sum() > 50:
+            assert np.corrcoef(drawn[mine].mean(axis=0), own[mine].mean(axis=0))[0, 1] > 0.95
+    none = Reference.build(tmp_path / "n.scim", pbmc, encoder, landmarks="none", **options)
+    assert none.landmarks is None and none.profiles(None) is None
+    assert not none.judge(np.arange(765) < 300).panel_matched
+    with pytest.raises(ValueError, match="landmarks"):
+        Reference.build(tmp_path / "x.scim", pbmc, encoder, landmarks="some", **options)

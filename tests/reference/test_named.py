@@ -1,0 +1,109 @@
+"""References by name: bundled, installed from an archive, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import scim
+from scim.encoder._folder import sha256
+from scim.reference import install
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SCIM_HOME", str(tmp_path / "home of références"))
+    return tmp_path / "home of références"
+
+
+def archive_of(folder: Path, path: Path) -> Path:
+    """The reference at ``folder`` as an archive."""
+    kind = {".zip": "zip", ".gz": "gztar", ".tar": "tar"}[path.suffix]
+    made = shutil.make_archive(str(path.with_suffix("").with_suffix("")), kind, folder.parent, folder.name)
+    return Path(made)
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar.gz", "tar"])
+def test_installed_ones_open_by_name(folder: Path, tmp_path: Path, home: Path, ending: str) -> None:
+    archive = archive_of(folder, tmp_path / f"packed.{ending}")
+    path = install(archive, sha256=sha256(archive), name="mine")
+    assert path == home / "mine.scim"
+    assert len(scim.Reference.open("mine")) == 700
+    table = scim.references().set_index("name")
+    assert table.loc["mine", "where"] == "installed" and table.loc["mine", "cells"] == 700
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        install(archive, sha256=sha256(archive), name="mine")
+    install(archive, sha256=sha256(archive), name="mine", overwrite=True)
+    assert [p.name for p in home.iterdir()] == ["mine.scim"]
+
+
+def test_from_a_url(folder: Path, tmp_path: Path, home: Path) -> None:
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    archive = archive_of(folder, tmp_path / "packed.tar.gz")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
+        with pytest.raises(ValueError, match="hash"):
+            install(url, sha256="0" * 64)
+        install(url, sha256=sha256(archive))
+        server.shutdown()
+    assert len(scim.Reference.open("blood")) == 700
+
+
+def test_a_wrong_checksum_unpacks_nothing(folder: Path, tmp_path: Path, home: Path) -> None:
+    archive = archive_of(folder, tmp_path / "packed.zip")
+    with pytest.raises(ValueError, match="Nothing was unpacked"):
+        install(archive, sha256="0" * 64)
+    with pytest.raises(ValueError, match="64 hex digits"):
+        install(archive, sha256="abc")
+    with pytest.raises(FileNotFoundError, match="no file"):
+        install(tmp_path / "nothing.zip", sha256="0" * 64)
+    assert not list(home.glob("*"))
+
+
+def test_nothing_lands_outside(tmp_path: Path, home: Path) -> None:
+    evil = tmp_path / "evil.tar"
+    with tarfile.open(evil, "w") as packed:
+        entry = tarfile.TarInfo("../escaped")
+        entry.size = 1
+        packed.addfile(entry, io.BytesIO(b"x"))
+    link = tmp_path / "link.tar"
+    with tarfile.open(link, "w") as packed:
+        entry = tarfile.TarInfo("a")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        packed.addfile(entry)
+    zipped = tmp_path / "evil.zip"
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("../escaped", "x")
+    for path in (evil, link, zipped):
+        with pytest.raises(ValueError, match=path.name):
+            install(path, sha256=sha256(path))
+    assert not list(home.glob("*")) and not (tmp_path / "escaped").exists()
+
+
+def test_what_is_no_reference(tmp_path: Path, home: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("no archive")
+    empty = tmp_path / "empty.zip"
+    with zipfile.ZipFile(empty, "w") as archive:
+        archive.writestr("readme", "x")
+    for path, message in ((text, "neither"), (empty, "0 references")):
+        with pytest.raises(ValueError, match=message):
+            install(path, sha256=sha256(path))
+    with pytest.raises(ValueError, match="plain name"):
+        install(text, sha256="0" * 64, name="../up")
+    assert not list(home.glob("*"))
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError, match=r"no reference named 'bloood'.*Did you mean 'blood'"):
+        scim.Reference.open("bloood")
