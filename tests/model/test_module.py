@@ -158,3 +158,17 @@ def test_labels_that_are_used_side_by_side_are_rivals() -> None:
     below = np.array([[1, 1], [0, 1]], dtype=bool)
     apart = module(comparable=np.eye(2, dtype=bool), descends=below)
     assert not apart.descends[0, 1]
+
+
+def test_the_same_gradients_every_time() -> None:
+    rng = np.random.default_rng(0)
+    labels, n = torch.as_tensor(rng.integers(0, 2, 512)), 512
+    z = torch.nn.functional.normalize(torch.as_tensor(rng.normal(size=(n, 3)), dtype=torch.float32), dim=1)
+    tensors = {"labels": labels[:, None], "batch": torch.as_tensor(rng.integers(0, 3, (n, 1)))}
+    net, found = module(), []
+    for _ in range(5):
+        here = z.clone().requires_grad_()
+        zeros = {"target": torch.zeros(n, 5), "z": here}
+        net.loss(tensors, zeros, {"profile": torch.zeros(n, 5)}, triplet_weight=1.0, margin=2.0).loss.backward()
+        found.append(here.grad)
+    assert all(torch.equal(found[0], other) for other in found[1:])

@@ -179,7 +179,9 @@ class SCIMModule(BaseModuleClass):
         triplets = self._mine(z, labels, studies, margin=margin, strategy=strategy, positives=positives, seed=seed)
         anchor, positive, negative = (torch.as_tensor(t, device=z.device).long() for t in triplets[:3])
         n_candidates = triplets[3]
-        violation = torch.relu((z[anchor] - z[positive]).norm(dim=1) - (z[anchor] - z[negative]).norm(dim=1) + margin)
+        # Not z[anchor]: its gradient is summed by several threads in any order, and rounds differently every time.
+        one, near, far = (z.index_select(0, rows) for rows in (anchor, positive, negative))
+        violation = torch.relu((one - near).norm(dim=1) - (one - far).norm(dim=1) + margin)
         n_active = (violation.detach() > 0).sum()
         divisor = max(n_candidates, 1) if per_pair else n_active.clamp_min(1)
         # The sum over no triplet is a zero that still hangs on the graph.
@@ -215,7 +217,11 @@ class SCIMModule(BaseModuleClass):
         if not known.any():
             return z.sum() * 0
         labels = labels[known].long()
-        logits = z[known] @ nn.functional.normalize(self.prototypes, dim=1).T / temperature
+        logits = (
+            z.index_select(0, torch.nonzero(known)[:, 0])
+            @ nn.functional.normalize(self.prototypes, dim=1).T
+            / temperature
+        )
         below = self.descends[labels]
         beside = below | ~self.descends[:, labels].T
         inside = torch.logsumexp(logits.masked_fill(~below, -torch.inf), dim=1)

@@ -14,7 +14,7 @@ _PER_GROUP, _MOST = 300, 20_000
 #: Strength of the prior on the head's weights, as scikit-learn's C.
 _C = 0.3
 #: Parts that studies are put into, each scored by a head fitted to the others; parts of cells if there is one study.
-_FOLDS, _CELL_FOLDS = 10, 5
+_FOLDS, _CELL_FOLDS = 5, 5
 #: Fewest scores of a label, in a study, that a p-value of its own is computed from.
 _FEWEST = 20
 #: Temperatures that are tried.

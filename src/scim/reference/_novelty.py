@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
 
     from ._landmarks import Landmarks
 
-#: Most variable genes that profiles are compared in, and cells at a time.
-_GENES, _CELLS = 1_500, 2_048
+#: Most variable genes that profiles are compared in.
+_GENES = 1_500
 #: A study that expresses fewer genes than this share of what the widest one does measured a panel.
 _PANEL = 0.5
 #: Fewest cells of a label that its mean profile is taken of.
@@ -52,13 +51,8 @@ class Profiles:
         values
             Counts, or what log1p was taken of, over the encoder's genes, (m, n_genes).
         """
-        return np.concatenate(
-            [np.empty(0, np.float32)]
-            + [
-                1.0 - (_unit(block[:, self.genes]) @ self.centroids.T).max(axis=1, initial=-1.0)
-                for block in _lognorm(values, self.measured)
-            ]
-        ).astype(np.float32)
+        logged = _lognorm(values, self.measured)[:, self.genes].toarray()
+        return (1.0 - (_unit(logged) @ self.centroids.T).max(axis=1, initial=-1.0)).astype(np.float32)
 
     def pvalues(self, values: csr_matrix) -> np.ndarray:
         """Conformal p-value of each cell's distance, (m,): small is unlike anything; 1 for a cell without counts."""
@@ -100,21 +94,23 @@ def fit_profiles(
     matrix = landmarks.matrix(len(measured))
     wide = _wide(matrix, studies, measured)
     codes, studies, matrix = codes[wide], studies[wide], matrix[wide]
-    mean = np.concatenate([*_lognorm(matrix, measured), np.empty((0, len(measured)), np.float32)])
-    genes = np.sort(np.argsort(-mean.var(axis=0), kind="stable")[:_GENES])
-    mean = mean[:, genes]
+    logged = _lognorm(matrix, measured)
+    mean = np.asarray(logged.mean(axis=0)).ravel()
+    variance = np.asarray(logged.multiply(logged).mean(axis=0)).ravel() - mean**2
+    genes = np.sort(np.argsort(-variance, kind="stable")[:_GENES])
+    profiles = logged[:, genes].toarray()
     seen = matrix if depth is None else _thinned(matrix, measured, depth, seed)
     background = []
     for study in np.unique(studies):
         own = studies == study
-        centroids, labels = _centroids(mean[~own], codes[~own])
+        centroids, labels = _centroids(profiles[~own], codes[~own])
         own = np.flatnonzero(own & np.isin(codes, labels))
         if len(own):
             found = Profiles(measured, genes, centroids, np.empty(0))
             background.append(found.distances(seen[own]))
     if not background:
         return None
-    centroids, _ = _centroids(mean, codes)
+    centroids, _ = _centroids(profiles, codes)
     return Profiles(measured, genes, centroids, np.sort(np.concatenate(background)))
 
 
@@ -146,13 +142,14 @@ def _thinned(matrix: csr_matrix, measured: np.ndarray, depth: float, seed: int) 
     return thinned
 
 
-def _lognorm(values: csr_matrix, measured: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield log1p of 1e4 a cell over the measured genes, float32 (m, n_genes), block by block."""
-    for start in range(0, values.shape[0], _CELLS):
-        block = values[start : start + _CELLS].toarray().astype(np.float32, copy=False)
-        block[:, ~measured] = 0
-        block *= TARGET_SUM / np.maximum(block.sum(axis=1, keepdims=True), 1e-12)
-        yield np.log1p(block, out=block)
+def _lognorm(values: csr_matrix, measured: np.ndarray) -> csr_matrix:
+    """Take log1p of 1e4 a cell over the measured genes."""
+    logged = values.copy()
+    logged.data = logged.data * measured[logged.indices]
+    cells = np.repeat(np.arange(logged.shape[0]), np.diff(logged.indptr))
+    sums = np.bincount(cells, weights=logged.data, minlength=logged.shape[0])
+    logged.data = np.log1p(logged.data * (TARGET_SUM / np.maximum(sums, 1e-12))[cells]).astype(np.float32)
+    return logged
 
 
 def _unit(profiles: np.ndarray) -> np.ndarray:

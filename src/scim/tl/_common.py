@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _keys
+from .._progress import progress_bar
 from .._validate import did_you_mean
 from ..encoder import Encoder
 from ..reference import Reference
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+
+#: Cells that the depth of a query is told from, and cells whose expression is compared at a time.
+_DEPTH_SAMPLE, _NOVELTY_CELLS = 2_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -124,21 +130,34 @@ def expression_novelty(
     adata: AnnData, reference: Reference, embedded: Embedded, measured: np.ndarray | None, *, use_rep: str
 ) -> np.ndarray | None:
     """P-values of novelty by expression, (n_cells,); None where the values or landmarks that it takes are not there."""
-    if reference.profiles(measured) is None or not adata.n_obs:
+    if reference.landmarks is None or not adata.n_obs:
         return None
     record = embedded.info or _record_of(adata, use_rep)
     source, column = record.get("input", {}).get("source"), record.get("genes", {}).get("source")
     layer = source.removeprefix("layers['").removesuffix("']") if source else None
+
+    def values(rows: np.ndarray) -> csr_matrix:
+        genes = column if column in adata.var else None
+        return read_values(reference.encoder, adata, rows, layer=layer, gene_column=genes)
+
     try:
-        values = read_values(reference.encoder, adata, layer=layer, gene_column=column if column in adata.var else None)
+        sample = values(np.unique(np.linspace(0, adata.n_obs - 1, _DEPTH_SAMPLE).astype(int)))
     except (ValueError, KeyError):  # what the embedding was made of is not here any more
         return None
-    genes = np.ones(values.shape[1], dtype=bool) if measured is None else measured
-    depth = None
-    if record.get("input", {}).get("kind") == "counts":
-        depth = float(np.median(np.asarray(values[:, genes].sum(axis=1))))
+    known = np.ones(sample.shape[1], dtype=bool) if measured is None else measured
+    is_counts = record.get("input", {}).get("kind") == "counts"
+    depth = float(np.median(np.asarray(sample[:, known].sum(axis=1)))) if is_counts else None
     profiles = reference.profiles(measured, depth=depth)
-    return None if profiles is None else profiles.pvalues(values)
+    if profiles is None:
+        return None
+    starts = range(0, adata.n_obs, _NOVELTY_CELLS)
+    with progress_bar(adata.n_obs, desc="Comparing expression") as bar:
+        parts = []
+        for start in starts:
+            rows = np.arange(start, min(start + _NOVELTY_CELLS, adata.n_obs))
+            parts.append(profiles.pvalues(values(rows)))
+            bar.update(len(rows))
+    return np.concatenate(parts)
 
 
 def recorded_encoder(adata: AnnData, use_rep: str) -> str | None:
