@@ -134,7 +134,7 @@ def backed(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def annotate(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Open the reference and label embedded cells; imports and compiled code are loaded beforehand, as the peer's."""
+    """Open the reference and label embedded cells by a vote of 50 neighbours, as the peer does; both have warmed up."""
     import anndata as ad
 
     import scim
@@ -143,9 +143,9 @@ def annotate(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     cells = ad.AnnData(np.zeros((len(queries), 1), dtype=np.float32))
     cells.obsm["X_scim"] = queries
     cells.uns["scim"] = {"embed": {"encoder_id": scim.Reference.open(folder / "reference.scim").encoder_id}}
-    scim.tl.annotate(cells[:50].copy(), folder / "reference.scim")
+    scim.tl.annotate(cells[:50].copy(), folder / "reference.scim", vote="ontology")
     reference, load_s = clock(lambda: scim.Reference.open(folder / "reference.scim"))
-    _, seconds = clock(lambda: scim.tl.annotate(cells, reference))
+    _, seconds = clock(lambda: scim.tl.annotate(cells, reference, vote="ontology"))
     total = load_s + seconds
     return {"seconds": total, "per_s": len(queries) / total, "load_s": load_s, "peak_gib": peak()}
 

@@ -1,0 +1,134 @@
+"""scim.tl.annotate with calibrated sets: what they hold, what covers them, and cells unlike anything."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pytest
+
+import scim
+from scim.tl import _common
+
+
+@pytest.fixture
+def annotated(new: anndata.AnnData, reference: scim.Reference) -> anndata.AnnData:
+    scim.tl.annotate(new, reference)
+    return new
+
+
+def sets_of(adata: anndata.AnnData) -> list[set[str]]:
+    return [set(text.split(";")) for text in adata.obs["scim_set"].astype(str)]
+
+
+def test_record_says_how(annotated: anndata.AnnData) -> None:
+    record = annotated.uns["scim"]["annotate"]
+    assert record["params"]["vote"] == "calibrated" and record["params"]["alpha"] == 0.1
+    assert record["head"] == "cross-study" and record["novelty"] == "expression"
+    assert record["panel_matched"] is False and record["temperature"] > 0
+
+
+def test_label_is_the_most_specific_term_over_the_set(annotated: anndata.AnnData, reference: scim.Reference) -> None:
+    terms, rank = reference.terms, reference.terms.specificity()
+    names = list(terms.term_names[terms.label_term])
+    generic = np.array([scim.CellOntology.bundled().is_generic(t) for t in terms.terms])
+    for members, label in zip(sets_of(annotated), annotated.obs["scim_term_id"].astype(str), strict=True):
+        inside = [i for i, name in enumerate(names) if name in members]
+        common = np.flatnonzero(terms.closure[inside].all(axis=0) & ~generic)
+        best = terms.terms[min(common, key=lambda t: rank[t])] if len(common) else ""
+        assert label in (best, "")  # or a cell of no kind
+
+
+def test_scores_are_probabilities_summed_up_the_ontology(annotated: anndata.AnnData) -> None:
+    scores = scim.get.scores(annotated)
+    assert (scores.to_numpy() >= 0).all() and (scores.to_numpy() <= 1).all()
+    assert (scores["lymphocyte"] >= scores["B cell"] - 1e-6).all()
+    assert (scores["T cell"] >= scores["CD8-positive, alpha-beta T cell"] - 1e-6).all()
+
+
+def test_sets_grow_as_less_error_is_tolerated(new: anndata.AnnData, reference: scim.Reference) -> None:
+    found = {}
+    for alpha in (0.02, 0.1, 0.4):
+        scim.tl.annotate(new, reference, alpha=alpha)
+        found[alpha] = sets_of(new)
+    assert all(a >= b >= c for a, b, c in zip(found[0.02], found[0.1], found[0.4], strict=True))
+    assert sum(map(len, found[0.02])) > sum(map(len, found[0.4]))
+
+
+def test_sets_hold_the_published_label(annotated: anndata.AnnData) -> None:
+    truth = annotated.obs["cell_type"].astype(str)
+    assert np.mean([t in s for t, s in zip(truth, sets_of(annotated), strict=True)]) > 0.85
+
+
+def test_cells_of_no_kind_are_unassigned_unless_that_is_switched_off(
+    new: anndata.AnnData, reference: scim.Reference
+) -> None:
+    mixed = new.X.toarray()[:, np.random.default_rng(1).permutation(new.n_vars)]
+    strange = anndata.AnnData(mixed, obs=new.obs[[]].copy(), var=new.var[[]].copy())
+    scim.tl.annotate(strange, reference)
+    assert (strange.obs["scim_label"] == "unassigned").mean() > 0.95
+    assert strange.uns["scim"]["annotate"]["n_novel"] > 95
+    scim.tl.annotate(strange, reference, novelty_fdr=0)
+    assert strange.uns["scim"]["annotate"]["n_novel"] == 0
+    with pytest.raises(ValueError, match="novelty_fdr"):
+        scim.tl.annotate(strange, reference, novelty_fdr=2)
+
+
+def test_a_filter_takes_the_vote_of_neighbours(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.annotate(new, reference, where={"study": "first"})
+    assert new.uns["scim"]["annotate"]["params"]["vote"] == "ontology"
+    with pytest.raises(ValueError, match="Leave out the filter|Leave\\s+out the filter"):
+        scim.tl.annotate(new, reference, where={"study": "first"}, vote="calibrated")
+    with pytest.raises(ValueError, match="Did you mean 'calibrated'"):
+        scim.tl.annotate(new, reference, vote="calibated")
+
+
+def test_listed_labels_share_all_the_probability(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.annotate(new, reference, labels=["B cell", "natural killer cell"], novelty_fdr=0)
+    scores = scim.get.scores(new)
+    np.testing.assert_allclose(scores["B cell"] + scores["natural killer cell"], 1, atol=1e-5)
+    assert set().union(*sets_of(new)) <= {"B cell", "natural killer cell"}
+
+
+def test_fewer_genes_are_matched_by_landmarks(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.annotate(new, reference)
+    whole = new.obs["scim_term_id"].astype(str).to_numpy()
+    few = new[:, ::2].copy()
+    del few.obsm["X_scim"], few.uns["scim"]
+    scim.tl.annotate(few, reference)
+    record = few.uns["scim"]["annotate"]
+    assert record["panel_matched"] is True and record["n_novel"] < 10
+    ontology = scim.CellOntology.bundled()
+    above = [
+        a == b or a in ontology.ancestors(b) or b in ontology.ancestors(a)
+        for a, b in zip(few.obs["scim_term_id"].astype(str), whole, strict=True)
+        if a and b
+    ]
+    assert np.mean(above) > 0.7
+
+
+def test_without_values_novelty_is_told_by_distance(annotated: anndata.AnnData, reference: scim.Reference) -> None:
+    alone = anndata.AnnData(np.full((100, 3), 0.5, dtype="f4"), obsm={"X_scim": annotated.obsm["X_scim"]})
+    alone.uns["scim"] = {"embed": {"encoder_id": reference.encoder_id}}
+    scim.tl.annotate(alone, reference)
+    assert alone.uns["scim"]["annotate"]["novelty"] == "distance"
+    assert alone.obs["scim_novelty"].between(0, 1).all()
+
+
+def test_blocks_do_not_matter(new: anndata.AnnData, reference: scim.Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = scim.tl.annotate(new, reference, copy=True)
+    monkeypatch.setattr(_common, "_NOVELTY_CELLS", 7)
+    two = scim.tl.annotate(new, reference, copy=True)
+    np.testing.assert_array_equal(one.obs["scim_novelty"], two.obs["scim_novelty"])
+
+
+def test_the_bundled_reference_is_the_default(new: anndata.AnnData) -> None:
+    assert "blood" in set(scim.references()["name"])
+    with pytest.warns(UserWarning, match="of the encoder's 8,559 genes"):
+        scim.tl.annotate(new)
+    record = new.uns["scim"]["annotate"]
+    assert record["reference"]["name"] == "blood.scim" and record["panel_matched"] is True
+    ontology = scim.CellOntology.bundled()
+    pairs = zip(new.obs["cell_type"].astype(str), new.obs["scim_term_id"].astype(str), strict=True)
+    # 737 variable genes of 8,559: labels are broad, and many are wrong, as the warning says.
+    fits = [given in {ontology.resolve(truth), *ontology.ancestors(ontology.resolve(truth))} for truth, given in pairs]
+    assert np.mean(fits) > 0.5
