@@ -88,7 +88,11 @@ nitpick_ignore_regex = [
 nitpick_ignore = [
     ("py:attr", "history"),  # of scvi-tools' models
     ("py:class", "Vote"),  # a Literal, spelt out in the text
-    ("py:class", "scim.reference._cells.StoredCells"),  # its methods stand on the page of Reference
+    ("py:class", "LandmarkKind"),
+    ("py:class", "scim.reference._judged.JudgedCells"),  # its methods stand on the page of Reference
+    ("py:class", "scim.reference._calibration.Judge"),  # what tl.annotate works with
+    ("py:class", "scim.reference._landmarks.Landmarks"),
+    ("py:class", "scim.reference._novelty.Profiles"),
     ("py:func", "scim.encoder._weights.check_weights"),  # the names of weights, for who reads the source
 ]
 

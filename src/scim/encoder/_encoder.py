@@ -207,7 +207,7 @@ class Encoder:
         KeyError
             There is no such layer, column or modality.
         """
-        source, X, kind, gene_map = self.prepare(get_adata(adata, mod=mod), layer, gene_column)
+        source, X, kind, gene_map = self._prepare(get_adata(adata, mod=mod), layer, gene_column)
         vectors = self._run(X, gene_map, kind, precision=precision, device=device, chunk_size=chunk_size)
         return (vectors, self._info(source, kind, gene_map, vectors)) if return_info else vectors
 
@@ -230,7 +230,7 @@ class Encoder:
         ------
         Positions of the cells, and their vectors.
         """
-        _, X, kind, gene_map = self.prepare(get_adata(adata, mod=mod), layer, gene_column)
+        _, X, kind, gene_map = self._prepare(get_adata(adata, mod=mod), layer, gene_column)
         yield from self._iterate(X, gene_map, kind, precision=precision, device=device, chunk_size=chunk_size)
 
     def rounded(self) -> Encoder:
@@ -458,7 +458,9 @@ class Encoder:
         # What is on a device is made again where it is needed.
         return {**self.__dict__, "_forward": None}
 
-    def prepare(self, data: AnnData, layer: str | None, gene_column: str | None) -> tuple[str, Any, InputKind, GeneMap]:
+    def _prepare(
+        self, data: AnnData, layer: str | None, gene_column: str | None
+    ) -> tuple[str, Any, InputKind, GeneMap]:
         """Find the values and the genes of the data, and refuse what cannot be embedded."""
         source, X, kind, use_raw = find_counts(data, layer=layer)
         gene_map = self.genes.match_adata(data, gene_column=gene_column, use_raw=use_raw)

@@ -200,7 +200,7 @@ def read_values(
     """
     from scipy import sparse
 
-    _, X, kind, gene_map = encoder.prepare(adata, layer, gene_column)
+    _, X, kind, gene_map = encoder._prepare(adata, layer, gene_column)
     logged = kind.kind == "log1p"
     blocks = [gene_map.align(block, logged=logged) for _, block in iter_chunks(X, rows=rows)]
     matrix = sparse.vstack(blocks, format="csr") if blocks else sparse.csr_matrix((0, len(encoder.genes)), dtype="f4")
