@@ -319,3 +319,22 @@ def test_labels_in_other_words_meet_by_harmonizing(files: Path, tmp_path: Path) 
     done = scim_command("build", *two, "--harmonize", "--encoder", tmp_path / "enc", "--out", tmp_path / "r.scim")
     assert done.exit_code == 0, done.output
     assert len(scim.Reference.open(tmp_path / "r.scim").terms.labels) == 3
+
+
+def test_references_have_names(reference: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    from scim.encoder._folder import sha256
+
+    monkeypatch.setenv("SCIM_HOME", str(tmp_path / "home"))
+    assert json.loads(scim_command("references", "--json").output)[0]["name"] == "blood"
+    assert "cells: 8,708" in scim_command("info", "blood").output
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", reference.parent, reference.name)
+    done = scim_command("install-reference", archive, "--sha256", sha256(Path(archive)), "--name", "mine")
+    assert done.exit_code == 0 and "Installed mine" in done.output
+    assert "mine" in scim_command("references").output
+    out = tmp_path / "labels.csv"
+    assert scim_command("annotate", files / "new.h5ad", "--reference", "mine", "--out", out).exit_code == 0
+    assert out.exists()
+    fails(scim_command("install-reference", archive, "--sha256", "0" * 64), "Nothing was unpacked")
+    fails(scim_command("annotate", files / "new.h5ad", "--reference", "mime", "--out", tmp_path / "x.csv"), "'mine'")

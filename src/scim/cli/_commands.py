@@ -147,7 +147,7 @@ def install_reference(
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="A reference folder, an encoder folder, or an .h5ad file.")],
+    path: Annotated[Path, typer.Argument(help="A reference (folder or name), an encoder folder, or an .h5ad file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a reference, an encoder or an .h5ad file holds."""
@@ -169,6 +169,10 @@ def describe(path: Path) -> dict[str, Any]:
     ValueError
         It is none of the three kinds.
     """
+    if not path.exists() and not path.suffix:
+        from ..reference._named import find, is_name
+
+        path = find(str(path)) if is_name(str(path)) else path
     if not path.is_dir():
         return _describe_h5ad(path)
     if (path / "manifest.json").exists():
