@@ -107,3 +107,10 @@ def test_what_is_no_reference(tmp_path: Path, home: Path) -> None:
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError, match=r"no reference named 'bloood'.*Did you mean 'blood'"):
         scim.Reference.open("bloood")
+
+
+def test_a_folder_that_is_not_there_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert scim.Reference.open("blood").path.name == "blood.scim"
+    with pytest.raises(FileNotFoundError, match="no reference 'blood.scim'"):
+        scim.Reference.open("blood.scim")

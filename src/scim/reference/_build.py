@@ -17,7 +17,7 @@ from .._validate import check_key, get_adata, is_unlabeled
 from ..encoder import Encoder
 from ..ontology import CellOntology, TermSpace
 from ._head import choose
-from ._landmarks import MOST, PER_GROUP, LandmarkKind, Landmarks, read_values
+from ._landmarks import MOST, PER_GROUP, LandmarkKind, Landmarks, values_of
 from ._manifest import LANDMARKS
 from ._segments import CELL_ID, FIXED_COLUMNS, LABEL, STUDY, TERM_ID, SegmentWriter
 
@@ -174,7 +174,7 @@ def write_segment(
             rows = _choose(cells)
             layer, genes = source.layer, source.gene_column
             if source.landmarks != "none":
-                landmarks.add(cells, rows, read_values(encoder, adata, rows, layer=layer, gene_column=genes))
+                landmarks.add(cells, rows, values_of(encoder, adata, layer=layer, gene_column=genes)(rows))
             yield cells, (vectors for _, vectors in encoder.embed_chunks(adata, layer=layer, gene_column=genes))
 
     is_unnamed = source.study_key is None and not isinstance(data, Mapping)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -103,17 +103,17 @@ class Head:
         """Read what :meth:`to_arrays` gave; None where there is no head."""
         if "head_classes" not in arrays:
             return None
-        fields = {name: np.asarray(arrays[f"head_{name}"]) for name in cls.__dataclass_fields__}
-        return cls(**fields | {"temperature": float(fields["temperature"]), "kind": str(fields["kind"])})  # type: ignore[arg-type]
+        fields: dict[str, Any] = {name: np.asarray(arrays[f"head_{name}"]) for name in cls.__dataclass_fields__}
+        return cls(**fields | {"temperature": float(fields["temperature"]), "kind": str(fields["kind"])})
 
 
 def fit_head(vectors: np.ndarray, codes: np.ndarray, studies: np.ndarray, *, n_labels: int, seed: int) -> Head | None:
     """Fit a head to cells that :func:`choose` chose, and find out what it is worth on studies left out.
 
     Multinomial logistic regression in which every label weighs the same: in a vote of neighbours, labels of few cells
-    lose against their neighbours of many. All studies are left out in turn, the temperature is chosen so that the
-    probabilities of the others' heads fit the labels there best (Guo et al., On calibration of modern neural networks,
-    2017), and the probabilities of the true labels are kept as conformal scores.
+    lose against their neighbours of many. Studies are left out in turn, in five parts where there are more; the
+    temperature is chosen so that the probabilities of the others' heads fit the labels there best (Guo et al., On
+    calibration of modern neural networks, 2017), and the probabilities of the true labels are kept as conformal scores.
 
     Parameters
     ----------
@@ -141,14 +141,13 @@ def fit_head(vectors: np.ndarray, codes: np.ndarray, studies: np.ndarray, *, n_l
     for fold in np.unique(folds):
         # A label that only this fold has cannot be told from the others.
         scored = np.flatnonzero((folds == fold) & np.isin(codes, codes[folds != fold]))
-        fitted = _fit(vectors[folds != fold], codes[folds != fold])
-        if fitted is not None and len(scored):
-            classes, weights, bias = fitted
+        if len(scored) and len(np.unique(codes[folds != fold])) > 1:
+            classes, weights, bias = _fit(vectors[folds != fold], codes[folds != fold])
             part = np.full((len(scored), n_labels), -np.inf, dtype=np.float32)
             part[:, classes] = vectors[scored] @ weights.T + bias
             logits.append(part)
             rows.append(scored)
-    classes, weights, bias = _fit(vectors, codes)  # type: ignore[misc]
+    classes, weights, bias = _fit(vectors, codes)
     temperature, scores, order = 1.0, np.empty(0, np.float32), np.empty(0, np.int64)
     if logits:
         order = np.concatenate(rows)
@@ -187,14 +186,12 @@ def _folds(studies: np.ndarray, *, seed: int) -> tuple[np.ndarray, HeadKind]:
     return rng.permutation(len(names))[codes] % _FOLDS, "cross-study"
 
 
-def _fit(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Classes, weights and biases; None where there is one class."""
+def _fit(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Classes, of which there are two or more, weights and biases."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     classes = np.unique(codes)
-    if len(classes) < 2:
-        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=_C, class_weight="balanced", max_iter=300).fit(vectors, codes)

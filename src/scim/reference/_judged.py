@@ -61,7 +61,7 @@ class JudgedCells(StoredCells):
             reference's landmarks, whose counts it keeps, are embedded anew without these genes, and take the place of
             its cells.
         """
-        landmarks = self.landmarks
+        landmarks = None if measured is None else self.landmarks
         if measured is None or landmarks is None or landmarks.missing(measured) < ENOUGH:
             return Judge(self._calibration, self._backend, panel_matched=False)
         key = hashlib.sha256(np.packbits(measured).tobytes()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -175,35 +175,33 @@ def _within(positions: np.ndarray, n: int) -> bool:
     return not len(positions) or (positions.min() >= 0 and positions.max() < n)
 
 
-def read_values(
-    encoder: Encoder,
-    adata: AnnData,
-    rows: np.ndarray | None = None,
-    *,
-    layer: str | None = None,
-    gene_column: str | None = None,
-) -> csr_matrix:
-    """Read the values of some or all cells over the encoder's genes: counts, or what log1p was taken of.
+def values_of(
+    encoder: Encoder, adata: AnnData, *, layer: str | None = None, gene_column: str | None = None
+) -> Callable[[np.ndarray], csr_matrix]:
+    """Find the values of cells over the encoder's genes: counts, or what log1p was taken of.
 
     Parameters
     ----------
     encoder
         Whose genes.
     adata, layer, gene_column
-        As in :meth:`scim.Encoder.embed`.
-    rows
-        Positions of the cells, ascending; None: all.
+        As in :meth:`scim.Encoder.embed`, whose errors are raised.
 
     Returns
     -------
-    float32 CSR matrix (n, n_genes).
+    A function that reads some cells, whose positions ascend: float32 CSR matrix (n, n_genes).
     """
     from scipy import sparse
 
     _, X, kind, gene_map = encoder._prepare(adata, layer, gene_column)
     logged = kind.kind == "log1p"
-    blocks = [gene_map.align(block, logged=logged) for _, block in iter_chunks(X, rows=rows)]
-    matrix = sparse.vstack(blocks, format="csr") if blocks else sparse.csr_matrix((0, len(encoder.genes)), dtype="f4")
-    if logged:
-        matrix.data = np.expm1(matrix.data)
-    return matrix
+
+    def read(rows: np.ndarray) -> csr_matrix:
+        blocks = [gene_map.align(block, logged=logged) for _, block in iter_chunks(X, rows=rows)]
+        nothing = sparse.csr_matrix((0, len(encoder.genes)), dtype=np.float32)
+        matrix = sparse.vstack(blocks, format="csr") if blocks else nothing
+        if logged:
+            matrix.data = np.expm1(matrix.data)
+        return matrix
+
+    return read

@@ -73,7 +73,7 @@ def find(name: str) -> Path:
         There is no such reference; the message lists those that there are.
     """
     for _, folder in _folders():
-        path = folder / f"{name.removesuffix(ENDING)}{ENDING}"
+        path = folder / f"{name}{ENDING}"
         if (path / files.MANIFEST).is_file():
             return path
     known = references()["name"].tolist()
@@ -84,8 +84,13 @@ def find(name: str) -> Path:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is a name rather than a path."""
-    return bool(text) and not any(mark in text for mark in "/\\") and not text.startswith((".", "~"))
+    """Whether a text is a name rather than a path: "blood.scim" is a folder of the user's, there or not."""
+    return (
+        bool(text)
+        and not text.endswith(ENDING)
+        and not any(mark in text for mark in "/\\")
+        and not text.startswith((".", "~"))
+    )
 
 
 def install(source: str | Path, *, sha256: str, name: str | None = None, overwrite: bool = False) -> Path:
@@ -117,7 +122,7 @@ def install(source: str | Path, *, sha256: str, name: str | None = None, overwri
     if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
         raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}. `sha256sum FILE` prints them.")
     if name is not None and not is_name(name):
-        raise ValueError(f"name must be a plain name, without slashes, got {name!r}.")
+        raise ValueError(f"name must be a plain name, without slashes and without {ENDING}, got {name!r}.")
     home().mkdir(parents=True, exist_ok=True)
     archive = _fetch(str(source), digest)
     scratch = home() / f".unpack-{os.getpid()}"

@@ -44,7 +44,7 @@ class Profiles:
     background: np.ndarray
 
     def distances(self, values: csr_matrix) -> np.ndarray:
-        """1 - the largest correlation of each cell with a mean profile, float32 (m,); 2 for a cell without counts.
+        """1 - the largest correlation of each cell with a mean profile, float32 (m,); 1 for a cell without counts.
 
         Parameters
         ----------

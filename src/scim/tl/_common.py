@@ -14,13 +14,12 @@ from .._progress import progress_bar
 from .._validate import did_you_mean
 from ..encoder import Encoder
 from ..reference import Reference
-from ..reference._landmarks import read_values
+from ..reference._landmarks import values_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
-    from scipy.sparse import csr_matrix
 
 
 #: Cells that the depth of a query is told from, and cells whose expression is compared at a time.
@@ -114,10 +113,10 @@ def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: s
 
 
 def measured_genes(adata: AnnData, reference: Reference, embedded: Embedded, *, use_rep: str) -> np.ndarray | None:
-    """Genes of the encoder that cells were embedded with, bool (n_genes,), or None where that is all or unknown."""
+    """Genes of the encoder that cells were embedded with, bool (n_genes,); None where all, unknown, or of no use."""
     record = embedded.info or _record_of(adata, use_rep)
     genes, source = record.get("genes", {}), record.get("input", {})
-    if not genes or int(genes["n_matched"]) == int(genes["n_encoder"]):
+    if reference.landmarks is None or not genes or int(genes["n_matched"]) == int(genes["n_encoder"]):
         return None
     column = genes["source"] if genes["source"] in adata.var else None
     gene_map = reference.encoder.genes.match_adata(adata, gene_column=column, use_raw=source["source"] == "raw")
@@ -135,12 +134,12 @@ def expression_novelty(
     record = embedded.info or _record_of(adata, use_rep)
     source, column = record.get("input", {}).get("source"), record.get("genes", {}).get("source")
     layer = source.removeprefix("layers['").removesuffix("']") if source else None
-
-    def values(rows: np.ndarray) -> csr_matrix:
-        genes = column if column in adata.var else None
-        return read_values(reference.encoder, adata, rows, layer=layer, gene_column=genes)
-
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
+            values = values_of(
+                reference.encoder, adata, layer=layer, gene_column=column if column in adata.var else None
+            )
         sample = values(np.unique(np.linspace(0, adata.n_obs - 1, _DEPTH_SAMPLE).astype(int)))
     except (ValueError, KeyError):  # what the embedding was made of is not here any more
         return None
@@ -150,10 +149,9 @@ def expression_novelty(
     profiles = reference.profiles(measured, depth=depth)
     if profiles is None:
         return None
-    starts = range(0, adata.n_obs, _NOVELTY_CELLS)
     with progress_bar(adata.n_obs, desc="Comparing expression") as bar:
         parts = []
-        for start in starts:
+        for start in range(0, adata.n_obs, _NOVELTY_CELLS):
             rows = np.arange(start, min(start + _NOVELTY_CELLS, adata.n_obs))
             parts.append(profiles.pvalues(values(rows)))
             bar.update(len(rows))
