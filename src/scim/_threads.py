@@ -39,6 +39,8 @@ def one_thread_of_blas() -> AbstractContextManager[Any]:
 @cache
 def _blas() -> ThreadpoolController:
     """Handle on the BLAS libraries that are loaded."""
+    # Numba's products are of SciPy's BLAS, which is found only where it is loaded already.
+    import scipy.linalg  # noqa: F401
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -20,7 +20,7 @@ WORTH = 20_000
 #: Share of the true neighbours that a search is to find, and of how many neighbours that is measured.
 RECALL, DEPTHS = 0.98, (50, 1_000)
 #: Lists per square root of the number of cells; cells of each list that its centre is learned from; trial queries.
-_LISTS, _LEARNED_FROM, _TRIALS = 3, 64, 200
+_LISTS, _LEARNED_FROM, _TRIALS = 2, 64, 200
 
 
 def build_index(segments: list[np.ndarray], path: Path, *, seed: int) -> dict[str, Any]:

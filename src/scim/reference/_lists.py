@@ -12,6 +12,8 @@ from .._threads import in_threads, one_thread_of_blas
 
 #: Queries that are multiplied with a list at a time.
 _QUERIES = 1_024
+#: Similarities of which the largest is looked at before each by itself.
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,23 +76,24 @@ class Lists:
         Positions int64 and cosine distances float32 (m, k), nearest first, equal ones by position; -1 and inf where the
         lists hold fewer.
         """
-        similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)
         positions = np.full((len(queries), k), -1, dtype=np.int64)
+        distances = np.full((len(queries), k), np.inf, dtype=np.float32)
+        # Twice as many places as cells wanted: the worse half is thrown out when they are taken.
+        keys = np.empty((len(queries), 2 * k), dtype=np.uint64)
+        taken, floor = np.zeros(len(queries), dtype=np.int64), np.full(len(queries), -np.inf, dtype=np.float32)
         # Neighbours side by side: a thread's queries visit the same lists then.
         order = np.argsort(visits[:, 0], kind="stable")
 
         def work(first: int, last: int) -> None:
             mine = order[first:last]
-            for part, rows in self._visited(visits[mine], allowed):
-                vectors = _take(segments, rows)
-                for start in range(0, len(part), _QUERIES):
-                    which = mine[part[start : start + _QUERIES]]
-                    _keep_best(queries[which] @ vectors.T, which, rows, similarity, positions)
-            _sort(similarity, positions, mine)
+            # The nearest list first: what it holds is better than most of the others do.
+            for some in (visits[mine, :1], visits[mine, 1:]):
+                for part, rows in self._visited(some, allowed):
+                    _offer(_take(segments, rows), rows, queries, mine[part], keys, taken, floor)
+            _finish(mine, keys, taken, positions, distances)
 
         with one_thread_of_blas():
             in_threads(len(queries), work)
-        distances = np.where(positions < 0, np.float32(np.inf), np.clip(1.0 - similarity, 0.0, 2.0))
         return positions, distances
 
     def _visited(self, visits: np.ndarray, allowed: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -133,47 +136,97 @@ def _to_float(segment, rows, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _before(a, p, b, q):  # type: ignore[no-untyped-def]
-    """Whether a cell is worse than another: less similar, or as similar and farther back."""
-    return a < b or (a == b and p > q)
+def _offer(vectors, rows, queries, which, keys, taken, floor):  # type: ignore[no-untyped-def]
+    """Compare cells, vectors (b, d) of ``rows`` (b,), with the queries ``which``, and keep the best of each."""
+    block = np.empty((min(_QUERIES, len(which)), queries.shape[1]), dtype=np.float32)
+    for start in range(0, len(which), _QUERIES):
+        some = which[start : start + _QUERIES]
+        for i in range(len(some)):
+            block[i] = queries[some[i]]
+        _keep_best(np.dot(block[: len(some)], vectors.T), some, rows, keys, taken, floor)
 
 
 @njit(cache=True, nogil=True)
-def _sift(similarity, positions, value, row, n):  # type: ignore[no-untyped-def]
-    """Put a cell in the place of the worst of a heap of ``n``, and let it sink to where it belongs."""
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= n:
-            break
-        if child + 1 < n and _before(similarity[child + 1], positions[child + 1], similarity[child], positions[child]):
-            child += 1
-        if not _before(similarity[child], positions[child], value, row):
-            break
-        similarity[i], positions[i] = similarity[child], positions[child]
-        i = child
-    similarity[i], positions[i] = value, row
-
-
-@njit(cache=True, nogil=True)
-def _keep_best(found, queries, rows, similarity, positions):  # type: ignore[no-untyped-def]
-    """Offer the cells ``rows``, with their similarities (m, b), to the heaps of ``queries`` (m,)."""
-    k = similarity.shape[1]
+def _keep_best(found, queries, rows, keys, taken, floor):  # type: ignore[no-untyped-def]
+    """Offer the cells ``rows``, with their similarities (m, b), to ``queries`` (m,)."""
+    half, n_rows = keys.shape[1] // 2, len(rows)
+    bits = found.view(np.uint32)
     for i in range(len(queries)):
         q = queries[i]
-        worst = similarity[q, 0]
-        for j in range(len(rows)):
-            # Nearly all are worse than what is held: nothing but this comparison is done for them.
-            if found[i, j] >= worst and _before(worst, positions[q, 0], found[i, j], rows[j]):
-                _sift(similarity[q], positions[q], found[i, j], rows[j], k)
-                worst = similarity[q, 0]
+        n, worst = taken[q], floor[q]
+        for start in range(0, n_rows, _AT_ONCE):
+            end = min(start + _AT_ONCE, n_rows)
+            # Nearly all are worse than what is held: nothing but this is done for them.
+            if _largest(found[i, start:end]) < worst:
+                continue
+            for j in range(start, end):
+                if found[i, j] >= worst:
+                    keys[q, n] = _key(bits[i, j], rows[j])
+                    n += 1
+                    if n == 2 * half:
+                        _best_first(keys[q], n, half)
+                        n, worst = half, _similarity(keys[q, half - 1])
+        taken[q], floor[q] = n, worst
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _largest(values):  # type: ignore[no-untyped-def]
+    largest = values[0]
+    for value in values:
+        largest = max(largest, value)
+    return largest
 
 
 @njit(cache=True, nogil=True)
-def _sort(similarity, positions, queries):  # type: ignore[no-untyped-def]
-    """Turn heaps into rows with the best first."""
+def _key(bits, row):  # type: ignore[no-untyped-def]
+    """Make one number of a cell, of two the larger is the better: its similarity, and then the smaller position.
+
+    The bits of a float sort as it does when its sign is turned, and all the others where it was set.
+    """
+    ordered = ~bits if bits >> np.uint32(31) else bits | np.uint32(0x80000000)
+    return (np.uint64(ordered) << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - np.uint64(row))
+
+
+@njit(cache=True, nogil=True)
+def _similarity(key):  # type: ignore[no-untyped-def]
+    """Similarity of a cell that :func:`_key` made a number of."""
+    ordered = np.uint32(key >> np.uint64(32))
+    bits = ordered & np.uint32(0x7FFFFFFF) if ordered >> np.uint32(31) else ~ordered
+    return np.uint32(bits).view(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _best_first(keys, n, k):  # type: ignore[no-untyped-def]
+    """Bring the ``k`` largest of ``n`` different numbers to the front, the least of them last (Hoare's selection)."""
+    low, high = 0, n - 1
+    while low < high:
+        pivot = keys[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while keys[i] > pivot:
+                i += 1
+            while keys[j] < pivot:
+                j -= 1
+            if i <= j:
+                keys[i], keys[j] = keys[j], keys[i]
+                i += 1
+                j -= 1
+        if k - 1 <= j:
+            high = j
+        elif k - 1 >= i:
+            low = i
+        else:
+            return
+
+
+@njit(cache=True, nogil=True)
+def _finish(queries, keys, taken, positions, distances):  # type: ignore[no-untyped-def]
+    """Write the best of what is held, nearest first, to rows of positions and cosine distances (m, k)."""
+    k = positions.shape[1]
     for q in queries:
-        for n in range(similarity.shape[1] - 1, 0, -1):
-            value, row = similarity[q, n], positions[q, n]
-            similarity[q, n], positions[q, n] = similarity[q, 0], positions[q, 0]
-            _sift(similarity[q], positions[q], value, row, n)
+        if taken[q] > k:
+            _best_first(keys[q], taken[q], k)
+        n = min(taken[q], k)
+        for i, key in enumerate(np.sort(keys[q, :n])[::-1]):
+            positions[q, i] = np.uint64(0xFFFFFFFF) - (key & np.uint64(0xFFFFFFFF))
+            distances[q, i] = min(max(np.float32(1) - _similarity(key), np.float32(0)), np.float32(2))

@@ -10,6 +10,7 @@ import numpy as np
 from .._threads import in_threads, one_thread_of_blas
 from .._validate import check_option
 from ..ontology import GENERIC, TermSpace
+from ._tally import add_up, first_enough, smallest_sets, weigh
 
 Vote = Literal["auto", "calibrated", "ontology", "majority", "weighted"]
 
@@ -40,17 +41,9 @@ def vote_weights(distances: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     labelled
         Neighbours that have a label, bool (n_cells, k).
     """
-    valid = labelled & np.isfinite(distances)
-    count = valid.sum(axis=1, keepdims=True)
-    some = count[:, 0] > 0
-    ranked = np.sort(np.where(valid, distances, np.inf), axis=1)
-    middle = [np.take_along_axis(ranked, np.maximum(count - 1 + i, 0) // 2, axis=1)[:, 0] for i in (0, 1)]
-    width = np.maximum(np.where(some, (middle[0] + middle[1]) / 2, 0.0), _NARROWEST)
-    # From the nearest on: only differences count, and nothing underflows.
-    near = np.where(some, ranked[:, 0], 0.0)
-    weights = np.where(valid, np.exp(-(np.where(valid, distances, 0.0) - near[:, None]) / width[:, None]), 0.0)
-    total = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    weights = np.empty(distances.shape, dtype=np.float64)
+    weigh(distances, labelled, _NARROWEST, weights)
+    return weights
 
 
 def vote(distances: np.ndarray, codes: np.ndarray, terms: TermSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -73,12 +66,12 @@ def vote(distances: np.ndarray, codes: np.ndarray, terms: TermSpace) -> tuple[np
     n, n_labels = len(codes), len(terms.labels)
     by_label = np.zeros((n, n_labels), dtype=np.float32)
     by_term = np.zeros((n, len(terms.terms)), dtype=np.float32)
-    closure = terms.closure.astype(np.float32)
+    labels, above = np.nonzero(terms.closure)
+    starts = np.searchsorted(labels, np.arange(n_labels + 1))
 
     def work(part: slice) -> None:
         weights = vote_weights(distances[part], codes[part] >= 0)
-        by_label[part] = _by_label(weights, codes[part], n_labels)
-        np.matmul(by_label[part], closure, out=by_term[part])
+        add_up(weights, codes[part], above, starts, by_label[part], by_term[part])
 
     _in_blocks(n, work)
     return by_label, by_term
@@ -170,8 +163,7 @@ def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray
     chosen = np.empty(len(by_term), dtype=np.int64)
 
     def work(part: slice) -> None:
-        reaches = by_term[part][:, order] >= enough
-        chosen[part] = np.where(reaches.any(axis=1), order[reaches.argmax(axis=1)], -1)
+        first_enough(by_term[part], order, np.float32(enough), chosen[part])
 
     _in_blocks(len(by_term), work)
     return chosen
@@ -182,12 +174,7 @@ def prediction_sets(by_label: np.ndarray, *, alpha: float) -> np.ndarray:
     sets = np.zeros(by_label.shape, dtype=bool)
 
     def work(part: slice) -> None:
-        order = np.argsort(-by_label[part], axis=1, kind="stable")
-        ranked = np.take_along_axis(by_label[part], order, axis=1)
-        before = np.cumsum(ranked, axis=1) - ranked
-        inside = (before < 1.0 - alpha - 1e-5) & (ranked > 0)
-        inside[:, 0] |= ranked[:, 0] > 0
-        np.put_along_axis(sets[part], order, inside, axis=1)
+        smallest_sets(by_label[part], 1.0 - alpha - 1e-5, sets[part])
 
     _in_blocks(len(by_label), work)
     return sets
