@@ -202,7 +202,7 @@ def copy_of(data: Any) -> Any:
 def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]], *, replace: Sequence[str] = ()) -> None:
     """Write to ``obs``, ``obsm`` and ``uns`` what a verb has computed in full.
 
-    Entries of ``uns`` are added to, but those named in ``replace`` take the place of old ones.
+    Entries of ``uns`` are added to, but those named in ``replace`` take the place of old ones. What is None is removed.
 
     A view becomes an object of its own first, as scanpy does it.
     """
@@ -211,10 +211,14 @@ def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]], *, r
     for name, values in results.get("obsm", {}).items():
         adata.obsm[name] = values
     for name, values in results.get("obs", {}).items():
-        adata.obs[name] = values
+        if values is not None:
+            adata.obs[name] = values
+        elif name in adata.obs:
+            del adata.obs[name]
     for name, values in results.get("uns", {}).items():
         old = adata.uns.get(name)
-        adata.uns[name] = {**old, **values} if isinstance(old, Mapping) and name not in replace else values
+        values = {**old, **values} if isinstance(old, Mapping) and name not in replace else values
+        adata.uns[name] = {entry: value for entry, value in values.items() if value is not None}
 
 
 def merge_results(*parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
