@@ -103,6 +103,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     _commands.annotate: """
         scim annotate new.h5ad --out annotated.h5ad
         scim annotate new.h5ad --reference blood.scim --out annotated.h5ad
+        scim annotate new.h5ad --by leiden --alpha 0.05 --out annotated.h5ad
         scim annotate new.h5ad --reference atlas.scim --where tissue=lung --where tissue=blood --out labels.csv""",
     _commands.query: """
         scim query new.h5ad --reference atlas.scim --groupby leiden --out hits.parquet
