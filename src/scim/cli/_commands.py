@@ -236,13 +236,13 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _describe_h5ad(path: Path) -> dict[str, Any]:
-    from .._counts import find_counts
+    from .._counts import find_counts, place_name
 
     adata = read(path)
     facts: dict[str, Any] = {"kind": "h5ad", "path": str(path), "cells": adata.n_obs, "genes": adata.n_vars}
     try:
-        source, _, kind, _ = find_counts(adata)
-        facts["expression"] = f"{source}: {kind.kind} ({kind.detail})"
+        place, _, kind, _ = find_counts(adata)
+        facts["expression"] = f"{place_name(place)}: {kind.kind} ({kind.detail})"
     except ValueError as error:
         facts["expression"] = f"unusable: {' '.join(str(error).split())}"
     facts["obs"] = {str(c): f"{adata.obs[c].nunique()} values" for c in adata.obs}
