@@ -111,7 +111,10 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     _commands.references: """
         scim references""",
     _commands.install_reference: """
-        scim install-reference lung.scim.tar.gz --sha256 6f1e... --name lung""",
+        scim install-reference lung.scim.tar.gz --sha256 6f1e... --name lung
+        scim install-reference hf://me/lung@0123456789abcdef0123456789abcdef01234567""",
+    _commands.push_reference: """
+        scim push-reference lung.scim me/lung""",
     _commands.info: """
         scim info blood.scim
         scim info new.h5ad --json""",

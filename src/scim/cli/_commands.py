@@ -171,16 +171,45 @@ def references(
 
 
 def install_reference(
-    source: Annotated[str, typer.Argument(metavar="URL|PATH", help="Archive of a reference: .zip, .tar, .tar.gz.")],
-    sha256: Annotated[str, typer.Option(help="SHA-256 of the archive: nothing is unpacked from one that differs.")],
-    name: Annotated[str | None, typer.Option(help="What to call it. Left out: as its folder in the archive.")] = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL|PATH|hf://USER/NAME@COMMIT",
+            help="Archive of a reference (.zip, .tar, .tar.gz), or a repository of the Hugging Face Hub.",
+        ),
+    ],
+    sha256: Annotated[
+        str | None,
+        typer.Option(
+            help="SHA-256 of the archive: nothing is unpacked from one that differs. From the Hub, that of "
+            "manifest.json; not needed with a whole commit hash."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call it. Left out: as its folder in the archive, or the repository.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an installed one of that name.")] = False,
 ) -> None:
     """Install a reference, so that it can be used by its name."""
-    from ..reference import install
+    from ..reference import install_reference as install
 
     path = install(source, sha256=sha256, name=name, overwrite=overwrite)
     typer.echo(f"Installed {path.stem}: --reference {path.stem} uses it. In {path}")
+
+
+def push_reference(
+    reference: Annotated[str, typer.Argument(help="Folder that `scim build` wrote, or a name of `scim references`.")],
+    repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository of the Hugging Face Hub.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody read a repository that is made now. Left out: only you.")
+    ] = False,
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+) -> None:
+    """Publish a reference on the Hugging Face Hub; log in before, with `hf auth login`."""
+    from ..reference import push_reference as push
+
+    source = push(reference, repo_id, private=not public, message=message)
+    typer.echo(f"Pushed. Others install it with: scim install-reference {source}")
 
 
 def info(
