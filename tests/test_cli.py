@@ -140,6 +140,41 @@ def test_annotate_does_what_the_verb_does(files: Path, reference: Path, tmp_path
     np.testing.assert_allclose(written.obsm["X_mine"], adata.obsm["X_scim"], atol=1e-6)
 
 
+def test_annotate_labels_groups(files: Path, reference: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.csv"
+    done = scim_command(
+        *("annotate", files / "new.h5ad", "--reference", reference, "--out", out, "--by", "cluster"),
+        *("--vote", "calibrated", "--novelty-fdr", 0, "--alpha", 0.2),
+    )
+    assert done.exit_code == 0, done.output
+    assert "Groups of cluster:" in done.stdout
+    table = pd.read_csv(out, index_col=0, keep_default_na=False)
+    adata = anndata.read_h5ad(files / "new.h5ad")
+    scim.tl.annotate(adata, reference, by="cluster", vote="calibrated", novelty_fdr=0, alpha=0.2)
+    for column in ("scim_label", "scim_cluster_label", "scim_cluster_term_id"):
+        assert list(table[column]) == list(adata.obs[column].astype(str))
+    for row in scim.get.clusters(adata).itertuples():
+        assert any(line.split()[0] == row.group and row.label in line for line in done.stdout.splitlines()[-4:-1])
+
+
+def test_annotate_votes_and_labels_are_passed_on(files: Path, reference: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.h5ad"
+    done = scim_command(
+        *("annotate", files / "new.h5ad", "--reference", reference, "--out", out, "--vote", "majority"),
+        *("--label", "B cell", "--label", "T cell", "--k", 7),
+    )
+    assert done.exit_code == 0, done.output
+    written = anndata.read_h5ad(out)
+    assert set(written.obs["scim_label"].astype(str)) <= {"B cell", "T cell"}
+    params = written.uns["scim"]["annotate"]["params"]
+    assert params["vote"] == "majority" and params["k"] == 7 and list(params["labels"]) == ["B cell", "T cell"]
+    again = tmp_path / "again.csv"
+    base = ("annotate", out, "--reference", reference, "--out", again, "--key-added", "mine")
+    assert scim_command(*base, "--use-rep", "X_scim").exit_code == 0
+    table = pd.read_csv(again, index_col=0)
+    assert list(table.columns) == [f"mine_{name}" for name in ("label", "term_id", "confidence", "novelty", "set")]
+
+
 @pytest.mark.parametrize("end", [".h5ad", ".parquet", ".csv"])
 def test_query_writes_by_extension(files: Path, reference: Path, tmp_path: Path, end: str) -> None:
     out = tmp_path / f"hits{end}"
@@ -196,6 +231,10 @@ def test_existing_output_is_kept_unless_asked(files: Path, encoder: Path, refere
         ("annotate new.h5ad --reference R --out x.csv --layer count", ["count"]),
         ("annotate new.h5ad --reference R --out x.csv --alpha 0.9", ["alpha"]),
         ("annotate new.h5ad --reference nowhere.scim --out x.csv", ["nowhere.scim"]),
+        ("annotate new.h5ad --reference R --out x.csv --by clusters", ["Did you mean 'cluster'?"]),
+        ("annotate new.h5ad --reference R --out x.csv --vote calibated", ["Did you mean 'calibrated'?"]),
+        ("annotate new.h5ad --reference R --out x.csv --label Bcell", ["Did you mean 'B cell'?"]),
+        ("annotate new.h5ad --reference R --out x.csv --use-rep X_scvi", ["use_rep='X_scvi'"]),
         ("query new.h5ad --reference R --out x.csv --groupby clusters", ["'cluster'"]),
         ("train one.h5ad --labels-key cell_type --out /proc/e", ["--out /proc/e"]),
         ("train one.h5ad --labels-key celltype --out e", ["Did you mean 'cell_type'?"]),

@@ -109,8 +109,8 @@ def test_find_counts_prefers_counts_and_falls_back() -> None:
     adata = ad.AnnData(np.log1p(scaled(X, 1e4)))
     assert find_counts(adata)[0] == "X"
     adata.layers["counts"] = X
-    name, _, kind, use_raw = find_counts(adata)
-    assert (name, kind.kind, use_raw) == ('layers["counts"]', "counts", False)
+    place, _, kind, use_raw = find_counts(adata)
+    assert (place, kind.kind, use_raw) == ("counts", "counts", False)
     assert find_counts(adata, layer="X")[2].kind == "log1p"
 
 

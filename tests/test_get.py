@@ -62,6 +62,25 @@ def test_scores_that_are_not_there(adata: anndata.AnnData) -> None:
         scim.get.scores(adata, terms=["T cel"])
 
 
+def test_clusters_of_all_or_some_groups(adata: anndata.AnnData) -> None:
+    table = pd.DataFrame({"group": pd.Categorical(["0", "1"]), "label": ["T cell", "B cell"]})
+    adata.uns["scim"] = {"clusters": table}
+    assert scim.get.clusters(adata)["label"].tolist() == ["T cell", "B cell"]
+    one = scim.get.clusters(adata, group="1")
+    assert one["label"].tolist() == ["B cell"] and list(one.index) == [0]
+    one["label"] = "x"
+    assert adata.uns["scim"]["clusters"]["label"].tolist() == ["T cell", "B cell"]
+    with pytest.raises(KeyError, match="group='2' .*Available: '0', '1'"):
+        scim.get.clusters(adata, group=["0", "2"])
+
+
+def test_clusters_that_are_not_there(adata: anndata.AnnData) -> None:
+    with pytest.raises(KeyError, match="with by= first"):
+        scim.get.clusters(adata, "other")
+    with pytest.raises(KeyError, match="Did you mean 'other'"):
+        scim.get.clusters(adata, "othr")
+
+
 def test_modality() -> None:
     mudata = pytest.importorskip("mudata")
     rna = anndata.AnnData(np.ones((2, 3), dtype="f4"))

@@ -13,7 +13,7 @@ def test_default_names() -> None:
 
 
 def test_key_added_reaches_every_name_and_none_collide() -> None:
-    makers = [_keys.obs_label, _keys.obs_term_id, _keys.obs_confidence, _keys.obs_novelty, _keys.obs_set]
-    names = [make("mine") for make in makers]
+    names = _keys.obs_annotation("mine")
+    assert _keys.obs_cluster_label("mine") in names and _keys.obs_set("mine") in names
     assert all(name.startswith("mine_") for name in names)
     assert len(set(names)) == len(names)

@@ -104,7 +104,9 @@ def test_public_names_load() -> None:
         "Reference",
         "datasets",
         "get",
+        "install_reference",
         "pp",
+        "push_reference",
         "references",
         "tl",
     }

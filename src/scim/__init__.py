@@ -14,14 +14,28 @@ if TYPE_CHECKING:
     from .encoder import Encoder
     from .model import SCIM
     from .ontology import CellOntology
-    from .reference import Reference, references
+    from .reference import Reference, install_reference, push_reference, references
 
-__all__ = ["SCIM", "CellOntology", "Encoder", "Reference", "datasets", "get", "pp", "references", "tl"]
+__all__ = [
+    "SCIM",
+    "CellOntology",
+    "Encoder",
+    "Reference",
+    "datasets",
+    "get",
+    "install_reference",
+    "pp",
+    "push_reference",
+    "references",
+    "tl",
+]
 
 _HOME = {
     "SCIM": "model",
     "Encoder": "encoder",
     "Reference": "reference",
+    "install_reference": "reference",
+    "push_reference": "reference",
     "references": "reference",
     "CellOntology": "ontology",
 }

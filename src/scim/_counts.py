@@ -202,6 +202,17 @@ def check_values(values: np.ndarray, *, where: str = "X") -> None:
     _refuse(where, f"negative values (down to {values.min():.3g}): scaled, centred or batch-corrected data")
 
 
+def place_name(layer: str) -> str:
+    """Words for a place of values.
+
+    Examples
+    --------
+    >>> place_name("X"), place_name("counts")
+    ('X', "layers['counts']")
+    """
+    return layer if layer in ("X", "raw") else f"layers[{layer!r}]"
+
+
 def find_counts(adata: AnnData, *, layer: str | None = None) -> tuple[str, Any, InputKind, bool]:
     """Find the matrix of ``adata`` to work on.
 
@@ -215,7 +226,7 @@ def find_counts(adata: AnnData, *, layer: str | None = None) -> tuple[str, Any, 
 
     Returns
     -------
-    Name of the place, the matrix, what it holds, and whether its columns are those of ``adata.raw``.
+    The place, as ``layer`` has it; the matrix; what it holds; and whether its columns are those of ``adata.raw``.
 
     Raises
     ------
@@ -229,22 +240,20 @@ def find_counts(adata: AnnData, *, layer: str | None = None) -> tuple[str, Any, 
         if layer not in places:
             layers = [name for name in adata.layers if name is not None]
             raise KeyError(f"layer={layer!r} is not there. {did_you_mean(layer, dict.fromkeys([*places, *layers]))}")
-        name = layer if layer in ("X", "raw") else f"layers[{layer!r}]"
-        return name, places[layer], input_kind(places[layer], where=name), layer == "raw"
+        return layer, places[layer], input_kind(places[layer], where=place_name(layer)), layer == "raw"
     found: tuple[str, Any, InputKind, bool] | None = None
     problems = []
     for key in ("X", "counts", "raw"):
         if key not in places:
             continue
-        name = 'layers["counts"]' if key == "counts" else key
         try:
-            kind = input_kind(places[key], where=name)
+            kind = input_kind(places[key], where=place_name(key))
         except ValueError as error:
             problems.append(str(error).removesuffix(_REMEDY).strip())
             continue
         if kind.kind == "counts" and key != "raw":
-            return name, places[key], kind, False
-        found = found or (name, places[key], kind, key == "raw")
+            return key, places[key], kind, False
+        found = found or (key, places[key], kind, key == "raw")
     if found is None:
         raise ValueError(" ".join([*(problems or ["adata has no X."]), _REMEDY]))
     return found

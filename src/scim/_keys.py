@@ -14,6 +14,8 @@ EXPLAIN: Final = "scim_explain"
 MEASURED: Final = "scim_measured"
 #: ``uns`` entry of :func:`scim.pp.merge_studies` and :func:`scim.pp.harmonize_labels`.
 PREPROCESSING: Final = "scim_pp"
+#: Entry of ``uns[key_added]`` with the table of groups that :func:`scim.tl.annotate` labelled.
+CLUSTERS: Final = "clusters"
 #: What a cell is called when no term of the reference can be given to it.
 UNASSIGNED: Final = "unassigned"
 
@@ -46,6 +48,22 @@ def obs_novelty(key_added: str = DEFAULT) -> str:
 def obs_set(key_added: str = DEFAULT) -> str:
     """``obs`` name of the prediction set, term names joined by ``;``."""
     return f"{key_added}_set"
+
+
+def obs_cluster_label(key_added: str = DEFAULT) -> str:
+    """``obs`` name of the label of the cell's group (categorical)."""
+    return f"{key_added}_cluster_label"
+
+
+def obs_cluster_term_id(key_added: str = DEFAULT) -> str:
+    """``obs`` name of the ontology term id of the cell's group (categorical)."""
+    return f"{key_added}_cluster_term_id"
+
+
+def obs_annotation(key_added: str = DEFAULT) -> tuple[str, ...]:
+    """Every ``obs`` name of an annotation, those of groups last."""
+    names = (obs_label, obs_term_id, obs_confidence, obs_novelty, obs_set, obs_cluster_label, obs_cluster_term_id)
+    return tuple(name(key_added) for name in names)
 
 
 def obsm_scores(key_added: str = DEFAULT) -> str:

@@ -13,7 +13,74 @@ from ._validate import check_key, did_you_mean, get_adata
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["genes", "hits", "scores"]
+__all__ = ["clusters", "genes", "hits", "scores"]
+
+
+def clusters(
+    adata: AnnData | Any, key: str = _keys.DEFAULT, *, group: str | Sequence[str] | None = None, mod: str | None = None
+) -> pd.DataFrame:
+    """Labels of groups, from :func:`scim.tl.annotate` with ``by``, one row a group.
+
+    Parameters
+    ----------
+    adata
+        AnnData, or MuData with ``mod``.
+    key
+        ``key_added`` of the annotation.
+    group
+        Groups to give; None: all.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    DataFrame with the columns
+
+    ``group``, ``cells``
+        The group, and how many cells it has.
+    ``label``, ``term_id``
+        Name and id of its term; ``"unassigned"`` and ``""`` for none.
+    ``confidence``
+        Mean probability of the term (or share of the votes) over the cells that are like something in the reference: at
+        best the share of them that are it. 0 for none.
+    ``agreement``
+        Share of the cells whose own label is the group's, or below it on the ontology.
+    ``unassigned``, ``novel``
+        Shares of the cells without a label, and of those that are unlike anything in the reference (NaN where a vote
+        does not test that).
+    ``set``
+        Labels that cannot be ruled out for the group, most probable first, joined by ``";"``.
+    ``runner_up``, ``runner_up_confidence``
+        Most probable label neither under the term nor above it, and its mean probability.
+
+    Raises
+    ------
+    KeyError
+        There are no labels of groups of that name, or no such group among them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import scim
+    >>> adata = scim.datasets.pbmc68k()
+    >>> table = pd.DataFrame({"group": ["0", "1"], "label": ["T cell", "B cell"], "runner_up": ["B cell", "T cell"]})
+    >>> adata.uns["scim"] = {"clusters": table}  # as scim.tl.annotate leaves it
+    >>> scim.get.clusters(adata, group="1")["label"].tolist()
+    ['B cell']
+    """
+    data = get_adata(adata, mod=mod, allow_empty=True)
+    check_key(data.uns, key, argument="key", where="adata.uns")
+    result = data.uns[key]
+    if not isinstance(result, Mapping) or _keys.CLUSTERS not in result:
+        raise KeyError(f"adata.uns[{key!r}] holds no labels of groups. Run scim.tl.annotate with by= first.")
+    table = pd.DataFrame(result[_keys.CLUSTERS]).copy()
+    if group is None:
+        return table
+    wanted = [group] if isinstance(group, str) else [str(name) for name in group]
+    there = table["group"].astype(str)
+    for name in wanted:
+        check_key(dict.fromkeys(there), name, argument="group", where=f"adata.uns[{key!r}][{_keys.CLUSTERS!r}]")
+    return table[there.isin(wanted).to_numpy()].reset_index(drop=True)
 
 
 def genes(

@@ -12,6 +12,7 @@ from scipy import sparse
 from scim import Encoder, Reference
 from scim.reference import ReferenceFolderError
 from scim.reference._landmarks import Landmarks
+from scim.reference._novelty import Panel
 
 
 def test_values_are_those_of_the_cells(reference: Reference, encoder: Encoder, pbmc: AnnData) -> None:
@@ -87,3 +88,32 @@ def test_simulated_ones_are_like_the_cells_and_are_none_of_them(
     assert not none.judge(np.arange(765) < 300).panel_matched
     with pytest.raises(ValueError, match="landmarks"):
         Reference.build(tmp_path / "x.scim", pbmc, encoder, landmarks="some", **options)
+
+
+def test_profiles_are_learned_once_for_a_panel_and_depth(
+    pbmc: AnnData, encoder: Encoder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = Reference.open(folder)
+    learned = []
+    learn = Panel.of.__func__
+    monkeypatch.setattr(Panel, "of", classmethod(lambda cls, *args: learned.append(1) or learn(cls, *args)))
+    first = reference.profiles(None, depth=1234.0)
+    assert first is not None
+    assert reference.profiles(None, depth=1190.0) is first
+    deeper = reference.profiles(None, depth=2600.0)
+    assert deeper is not None and deeper is not first and len(learned) == 1
+    np.testing.assert_array_equal(deeper.centroids, first.centroids)
+    few = np.arange(765) < 300
+    other = reference.profiles(few, depth=1234.0)
+    assert other is not None and len(learned) == 2 and other.measured.sum() == 300
+    again = Reference.open(folder).profiles(None, depth=1234.0)
+    assert again is not None
+    np.testing.assert_array_equal(again.background, first.background)
+    # Cells that are added change what there is to compare with.
+    more = pbmc[:80].copy()
+    more.obs_names = "more-" + more.obs_names
+    more.obs["study"] = "fourth"
+    reference.profiles(None, depth=1234.0)
+    reference.add(more)
+    changed = reference.profiles(None, depth=1234.0)
+    assert changed is not None and len(changed.background) > len(first.background)

@@ -12,7 +12,6 @@ import pytest
 
 import scim
 from scim.encoder._folder import sha256
-from scim.reference import install
 
 
 @pytest.fixture(autouse=True)
@@ -31,14 +30,14 @@ def archive_of(folder: Path, path: Path) -> Path:
 @pytest.mark.parametrize("ending", ["zip", "tar.gz", "tar"])
 def test_installed_ones_open_by_name(folder: Path, tmp_path: Path, home: Path, ending: str) -> None:
     archive = archive_of(folder, tmp_path / f"packed.{ending}")
-    path = install(archive, sha256=sha256(archive), name="mine")
+    path = scim.install_reference(archive, sha256=sha256(archive), name="mine")
     assert path == home / "mine.scim"
     assert len(scim.Reference.open("mine")) == 700
     table = scim.references().set_index("name")
     assert table.loc["mine", "where"] == "installed" and table.loc["mine", "cells"] == 700
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        install(archive, sha256=sha256(archive), name="mine")
-    install(archive, sha256=sha256(archive), name="mine", overwrite=True)
+        scim.install_reference(archive, sha256=sha256(archive), name="mine")
+    scim.install_reference(archive, sha256=sha256(archive), name="mine", overwrite=True)
     assert [p.name for p in home.iterdir()] == ["mine.scim"]
 
 
@@ -53,8 +52,8 @@ def test_from_a_url(folder: Path, tmp_path: Path, home: Path) -> None:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
         with pytest.raises(ValueError, match="hash"):
-            install(url, sha256="0" * 64)
-        install(url, sha256=sha256(archive))
+            scim.install_reference(url, sha256="0" * 64)
+        scim.install_reference(url, sha256=sha256(archive))
         server.shutdown()
     assert len(scim.Reference.open("blood")) == 700
 
@@ -62,11 +61,11 @@ def test_from_a_url(folder: Path, tmp_path: Path, home: Path) -> None:
 def test_a_wrong_checksum_unpacks_nothing(folder: Path, tmp_path: Path, home: Path) -> None:
     archive = archive_of(folder, tmp_path / "packed.zip")
     with pytest.raises(ValueError, match="Nothing was unpacked"):
-        install(archive, sha256="0" * 64)
+        scim.install_reference(archive, sha256="0" * 64)
     with pytest.raises(ValueError, match="64 hex digits"):
-        install(archive, sha256="abc")
+        scim.install_reference(archive, sha256="abc")
     with pytest.raises(FileNotFoundError, match="no file"):
-        install(tmp_path / "nothing.zip", sha256="0" * 64)
+        scim.install_reference(tmp_path / "nothing.zip", sha256="0" * 64)
     assert not list(home.glob("*"))
 
 
@@ -86,7 +85,7 @@ def test_nothing_lands_outside(tmp_path: Path, home: Path) -> None:
         archive.writestr("../escaped", "x")
     for path in (evil, link, zipped):
         with pytest.raises(ValueError, match=path.name):
-            install(path, sha256=sha256(path))
+            scim.install_reference(path, sha256=sha256(path))
     assert not list(home.glob("*")) and not (tmp_path / "escaped").exists()
 
 
@@ -98,9 +97,9 @@ def test_what_is_no_reference(tmp_path: Path, home: Path) -> None:
         archive.writestr("readme", "x")
     for path, message in ((text, "neither"), (empty, "0 references")):
         with pytest.raises(ValueError, match=message):
-            install(path, sha256=sha256(path))
+            scim.install_reference(path, sha256=sha256(path))
     with pytest.raises(ValueError, match="plain name"):
-        install(text, sha256="0" * 64, name="../up")
+        scim.install_reference(text, sha256="0" * 64, name="../up")
     assert not list(home.glob("*"))
 
 

@@ -132,3 +132,27 @@ def test_the_bundled_reference_is_the_default(new: anndata.AnnData) -> None:
     # 737 variable genes of 8,559: labels are broad, and many are wrong, as the warning says.
     fits = [given in {ontology.resolve(truth), *ontology.ancestors(ontology.resolve(truth))} for truth, given in pairs]
     assert np.mean(fits) > 0.5
+
+
+@pytest.mark.parametrize("layer", ["counts", "it's mine"])
+def test_values_of_a_layer_are_found_again(new: anndata.AnnData, reference: scim.Reference, layer: str) -> None:
+    plain = scim.tl.annotate(new, reference, copy=True)
+    new.layers[layer] = new.X.copy()
+    new.X = new.X.toarray() - 1  # scaled, as it often is
+    scim.tl.embed(new, reference, layer=layer)
+    assert new.uns["scim"]["embed"]["input"]["layer"] == layer
+    scim.tl.annotate(new, reference)
+    assert new.uns["scim"]["annotate"]["novelty"] == "expression"
+    np.testing.assert_allclose(new.obs["scim_novelty"], plain.obs["scim_novelty"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["layers['counts']", 'layers["counts"]'])
+def test_records_of_old_name_the_layer_in_words(new: anndata.AnnData, reference: scim.Reference, source: str) -> None:
+    new.layers["counts"] = new.X.copy()
+    new.X = new.X.toarray() - 1
+    scim.tl.embed(new, reference, layer="counts")
+    made = new.uns["scim"]["embed"]["input"]
+    del made["layer"]
+    made["source"] = source
+    scim.tl.annotate(new, reference, layer="counts")  # and no warning that another layer was embedded
+    assert new.uns["scim"]["annotate"]["novelty"] == "expression"

@@ -103,6 +103,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     _commands.annotate: """
         scim annotate new.h5ad --out annotated.h5ad
         scim annotate new.h5ad --reference blood.scim --out annotated.h5ad
+        scim annotate new.h5ad --by leiden --alpha 0.05 --out annotated.h5ad
         scim annotate new.h5ad --reference atlas.scim --where tissue=lung --where tissue=blood --out labels.csv""",
     _commands.query: """
         scim query new.h5ad --reference atlas.scim --groupby leiden --out hits.parquet
@@ -110,7 +111,10 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     _commands.references: """
         scim references""",
     _commands.install_reference: """
-        scim install-reference lung.scim.tar.gz --sha256 6f1e... --name lung""",
+        scim install-reference lung.scim.tar.gz --sha256 6f1e... --name lung
+        scim install-reference hf://me/lung@0123456789abcdef0123456789abcdef01234567""",
+    _commands.push_reference: """
+        scim push-reference lung.scim me/lung""",
     _commands.info: """
         scim info blood.scim
         scim info new.h5ad --json""",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from .. import _keys
 from ._files import H5AD, filters, output_kind, read, write_adata, write_table
+
+if TYPE_CHECKING:
+    from ..reference._votes import Vote
 
 Data = Annotated[Path, typer.Argument(metavar="DATA.h5ad", help="The cells to work on.")]
 ReferencePath = Annotated[
@@ -36,9 +39,35 @@ def annotate(
     data: Data,
     out: Annotated[Path, typer.Option(help="Result: .h5ad (all of it), or .parquet, .csv, .csv.gz (what scim adds).")],
     reference: ReferencePath = None,
-    k: Annotated[int, typer.Option(min=1, help="Reference cells that vote, where a filter makes them.")] = 50,
     alpha: Annotated[
-        float | None, typer.Option(help="Tolerated error; a label gets broader to keep to it. [default: 0.1]")
+        float | None,
+        typer.Option(
+            help="Tolerated error; a label gets broader to keep to it. [default: 0.1; 0.3 for ontology votes]"
+        ),
+    ] = None,
+    novelty_fdr: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Cells unlike anything, at this false discovery rate, are unassigned; 0 labels all."
+        ),
+    ] = 0.05,
+    vote: Annotated[
+        str,
+        typer.Option(
+            help="calibrated (sets that hold the label), ontology, majority or weighted (votes of neighbours), or auto."
+        ),
+    ] = "auto",
+    k: Annotated[int, typer.Option(min=1, help="Reference cells that vote, where they do.")] = 50,
+    by: Annotated[
+        str | None, typer.Option(help="Column of obs with groups, such as leiden, that get a label too.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Consider only this term (name or id) and those below it; may be repeated."),
+    ] = None,
+    use_rep: Annotated[
+        str | None,
+        typer.Option(help="Embedding in obsm to start from. Left out: X_KEY_ADDED, made where it is missing."),
     ] = None,
     where: Where = None,
     exclude: Exclude = None,
@@ -51,29 +80,37 @@ def annotate(
     chosen, barred = filters(where, option="--where"), filters(exclude, option="--exclude")
     adata = read(data)
 
-    from .. import Reference, tl
+    from .. import Reference, get, tl
 
     tl.annotate(
         adata,
         Reference.open(reference),
-        use_rep=_keys.obsm_embedding(key_added),
+        use_rep=use_rep or _keys.obsm_embedding(key_added),
+        alpha=alpha,
+        novelty_fdr=novelty_fdr,
+        vote=cast("Vote", vote),  # checked by annotate
         k=k,
+        by=by,
+        labels=label,
         where=chosen,
         exclude=barred,
         layer=layer,
         key_added=key_added,
-        **({} if alpha is None else {"alpha": alpha}),
     )
     if kind == H5AD:
         write_adata(adata, out)
     else:
-        added = [column for column in adata.obs if str(column).startswith(f"{key_added}_")]
+        added = [column for column in _keys.obs_annotation(key_added) if column in adata.obs]
         write_table(adata.obs[added].rename_axis("cell"), out, kind)
 
     labels = adata.obs[_keys.obs_label(key_added)].astype(str)
     typer.echo(f"Annotated {adata.n_obs:,} cells, {(labels == _keys.UNASSIGNED).sum():,} of them {_keys.UNASSIGNED}:")
-    for label, n in labels.value_counts().head(20).items():
-        typer.echo(f"  {n:>8,}  {label}")
+    for name, n in labels.value_counts().head(20).items():
+        typer.echo(f"  {n:>8,}  {name}")
+    if by is not None:
+        typer.echo(f"Groups of {by}:")
+        columns = ["group", "cells", "label", "confidence", "agreement", "novel", "runner_up"]
+        typer.echo(get.clusters(adata, key_added)[columns].round(2).to_string(index=False))
     typer.echo(f"Written: {out}")
 
 
@@ -134,16 +171,45 @@ def references(
 
 
 def install_reference(
-    source: Annotated[str, typer.Argument(metavar="URL|PATH", help="Archive of a reference: .zip, .tar, .tar.gz.")],
-    sha256: Annotated[str, typer.Option(help="SHA-256 of the archive: nothing is unpacked from one that differs.")],
-    name: Annotated[str | None, typer.Option(help="What to call it. Left out: as its folder in the archive.")] = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL|PATH|hf://USER/NAME@COMMIT",
+            help="Archive of a reference (.zip, .tar, .tar.gz), or a repository of the Hugging Face Hub.",
+        ),
+    ],
+    sha256: Annotated[
+        str | None,
+        typer.Option(
+            help="SHA-256 of the archive: nothing is unpacked from one that differs. From the Hub, that of "
+            "manifest.json; not needed with a whole commit hash."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call it. Left out: as its folder in the archive, or the repository.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an installed one of that name.")] = False,
 ) -> None:
     """Install a reference, so that it can be used by its name."""
-    from ..reference import install
+    from ..reference import install_reference as install
 
     path = install(source, sha256=sha256, name=name, overwrite=overwrite)
     typer.echo(f"Installed {path.stem}: --reference {path.stem} uses it. In {path}")
+
+
+def push_reference(
+    reference: Annotated[str, typer.Argument(help="Folder that `scim build` wrote, or a name of `scim references`.")],
+    repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository of the Hugging Face Hub.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody read a repository that is made now. Left out: only you.")
+    ] = False,
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+) -> None:
+    """Publish a reference on the Hugging Face Hub; log in before, with `hf auth login`."""
+    from ..reference import push_reference as push
+
+    source = push(reference, repo_id, private=not public, message=message)
+    typer.echo(f"Pushed. Others install it with: scim install-reference {source}")
 
 
 def info(
@@ -199,13 +265,13 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _describe_h5ad(path: Path) -> dict[str, Any]:
-    from .._counts import find_counts
+    from .._counts import find_counts, place_name
 
     adata = read(path)
     facts: dict[str, Any] = {"kind": "h5ad", "path": str(path), "cells": adata.n_obs, "genes": adata.n_vars}
     try:
-        source, _, kind, _ = find_counts(adata)
-        facts["expression"] = f"{source}: {kind.kind} ({kind.detail})"
+        place, _, kind, _ = find_counts(adata)
+        facts["expression"] = f"{place_name(place)}: {kind.kind} ({kind.detail})"
     except ValueError as error:
         facts["expression"] = f"unusable: {' '.join(str(error).split())}"
     facts["obs"] = {str(c): f"{adata.obs[c].nunique()} values" for c in adata.obs}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .._chunks import CHUNK_SIZE, iter_chunks, n_rows, read_ahead
-from .._counts import InputKind, find_counts, input_kind
+from .._counts import InputKind, find_counts, input_kind, place_name
 from .._progress import progress_bar
 from .._validate import check_option, check_positive_int, get_adata
 from ..genes import GeneMap, GeneSpace
@@ -207,9 +207,9 @@ class Encoder:
         KeyError
             There is no such layer, column or modality.
         """
-        source, X, kind, gene_map = self._prepare(get_adata(adata, mod=mod), layer, gene_column)
+        place, X, kind, gene_map = self._prepare(get_adata(adata, mod=mod), layer, gene_column)
         vectors = self._run(X, gene_map, kind, precision=precision, device=device, chunk_size=chunk_size)
-        return (vectors, self._info(source, kind, gene_map, vectors)) if return_info else vectors
+        return (vectors, self._info(place, kind, gene_map, vectors)) if return_info else vectors
 
     def embed_chunks(
         self,
@@ -462,19 +462,19 @@ class Encoder:
         self, data: AnnData, layer: str | None, gene_column: str | None
     ) -> tuple[str, Any, InputKind, GeneMap]:
         """Find the values and the genes of the data, and refuse what cannot be embedded."""
-        source, X, kind, use_raw = find_counts(data, layer=layer)
+        place, X, kind, use_raw = find_counts(data, layer=layer)
         gene_map = self.genes.match_adata(data, gene_column=gene_column, use_raw=use_raw)
         gene_map.check()
-        return source, X, kind, gene_map
+        return place, X, kind, gene_map
 
-    def _info(self, source: str, kind: InputKind, gene_map: GeneMap, vectors: np.ndarray) -> dict[str, Any]:
+    def _info(self, place: str, kind: InputKind, gene_map: GeneMap, vectors: np.ndarray) -> dict[str, Any]:
         from importlib.metadata import version
 
         from .. import __version__
 
         return {
             "encoder_id": self.id,
-            "input": {"source": source, **kind.to_dict()},
+            "input": {"layer": place, "source": place_name(place), **kind.to_dict()},
             "genes": {
                 "source": gene_map.source,
                 "n_matched": gene_map.n_matched,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .. import _keys
 from .._chunks import iter_chunks
-from .._counts import InputKind, check_values, find_counts, normalize_rows
+from .._counts import InputKind, check_values, find_counts, normalize_rows, place_name
 from .._genenames import canonical, foreign_species
 from .._validate import check_key, check_option, get_adata
 from ..genes import GeneMap, GeneSpace, name_candidates, refuse_numbers
@@ -96,8 +96,8 @@ def merge_studies(
             "study_key": study_key,
             "X": "counts" if as_counts else "log1p of 1e4 per cell",
             "studies": {
-                name: {"source": source, "n_genes": int(maps[name].n_matched), **kind.to_dict()}
-                for name, (source, _, kind, _) in found.items()
+                name: {"source": place_name(place), "n_genes": int(maps[name].n_matched), **kind.to_dict()}
+                for name, (place, _, kind, _) in found.items()
             },
         }
     }
@@ -167,7 +167,7 @@ def _join(named: Mapping[str, list[str]], join: str) -> GeneSpace:
     return GeneSpace(union)
 
 
-def _values(source: str, X: Any, kind: InputKind, gene_map: GeneMap, *, study: str, as_counts: bool) -> csr_matrix:
+def _values(place: str, X: Any, kind: InputKind, gene_map: GeneMap, *, study: str, as_counts: bool) -> csr_matrix:
     """All cells of a study over the joint genes."""
     from scipy import sparse
 
@@ -175,7 +175,7 @@ def _values(source: str, X: Any, kind: InputKind, gene_map: GeneMap, *, study: s
     for _, block in iter_chunks(X):
         rows = sparse.csr_matrix(block).astype(np.float32)
         # The kind of values was told from a sample of the cells: look at all of them here.
-        check_values(rows.data, where=f"Study {study!r}: {source}")
+        check_values(rows.data, where=f"Study {study!r}: {place_name(place)}")
         # Normalised before genes are dropped, so that "inner" changes no value.
         blocks.append(gene_map.align(rows if as_counts else normalize_rows(rows.copy(), kind), logged=not as_counts))
     return sparse.vstack(blocks, format="csr")

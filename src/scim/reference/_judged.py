@@ -16,7 +16,7 @@ from ._calibration import Calibration, CalibrationKind, Judge, calibrate
 from ._cells import StoredCells
 from ._exact import ExactBackend
 from ._landmarks import ENOUGH, Landmarks
-from ._novelty import Profiles, fit_profiles
+from ._novelty import Panel, Profiles
 from ._segments import STUDY, to_fixed
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class JudgedCells(StoredCells):
     _calibration: Calibration
     _backend: Backend
     _judged: tuple[str, Judge] | None
+    #: Landmarks, the genes of the last query, what was learned for these, and of that for each depth.
+    _panel: tuple[Landmarks, str, Panel, dict[float | None, Profiles | None]] | None = None
 
     if TYPE_CHECKING:
 
@@ -64,7 +66,7 @@ class JudgedCells(StoredCells):
         landmarks = None if measured is None else self.landmarks
         if measured is None or landmarks is None or landmarks.missing(measured) < ENOUGH:
             return Judge(self._calibration, self._backend, panel_matched=False)
-        key = hashlib.sha256(np.packbits(measured).tobytes()).hexdigest()
+        key = _key_of(measured)
         if self._judged is None or self._judged[0] != key:
             segments = [to_fixed(landmarks.embed(self.encoder, measured))]
             codes, studies = self.label_codes[landmarks.rows], self._codes(STUDY)[landmarks.rows]
@@ -77,12 +79,14 @@ class JudgedCells(StoredCells):
     def profiles(self, measured: np.ndarray | None, *, depth: float | None = None) -> Profiles | None:
         """Learn what expression the labels have, to tell cells unlike any of them.
 
+        What was learned for the genes of the last query is kept, for the depths that were asked for.
+
         Parameters
         ----------
         measured
             Genes of the encoder that the query has, bool (n_genes,); None: all.
         depth
-            Median counts of the query's cells, if known.
+            Median counts of the query's cells, if known; two digits count, so that like samples share what is learned.
 
         Returns
         -------
@@ -91,9 +95,17 @@ class JudgedCells(StoredCells):
         landmarks = self.landmarks
         if landmarks is None:
             return None
-        codes, studies = self.label_codes[landmarks.rows], self._codes(STUDY)[landmarks.rows]
         genes = np.ones(int(self._manifest["n_genes"]), dtype=bool) if measured is None else measured
-        return fit_profiles(landmarks, codes, studies, genes, depth=depth, seed=int(self._manifest["seed"]))
+        key = _key_of(genes)
+        # Cells that were added come with other landmarks.
+        if self._panel is None or self._panel[0] is not landmarks or self._panel[1] != key:
+            codes, studies = self.label_codes[landmarks.rows], self._codes(STUDY)[landmarks.rows]
+            self._panel = landmarks, key, Panel.of(landmarks, codes, studies, genes), {}
+        _, _, panel, known = self._panel
+        depth = None if depth is None else float(f"{depth:.2g}")
+        if depth not in known:
+            known[depth] = panel.at(depth, seed=int(self._manifest["seed"]))
+        return known[depth]
 
     @cached_property
     def landmarks(self) -> Landmarks | None:
@@ -106,3 +118,7 @@ class JudgedCells(StoredCells):
                 parts.append(replace(part, rows=part.rows + start))
             start += n_cells
         return Landmarks.join(parts) if parts else None
+
+
+def _key_of(measured: np.ndarray) -> str:
+    return hashlib.sha256(np.packbits(measured).tobytes()).hexdigest()

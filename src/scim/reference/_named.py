@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from .._validate import did_you_mean
-from ..encoder._folder import new_folder, sha256
+from ..encoder._folder import check_target, new_folder
+from ..encoder._folder import sha256 as sha256_of
 from . import _manifest as files
 
 if TYPE_CHECKING:
@@ -93,17 +94,24 @@ def is_name(text: str) -> bool:
     )
 
 
-def install(source: str | Path, *, sha256: str, name: str | None = None, overwrite: bool = False) -> Path:
-    """Install a reference from an archive, so that it can be opened by its name.
+def install_reference(
+    source: str | Path, *, sha256: str | None = None, name: str | None = None, overwrite: bool = False
+) -> Path:
+    """Install a reference from an archive or from the Hugging Face Hub, so that it can be opened by its name.
+
+    Nothing is installed whose content is not fixed beforehand, and nothing appears that fails its own checksums.
 
     Parameters
     ----------
     source
-        URL or path of a .zip, .tar, .tar.gz or .tar.xz file that holds one reference.
+        URL or path of a .zip, .tar, .tar.gz or .tar.xz file that holds one reference; or ``"hf://user/name@revision"``,
+        what :func:`scim.push_reference` put on the Hub (``pip install 'scim-tools[hub]'``).
     sha256
-        SHA-256 of the file, 64 hex digits. Nothing is unpacked from a file that has another.
+        SHA-256 of the archive, 64 hex digits: nothing is unpacked from a file that has another. From the Hub, that of
+        manifest.json, which holds those of all other files. It can be left out where ``revision`` is a whole commit
+        hash (40 digits): the Hub never changes what that stands for, while branches and tags move.
     name
-        What to call it; by default as its folder in the archive.
+        What to call it; by default as its folder in the archive, or as the repository.
     overwrite
         Replace an installed reference of that name.
 
@@ -114,15 +122,41 @@ def install(source: str | Path, *, sha256: str, name: str | None = None, overwri
     Raises
     ------
     ValueError
-        The file has another SHA-256, is no archive, or holds anything but one whole reference.
+        Nothing fixes the content, or it is another one; or the source is no archive, or holds anything but one whole
+        reference.
     FileExistsError
         One of that name is installed already.
+    FileNotFoundError, PermissionError, ConnectionError
+        The source is not there, not for you, or cannot be reached.
+    ImportError
+        The source is on the Hub, and the extra ``hub`` is not installed.
+
+    Examples
+    --------
+    >>> scim.install_reference("lung.scim.tar.gz", sha256="6f1e...")  # doctest: +SKIP
+    >>> scim.Reference.open("lung")  # doctest: +SKIP
     """
-    digest = str(sha256).strip().lower()
-    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+    from . import _hub as hub
+
+    on_hub = str(source).startswith(hub.SCHEME)
+    if sha256 is None and not on_hub:
+        raise ValueError("sha256 is missing: an archive is unpacked only if it has the one given. `sha256sum FILE`.")
+    digest = None if sha256 is None else str(sha256).strip().lower()
+    if digest is not None and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
         raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}. `sha256sum FILE` prints them.")
     if name is not None and not is_name(name):
         raise ValueError(f"name must be a plain name, without slashes and without {ENDING}, got {name!r}.")
+    if on_hub:
+        called = name or hub.split(str(source))[0].partition("/")[2].removesuffix(ENDING)
+        target = home() / f"{called}{ENDING}"
+        check_target(target, marker=files.MANIFEST, what="reference", overwrite=overwrite)
+        hub.pull(str(source), target, digest=digest, overwrite=overwrite, downloads=home() / "downloads")
+        return target
+    assert digest is not None
+    return _install_archive(source, digest, name, overwrite=overwrite)
+
+
+def _install_archive(source: str | Path, digest: str, name: str | None, *, overwrite: bool) -> Path:
     home().mkdir(parents=True, exist_ok=True)
     archive = _fetch(str(source), digest)
     scratch = home() / f".unpack-{os.getpid()}"
@@ -155,7 +189,7 @@ def _fetch(source: str, digest: str) -> Path:
     path = Path(source).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Give the path or the URL of an archive of a reference.")
-    if (found := sha256(path)) != digest:
+    if (found := sha256_of(path)) != digest:
         raise ValueError(f"{path} has the SHA-256 {found}, not {digest}. Nothing was unpacked.")
     return path
 

@@ -62,56 +62,70 @@ class Profiles:
         return np.where(empty, 1.0, (1.0 + larger) / (1.0 + len(self.background)))
 
 
-def fit_profiles(
-    landmarks: Landmarks,
-    codes: np.ndarray,
-    studies: np.ndarray,
-    measured: np.ndarray,
-    *,
-    depth: float | None,
-    seed: int,
-) -> Profiles | None:
-    """Learn the profiles of the labels from landmarks, as a query of some genes and some depth would have them.
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Landmarks as a query of some genes would have them; what its depth does to them is learned by :meth:`at`.
 
-    Parameters
+    Attributes
     ----------
-    landmarks
-        Cells with their values.
-    codes, studies
-        Label and study of each, (n,).
-    measured
-        Genes that the query has, bool (n_genes,).
-    depth
-        Median counts of the query's cells; landmarks of more are thinned to it, for shallow cells are farther from any
-        mean. None: unknown, landmarks stay as they are.
-    seed
-        Seed of the thinning.
-
-    Returns
-    -------
-    The profiles; None where there are not two studies that share labels.
+    measured, genes, centroids
+        As in :class:`Profiles`.
+    matrix
+        Landmarks of studies that did not measure a panel, linear values, (n, n_genes).
+    folds
+        For each of their studies: its landmarks whose label others have, and the mean profiles of the others.
     """
-    matrix = landmarks.matrix(len(measured))
-    wide = _wide(matrix, studies, measured)
-    codes, studies, matrix = codes[wide], studies[wide], matrix[wide]
-    logged = _lognorm(matrix, measured)
-    mean = np.asarray(logged.mean(axis=0)).ravel()
-    variance = np.asarray(logged.multiply(logged).mean(axis=0)).ravel() - mean**2
-    genes = np.sort(np.argsort(-variance, kind="stable")[:_GENES])
-    profiles = logged[:, genes].toarray()
-    seen = matrix if depth is None else _thinned(matrix, measured, depth, seed)
-    background = []
-    for study in np.unique(studies):
-        own = studies == study
-        centroids, labels = _centroids(profiles[~own], codes[~own])
-        own = np.flatnonzero(own & np.isin(codes, labels))
-        if len(own):
-            found = Profiles(measured, genes, centroids, np.empty(0))
-            background.append(found.distances(seen[own]))
-    if not background:
-        return None
-    centroids, _ = _centroids(profiles, codes)
-    return Profiles(measured, genes, centroids, np.sort(np.concatenate(background)))
+
+    measured: np.ndarray
+    genes: np.ndarray
+    centroids: np.ndarray
+    matrix: csr_matrix
+    folds: list[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, measured: np.ndarray) -> Panel:
+        """Choose genes, and take the means of landmarks, whose labels and studies are given, (n,) each."""
+        matrix = landmarks.matrix(len(measured))
+        wide = _wide(matrix, studies, measured)
+        codes, studies, matrix = codes[wide], studies[wide], matrix[wide]
+        logged = _lognorm(matrix, measured)
+        mean = np.asarray(logged.mean(axis=0)).ravel()
+        variance = np.asarray(logged.multiply(logged).mean(axis=0)).ravel() - mean**2
+        genes = np.sort(np.argsort(-variance, kind="stable")[:_GENES])
+        profiles = logged[:, genes].toarray()
+        folds = []
+        for study in np.unique(studies):
+            own = studies == study
+            centroids, labels = _centroids(profiles[~own], codes[~own])
+            own = np.flatnonzero(own & np.isin(codes, labels))
+            if len(own):
+                folds.append((own, centroids))
+        return cls(measured, genes, _centroids(profiles, codes)[0], matrix, folds)
+
+    def at(self, depth: float | None, *, seed: int) -> Profiles | None:
+        """Learn how far landmarks are from the mean profiles of other studies.
+
+        Parameters
+        ----------
+        depth
+            Median counts of the query's cells; landmarks of more are thinned to it, for shallow cells are farther from
+            any mean. None: unknown, landmarks stay as they are.
+        seed
+            Seed of the thinning.
+
+        Returns
+        -------
+        The profiles; None where there are not two studies that share labels.
+        """
+        if not self.folds:
+            return None
+        seen = self.matrix if depth is None else _thinned(self.matrix, self.measured, depth, seed)
+        nothing = np.empty(0, np.float32)
+        found = [
+            Profiles(self.measured, self.genes, centroids, nothing).distances(seen[own])
+            for own, centroids in self.folds
+        ]
+        return Profiles(self.measured, self.genes, self.centroids, np.sort(np.concatenate(found)))
 
 
 def _wide(matrix: csr_matrix, studies: np.ndarray, measured: np.ndarray) -> np.ndarray:

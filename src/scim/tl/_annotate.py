@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +11,14 @@ import pandas as pd
 from .. import _keys
 from .._validate import check_fraction, check_positive_int, did_you_mean, get_adata
 from ..reference import Reference
-from ..reference._search import check_queries
-from ..reference._votes import Vote, assign, check_vote, cover, plain_vote, prediction_sets
-from ..reference._votes import vote as ontology_vote
+from ..reference._votes import Vote, check_vote
+from . import _clusters as clusters
+from ._answers import Answer, calibrated, neighbours
 from ._common import (
-    Embedded,
     check_writable,
     copy_of,
-    expression_novelty,
     filter_text,
     find_embedding,
-    measured_genes,
     merge_results,
     storable,
     write_results,
@@ -45,6 +41,7 @@ def annotate(
     novelty_fdr: float = 0.05,
     vote: Vote = "auto",
     k: int = 50,
+    by: str | None = None,
     labels: Sequence[str] | None = None,
     where: Any = None,
     exclude: Any = None,
@@ -87,6 +84,11 @@ def annotate(
         not, or where the reference has fewer than two labels.
     k
         Neighbours that vote, where they do.
+    by
+        Column of ``obs`` with groups, such as ``"leiden"``, to be labelled too; labels of cells stay as they are. A
+        group gets the term that covers the labels which most of its cells' sets hold, and those that come first in more
+        than ``alpha`` of its cells, so that a mixture is called by what its parts have in common. For votes, it is
+        labelled like one cell with the votes of all. A group of which most cells are unlike anything is unassigned.
     labels
         Names or ids of terms: only these, and their descendants, are considered.
     where, exclude
@@ -123,6 +125,10 @@ def annotate(
         For ``vote="majority"`` and ``"weighted"`` only, SCimilarity's statistics: ``min_dist`` and ``max_dist`` of the
         neighbours, ``vs2nd`` and ``vsAll`` (votes of the label over those of the first two, and of all), and both with
         votes weighted.
+    ``obs["scim_cluster_label"]``, ``obs["scim_cluster_term_id"]``
+        With ``by``: name and id of the term of the cell's group, categorical; missing for a cell without a group.
+    ``uns["scim"]["clusters"]``
+        With ``by``: a table of the groups, see :func:`scim.get.clusters`.
     ``uns["scim"]["annotate"]``
         Parameters, reference, versions, how it was calibrated (``"within-study"`` where the reference has one study,
         which promises too much), whether landmarks took the place of the reference's cells, and what novelty was told
@@ -131,14 +137,16 @@ def annotate(
     Raises
     ------
     ValueError
-        The embedding is another encoder's; a filter leaves nothing; ``alpha`` or ``k`` is out of range.
+        The embedding is another encoder's; a filter leaves nothing; ``alpha`` or ``k`` is out of range; ``by`` holds
+        measurements, or a group for each cell.
     KeyError
         There is no such embedding, label, column or modality.
 
     References
     ----------
     Vovk, Gammerman & Shafer, *Algorithmic Learning in a Random World*, 2005. Angelopoulos & Bates, *Conformal
-    Prediction: A Gentle Introduction*, 2023.
+    Prediction: A Gentle Introduction*, 2023. Groups: Gasparin & Ramdas, *Merging uncertainty sets via majority vote*,
+    2024.
 
     Examples
     --------
@@ -166,6 +174,7 @@ def annotate(
         check_fraction(alpha, argument="alpha", high=0.4999)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
+    groups = None if by is None else clusters.find_groups(data, by, key=key_added)
     opened = Reference.open(reference)
     allowed = None if labels is None else _chosen_labels(opened.terms, labels)
     # Filters are checked before the cells are embedded, which takes longer.
@@ -173,12 +182,14 @@ def annotate(
     embedded = find_embedding(data, opened, use_rep=use_rep, key=key_added, layer=layer)
     if vote == "calibrated":
         alpha = 0.1 if alpha is None else float(alpha)
-        answer = _calibrated(data, opened, embedded, use_rep, allowed, alpha, novelty_fdr)
+        answer = calibrated(data, opened, embedded, use_rep, allowed, alpha, novelty_fdr)
     else:
         alpha = 0.3 if alpha is None else float(alpha)
-        answer = _neighbours(opened, embedded.vectors, vote, k, alpha, allowed, where=where, exclude=exclude)
+        answer = neighbours(opened, embedded.vectors, vote, k, alpha, allowed, where=where, exclude=exclude)
     params = {"use_rep": use_rep, "k": k, "alpha": alpha, "novelty_fdr": novelty_fdr, "vote": vote}
     params |= {"labels": list(map(str, labels or [])), "where": filter_text(where), "exclude": filter_text(exclude)}
+    params["by"] = by or ""
+    table = None if groups is None else clusters.label_groups(groups, answer, opened.terms, vote=vote, alpha=alpha)
     results: dict[str, dict[str, Any]] = {
         "obs": _obs(answer, opened.terms, data, key_added),
         "obsm": {_keys.obsm_scores(key_added): _scores(answer.by_term, opened.terms, data.obs_names)}
@@ -191,21 +202,14 @@ def annotate(
     }
     out = copy_of(adata) if copy else adata
     write_results(
-        get_adata(out, mod=mod), merge_results(embedded.results(use_rep, use_rep.removeprefix("X_")), results)
+        get_adata(out, mod=mod),
+        merge_results(
+            embedded.results(use_rep, use_rep.removeprefix("X_")),
+            results,
+            clusters.results(data, key_added, groups, table),
+        ),
     )
     return out if copy else None
-
-
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    """Scores per term (n, n_terms), the term of each cell (n,), -1 for none, novelty and sets; statistics; facts."""
-
-    by_term: np.ndarray
-    chosen: np.ndarray
-    novelty: np.ndarray
-    sets: list[str]
-    stats: dict[str, np.ndarray]
-    facts: dict[str, Any]
 
 
 def _choose_vote(vote: Vote, reference: Reference, *, where: Any, exclude: Any) -> Vote:
@@ -225,85 +229,6 @@ def _choose_vote(vote: Vote, reference: Reference, *, where: Any, exclude: Any) 
     return vote
 
 
-def _calibrated(
-    data: AnnData,
-    reference: Reference,
-    embedded: Embedded,
-    use_rep: str,
-    allowed: np.ndarray | None,
-    alpha: float,
-    novelty_fdr: float,
-) -> _Answer:
-    """Label with the head of the reference, or of its landmarks where the query lacks genes that matter."""
-    from scipy.stats import false_discovery_control
-
-    terms, vectors = reference.terms, check_queries(embedded.vectors, reference.n_latent)
-    measured = measured_genes(data, reference, embedded, use_rep=use_rep)
-    judge = reference.judge(measured)
-    head = judge.calibration.head or reference.judge().calibration.head
-    assert head is not None  # _choose_vote made sure
-    by_label = head.probabilities(vectors, len(terms.labels))
-    if allowed is not None:
-        by_label[:, ~allowed[:-1]] = 0
-        by_label /= np.maximum(by_label.sum(axis=1, keepdims=True), 1e-12)
-    by_term = np.minimum(by_label @ terms.closure.astype(np.float32), 1.0)
-    inside = head.pvalues(by_label) > alpha
-    # What no label fits is no empty promise: the best one stays.
-    inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
-    inside &= by_label > 0
-    novelty = expression_novelty(data, reference, embedded, measured, use_rep=use_rep)
-    told_by = "distance" if novelty is None else "expression"
-    novelty = judge.novelty(vectors) if novelty is None else novelty
-    novel = false_discovery_control(novelty, method="bh") <= novelty_fdr if len(novelty) else np.empty(0, bool)
-    chosen = np.where(novel, -1, cover(inside, terms))
-    facts = {
-        "head": head.kind,
-        "temperature": head.temperature,
-        "panel_matched": judge.panel_matched,
-        "novelty": told_by,
-        "n_novel": int(novel.sum()),
-    }
-    return _Answer(by_term, chosen, novelty, _names_of(inside, by_label, terms), {}, facts)
-
-
-def _neighbours(
-    reference: Reference,
-    vectors: np.ndarray,
-    vote: Vote,
-    k: int,
-    alpha: float,
-    allowed: np.ndarray | None,
-    **filters: Any,
-) -> _Answer:
-    """Label by a vote of the nearest labelled cells."""
-    terms = reference.terms
-    voters = reference.label_codes >= 0
-    if allowed is not None:
-        voters &= allowed[reference.label_codes]
-    hits = reference.search(vectors, k, within=None if voters.all() else voters, **filters)
-    codes = np.where(hits.indices >= 0, reference.label_codes[hits.indices], -1)
-    by_label, by_term, chosen, stats = _count(hits.distances, codes, terms, vote, alpha)
-    if vote == "ontology":
-        sets = _names_of(prediction_sets(by_label, alpha=alpha), by_label, terms)
-    else:
-        sets = list(np.append(terms.term_names, "")[chosen].astype(str))
-    known = np.isfinite(hits.distances[:, 0])
-    novelty = np.where(known, reference.distance_pvalue(np.where(known, hits.distances[:, 0], 0.0)), 1.0)
-    return _Answer(by_term, chosen, novelty, sets, stats, {})
-
-
-def _count(
-    distances: np.ndarray, codes: np.ndarray, terms: TermSpace, vote: Vote, alpha: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Votes per label and per term, the term of each cell (-1: none), and statistics of a plain vote."""
-    if vote == "ontology":
-        by_label, by_term = ontology_vote(distances, codes, terms)
-        return by_label, by_term, assign(by_term, terms, alpha=alpha), {}
-    by_label, best, stats = plain_vote(distances, codes, len(terms.labels), weighted=vote == "weighted")
-    chosen = np.append(terms.label_term, -1)[best]
-    return by_label, by_label @ terms.closure.astype(np.float32), chosen, stats
-
-
 def _chosen_labels(terms: TermSpace, labels: Sequence[str]) -> np.ndarray:
     """Labels that are one of the given terms or below one, bool (n_labels + 1,); the last stands for no label."""
     if isinstance(labels, str):
@@ -321,7 +246,7 @@ def _chosen_labels(terms: TermSpace, labels: Sequence[str]) -> np.ndarray:
     return chosen
 
 
-def _obs(answer: _Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str, pd.Series]:
+def _obs(answer: Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str, pd.Series]:
     chosen = answer.chosen
     names = np.append(terms.term_names, _keys.UNASSIGNED)[chosen]
     ids = np.append(terms.terms, "")[chosen]
@@ -334,17 +259,6 @@ def _obs(answer: _Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str
         _keys.obs_set(key): pd.Categorical(answer.sets),
     }
     return {name: pd.Series(values, index=data.obs_names) for name, values in columns.items()}
-
-
-def _names_of(inside: np.ndarray, by_label: np.ndarray, terms: TermSpace) -> list[str]:
-    """Prediction sets as text, most probable label first."""
-    names = terms.term_names[terms.label_term].astype(str)
-    sizes = inside.sum(axis=1)
-    sets = np.where(sizes == 1, names.astype(object)[inside.argmax(axis=1)], "")
-    for row in np.flatnonzero(sizes > 1):
-        members = np.flatnonzero(inside[row])
-        sets[row] = ";".join(names[members[np.argsort(-by_label[row, members], kind="stable")]])
-    return list(sets)
 
 
 def _scores(by_term: np.ndarray, terms: TermSpace, cells: pd.Index) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,11 +100,7 @@ def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: s
             UserWarning,
             stacklevel=3,
         )
-    elif layer is not None and _record_of(adata, use_rep, "input").get("source") not in (
-        layer,
-        f'layers["{layer}"]',
-        f"layers[{layer!r}]",
-    ):
+    elif layer is not None and ((made := _Input.of(_record_of(adata, use_rep), adata)) is None or made.layer != layer):
         warnings.warn(
             f"layer={layer!r} is not used for the embedding, for adata.obsm[{use_rep!r}] is there already. {remedy}",
             UserWarning,
@@ -112,17 +109,48 @@ def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: s
     return Embedded(vectors, None)
 
 
+@dataclass(frozen=True)
+class _Input:
+    """What cells were embedded from, as far as a record tells.
+
+    Attributes
+    ----------
+    layer
+        Where their values were: a layer, ``"X"`` or ``"raw"``.
+    gene_column
+        Column of ``var`` with their genes; None for its index, or where the column is gone.
+    is_counts
+        The values are counts.
+    n_matched, n_encoder
+        Genes that were found, of those of the encoder.
+    """
+
+    layer: str
+    gene_column: str | None
+    is_counts: bool
+    n_matched: int
+    n_encoder: int
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], adata: AnnData) -> _Input | None:
+        """Read the record of an embedding; None where there is none."""
+        values, genes = record.get("input"), record.get("genes")
+        if not values or not genes:
+            return None
+        # Records of old have the layer in words only.
+        layer = values.get("layer") or re.sub(r"""^layers\[(['"])(.*)\1\]$""", r"\2", str(values["source"]))
+        column = str(genes["source"]) if genes["source"] in adata.var else None
+        return cls(str(layer), column, values["kind"] == "counts", int(genes["n_matched"]), int(genes["n_encoder"]))
+
+
 def measured_genes(adata: AnnData, reference: Reference, embedded: Embedded, *, use_rep: str) -> np.ndarray | None:
     """Genes of the encoder that cells were embedded with, bool (n_genes,); None where all, unknown, or of no use."""
-    record = embedded.info or _record_of(adata, use_rep)
-    genes, source = record.get("genes", {}), record.get("input", {})
-    if reference.landmarks is None or not genes or int(genes["n_matched"]) == int(genes["n_encoder"]):
+    made = _Input.of(embedded.info or _record_of(adata, use_rep), adata)
+    if reference.landmarks is None or made is None or made.n_matched == made.n_encoder:
         return None
-    column = genes["source"] if genes["source"] in adata.var else None
-    gene_map = reference.encoder.genes.match_adata(adata, gene_column=column, use_raw=source["source"] == "raw")
+    gene_map = reference.encoder.genes.match_adata(adata, gene_column=made.gene_column, use_raw=made.layer == "raw")
     # Genes that were dropped since then say nothing of the embedding.
-    known = gene_map.n_matched == int(genes["n_matched"])
-    return np.asarray(gene_map.measured) if known else None
+    return np.asarray(gene_map.measured) if gene_map.n_matched == made.n_matched else None
 
 
 def expression_novelty(
@@ -131,20 +159,18 @@ def expression_novelty(
     """P-values of novelty by expression, (n_cells,); None where the values or landmarks that it takes are not there."""
     if reference.landmarks is None or not adata.n_obs:
         return None
-    record = embedded.info or _record_of(adata, use_rep)
-    source, column = record.get("input", {}).get("source"), record.get("genes", {}).get("source")
-    layer = source.removeprefix("layers['").removesuffix("']") if source else None
+    # Without a record, the values are taken from where they would be to embed the cells.
+    made = _Input.of(embedded.info or _record_of(adata, use_rep), adata)
+    layer, column = (None, None) if made is None else (made.layer, made.gene_column)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
-            values = values_of(
-                reference.encoder, adata, layer=layer, gene_column=column if column in adata.var else None
-            )
+            values = values_of(reference.encoder, adata, layer=layer, gene_column=column)
         sample = values(np.unique(np.linspace(0, adata.n_obs - 1, _DEPTH_SAMPLE).astype(int)))
     except (ValueError, KeyError):  # what the embedding was made of is not here any more
         return None
     known = np.ones(sample.shape[1], dtype=bool) if measured is None else measured
-    is_counts = record.get("input", {}).get("kind") == "counts"
+    is_counts = made is not None and made.is_counts
     depth = float(np.median(np.asarray(sample[:, known].sum(axis=1)))) if is_counts else None
     profiles = reference.profiles(measured, depth=depth)
     if profiles is None:
@@ -166,14 +192,14 @@ def recorded_encoder(adata: AnnData, use_rep: str) -> str | None:
 
 def recorded_genes(adata: AnnData, use_rep: str) -> str | None:
     """Column of ``var`` that the genes of ``obsm[use_rep]`` were found in; None for ``var_names``, or if unknown."""
-    source = _record_of(adata, use_rep, "genes").get("source")
-    return str(source) if source in adata.var else None
+    made = _Input.of(_record_of(adata, use_rep), adata)
+    return None if made is None else made.gene_column
 
 
-def _record_of(adata: AnnData, use_rep: str, *parts: str) -> Mapping[str, Any]:
-    """Return what :func:`scim.tl.embed` noted of ``obsm[use_rep]``, or a part of it; empty where there is nothing."""
+def _record_of(adata: AnnData, use_rep: str) -> Mapping[str, Any]:
+    """Return what :func:`scim.tl.embed` noted of ``obsm[use_rep]``; empty where there is nothing."""
     found: Any = adata.uns
-    for part in (use_rep.removeprefix("X_"), "embed", *parts):
+    for part in (use_rep.removeprefix("X_"), "embed"):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}
 
@@ -202,7 +228,7 @@ def copy_of(data: Any) -> Any:
 def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]], *, replace: Sequence[str] = ()) -> None:
     """Write to ``obs``, ``obsm`` and ``uns`` what a verb has computed in full.
 
-    Entries of ``uns`` are added to, but those named in ``replace`` take the place of old ones.
+    Entries of ``uns`` are added to, but those named in ``replace`` take the place of old ones. What is None is removed.
 
     A view becomes an object of its own first, as scanpy does it.
     """
@@ -211,10 +237,14 @@ def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]], *, r
     for name, values in results.get("obsm", {}).items():
         adata.obsm[name] = values
     for name, values in results.get("obs", {}).items():
-        adata.obs[name] = values
+        if values is not None:
+            adata.obs[name] = values
+        elif name in adata.obs:
+            del adata.obs[name]
     for name, values in results.get("uns", {}).items():
         old = adata.uns.get(name)
-        adata.uns[name] = {**old, **values} if isinstance(old, Mapping) and name not in replace else values
+        values = {**old, **values} if isinstance(old, Mapping) and name not in replace else values
+        adata.uns[name] = {entry: value for entry, value in values.items() if value is not None}
 
 
 def merge_results(*parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

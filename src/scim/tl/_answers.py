@@ -1,0 +1,134 @@
+"""What labels cells: the head of a reference, or a vote of the nearest of its cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..reference._search import check_queries
+from ..reference._votes import Vote, assign, cover, plain_vote, prediction_sets
+from ..reference._votes import vote as ontology_vote
+from ._common import Embedded, expression_novelty, measured_genes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ..ontology import TermSpace
+    from ..reference import Reference
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What was found of cells.
+
+    Attributes
+    ----------
+    by_label, by_term
+        Scores (n, n_labels) and (n, n_terms).
+    inside
+        Labels that cannot be ruled out, bool (n, n_labels); None for votes.
+    chosen
+        The term of each cell (n,), -1 for none.
+    novelty
+        P-values (n,).
+    novel
+        Cells that are unassigned for these, bool (n,); None where they do not matter.
+    sets
+        Prediction sets in words.
+    stats, facts
+        Statistics of the cells, and what to note.
+    """
+
+    by_label: np.ndarray
+    by_term: np.ndarray
+    inside: np.ndarray | None
+    chosen: np.ndarray
+    novelty: np.ndarray
+    novel: np.ndarray | None
+    sets: list[str]
+    stats: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+
+def calibrated(
+    data: AnnData,
+    reference: Reference,
+    embedded: Embedded,
+    use_rep: str,
+    allowed: np.ndarray | None,
+    alpha: float,
+    novelty_fdr: float,
+) -> Answer:
+    """Label with the head of the reference, or of its landmarks where the query lacks genes that matter."""
+    from scipy.stats import false_discovery_control
+
+    terms, vectors = reference.terms, check_queries(embedded.vectors, reference.n_latent)
+    measured = measured_genes(data, reference, embedded, use_rep=use_rep)
+    judge = reference.judge(measured)
+    head = judge.calibration.head or reference.judge().calibration.head
+    assert head is not None  # _choose_vote made sure
+    by_label = head.probabilities(vectors, len(terms.labels))
+    if allowed is not None:
+        by_label[:, ~allowed[:-1]] = 0
+        by_label /= np.maximum(by_label.sum(axis=1, keepdims=True), 1e-12)
+    by_term = np.minimum(by_label @ terms.closure.astype(np.float32), 1.0)
+    inside = head.pvalues(by_label) > alpha
+    # What no label fits is no empty promise: the best one stays.
+    inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
+    inside &= by_label > 0
+    novelty = expression_novelty(data, reference, embedded, measured, use_rep=use_rep)
+    told_by = "distance" if novelty is None else "expression"
+    novelty = judge.novelty(vectors) if novelty is None else novelty
+    novel = false_discovery_control(novelty, method="bh") <= novelty_fdr if len(novelty) else np.empty(0, bool)
+    facts = {
+        "head": head.kind,
+        "temperature": head.temperature,
+        "panel_matched": judge.panel_matched,
+        "novelty": told_by,
+        "n_novel": int(novel.sum()),
+    }
+    chosen = np.where(novel, -1, cover(inside, terms))
+    return Answer(by_label, by_term, inside, chosen, novelty, novel, names_of(inside, by_label, terms), {}, facts)
+
+
+def neighbours(
+    reference: Reference,
+    vectors: np.ndarray,
+    vote: Vote,
+    k: int,
+    alpha: float,
+    allowed: np.ndarray | None,
+    **filters: Any,
+) -> Answer:
+    """Label by a vote of the nearest labelled cells."""
+    terms = reference.terms
+    voters = reference.label_codes >= 0
+    if allowed is not None:
+        voters &= allowed[reference.label_codes]
+    hits = reference.search(vectors, k, within=None if voters.all() else voters, **filters)
+    codes = np.where(hits.indices >= 0, reference.label_codes[hits.indices], -1)
+    stats: dict[str, np.ndarray] = {}
+    if vote == "ontology":
+        by_label, by_term = ontology_vote(hits.distances, codes, terms)
+        chosen = assign(by_term, terms, alpha=alpha)
+        sets = names_of(prediction_sets(by_label, alpha=alpha), by_label, terms)
+    else:
+        by_label, best, stats = plain_vote(hits.distances, codes, len(terms.labels), weighted=vote == "weighted")
+        by_term, chosen = by_label @ terms.closure.astype(np.float32), np.append(terms.label_term, -1)[best]
+        sets = list(np.append(terms.term_names, "")[chosen].astype(str))
+    known = np.isfinite(hits.distances[:, 0])
+    novelty = np.where(known, reference.distance_pvalue(np.where(known, hits.distances[:, 0], 0.0)), 1.0)
+    return Answer(by_label, by_term, None, chosen, novelty, None, sets, stats, {})
+
+
+def names_of(inside: np.ndarray, by_label: np.ndarray, terms: TermSpace) -> list[str]:
+    """Prediction sets as text, most probable label first."""
+    names = terms.term_names[terms.label_term].astype(str)
+    sizes = inside.sum(axis=1)
+    sets = np.where(sizes == 1, names.astype(object)[inside.argmax(axis=1)], "")
+    for row in np.flatnonzero(sizes > 1):
+        members = np.flatnonzero(inside[row])
+        sets[row] = ";".join(names[members[np.argsort(-by_label[row, members], kind="stable")]])
+    return list(sets)
