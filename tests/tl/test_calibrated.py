@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anndata
 import numpy as np
 import pytest
 
 import scim
+from scim.reference import _panels
 from scim.tl import _common
 
 
@@ -116,7 +119,7 @@ def test_without_values_novelty_is_told_by_distance(annotated: anndata.AnnData, 
 
 def test_blocks_do_not_matter(new: anndata.AnnData, reference: scim.Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     one = scim.tl.annotate(new, reference, copy=True)
-    monkeypatch.setattr(_common, "_NOVELTY_CELLS", 7)
+    monkeypatch.setattr(_common, "_CELLS", 7)
     two = scim.tl.annotate(new, reference, copy=True)
     np.testing.assert_array_equal(one.obs["scim_novelty"], two.obs["scim_novelty"])
 
@@ -156,3 +159,40 @@ def test_records_of_old_name_the_layer_in_words(new: anndata.AnnData, reference:
     made["source"] = source
     scim.tl.annotate(new, reference, layer="counts")  # and no warning that another layer was embedded
     assert new.uns["scim"]["annotate"]["novelty"] == "expression"
+
+
+def test_a_label_that_only_a_panel_has_is_found_with_all_genes(
+    encoder: scim.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_panels, "_GENES", 100)
+    rng, genes = np.random.default_rng(0), np.asarray(encoder.genes.names).astype(str)
+    kinds = {"T cell": 0, "B cell": 1, "natural killer cell": 2}
+    profiles = rng.gamma(0.3, 2.0, (3, len(genes)))
+
+    def study(names: list[str], columns: np.ndarray) -> anndata.AnnData:
+        labels = np.repeat(names, 60)
+        counts = rng.poisson(5 * profiles[[kinds[name] for name in labels]])[:, columns]
+        made = anndata.AnnData(counts.astype("f4"))
+        made.obs["label"], made.var_names = labels, genes[columns]
+        return made
+
+    panel = np.arange(len(genes)) % 4 == 0
+    studies = {
+        "all": study(["T cell", "B cell"], np.full(len(genes), True)),
+        "few": study([*kinds], panel),
+        "other": study(["T cell", "B cell"], np.full(len(genes), True)),
+    }
+    reference = scim.Reference.build(tmp_path / "r.scim", studies, encoder, labels_key="label")
+    query = study([*kinds], np.full(len(genes), True))
+    scim.tl.annotate(query, reference, novelty_fdr=0)
+    record = query.uns["scim"]["annotate"]
+    # But for genes that none of its cells expresses.
+    assert panel.sum() - 5 <= record["n_genes"] <= panel.sum() and record["panel_matched"] is True
+    first = query.obs["scim_set"].astype(str).str.split(";").str[0]
+    assert (first == query.obs["label"]).mean() > 0.95
+    np.testing.assert_allclose(query.obsm["X_scim"], encoder.embed(query), atol=1e-6)  # which stays as it is
+    # Nothing but the embedding: it has to do.
+    alone = anndata.AnnData(np.full((180, 2), 0.5, dtype="f4"), obsm={"X_scim": query.obsm["X_scim"]})
+    alone.uns["scim"] = {"embed": {"encoder_id": reference.encoder_id}}
+    scim.tl.annotate(alone, reference, novelty_fdr=0)
+    assert alone.uns["scim"]["annotate"]["n_genes"] == len(genes)

@@ -77,11 +77,14 @@ class Judge:
         Where distances to the nearest cells are found.
     panel_matched
         The cells are landmarks, embedded with the genes of the query.
+    genes
+        Genes that cells are to be embedded with anew before they are judged, bool (n_genes,); None: as they are.
     """
 
     calibration: Calibration
     backend: Backend
     panel_matched: bool
+    genes: np.ndarray | None = None
 
     def novelty(self, vectors: np.ndarray) -> np.ndarray:
         """P-value of each cell's distance to the nearest cell, (m,); 1 for a cell without a direction."""

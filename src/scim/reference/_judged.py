@@ -17,10 +17,15 @@ from ._cells import StoredCells
 from ._exact import ExactBackend
 from ._landmarks import ENOUGH, Landmarks
 from ._novelty import Panel, Profiles
+from ._panels import comparable_genes
 from ._segments import STUDY, to_fixed
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
+
+
+#: Judges of other genes that are kept.
+_KEPT = 4
 
 
 class JudgedCells(StoredCells):
@@ -30,7 +35,7 @@ class JudgedCells(StoredCells):
     _manifest: dict[str, Any]
     _calibration: Calibration
     _backend: Backend
-    _judged: tuple[str, Judge] | None
+    _judged: dict[str, Judge]
     #: Landmarks, the genes of the last query, what was learned for these, and of that for each depth.
     _panel: tuple[Landmarks, str, Panel, dict[float | None, Profiles | None]] | None = None
 
@@ -53,7 +58,7 @@ class JudgedCells(StoredCells):
         """P-value of nearest-neighbour distances: the share of the reference's own that are as large."""
         return self._calibration.pvalue(distances)
 
-    def judge(self, measured: np.ndarray | None = None) -> Judge:
+    def judge(self, measured: np.ndarray | None = None, *, embeds: bool = False) -> Judge:
         """Find what labels cells, and what that is worth, for a query that measured some of the genes.
 
         Parameters
@@ -62,19 +67,38 @@ class JudgedCells(StoredCells):
             Genes of the encoder that the query has, bool (n_genes,); None: all. Where those that it lacks matter, the
             reference's landmarks, whose counts it keeps, are embedded anew without these genes, and take the place of
             its cells.
+        embeds
+            The query can be embedded anew with fewer of its genes, the judge's ``genes``, where these are needed to
+            compare it with cells of all labels, see :func:`~scim.reference._panels.comparable_genes`.
         """
-        landmarks = None if measured is None else self.landmarks
-        if measured is None or landmarks is None or landmarks.missing(measured) < ENOUGH:
+        landmarks = self.landmarks
+        if landmarks is None:
             return Judge(self._calibration, self._backend, panel_matched=False)
-        key = _key_of(measured)
-        if self._judged is None or self._judged[0] != key:
-            segments = [to_fixed(landmarks.embed(self.encoder, measured))]
+        every = np.ones(int(self._manifest["n_genes"]), dtype=bool) if measured is None else measured
+        if embeds:
+            codes, studies = self.label_codes[landmarks.rows], self._codes(STUDY)[landmarks.rows]
+            genes = comparable_genes(landmarks, codes, studies, every)
+            if genes is not None:
+                return replace(self._judge_with(genes), genes=genes)
+        if landmarks.missing(every) < ENOUGH:
+            return Judge(self._calibration, self._backend, panel_matched=False)
+        return self._judge_with(every)
+
+    def _judge_with(self, genes: np.ndarray) -> Judge:
+        """Judge by the landmarks, embedded anew with some genes."""
+        landmarks = self.landmarks
+        assert landmarks is not None  # judge() made sure
+        key = hashlib.sha256(np.packbits(genes).tobytes()).hexdigest()
+        if key not in self._judged:
+            segments = [to_fixed(landmarks.embed(self.encoder, genes))]
             codes, studies = self.label_codes[landmarks.rows], self._codes(STUDY)[landmarks.rows]
             calibration = calibrate(
                 segments, studies, codes, n_labels=len(self.terms.labels), seed=self._manifest["seed"]
             )
-            self._judged = key, Judge(calibration, ExactBackend(segments), panel_matched=True)
-        return self._judged[1]
+            if len(self._judged) >= _KEPT:
+                self._judged.pop(next(iter(self._judged)))
+            self._judged[key] = Judge(calibration, ExactBackend(segments), panel_matched=True)
+        return self._judged[key]
 
     def profiles(self, measured: np.ndarray | None, *, depth: float | None = None) -> Profiles | None:
         """Learn what expression the labels have, to tell cells unlike any of them.

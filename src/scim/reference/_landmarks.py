@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -118,8 +118,12 @@ class Landmarks:
 
     def missing(self, measured: np.ndarray) -> float:
         """Say what share of the expression, as log1p of 1e4, lies in genes that are not ``measured`` (n_genes,)."""
-        logged = np.log1p(self.values * self._scale(self.values))
+        logged = self.logged()
         return float(logged[~measured[self.genes]].sum() / max(float(logged.sum()), 1e-12))
+
+    def logged(self) -> np.ndarray:
+        """Values as log1p of 1e4 a cell, float32 (nnz,)."""
+        return np.log1p(self.values * self._scale(self.values))
 
     def embed(self, encoder: Encoder, measured: np.ndarray) -> np.ndarray:
         """Embed the landmarks as if they had been measured like a query, normalised over the genes that it has.
@@ -135,10 +139,7 @@ class Landmarks:
         -------
         Unit vectors, float32 (n, d).
         """
-        values = np.where(measured[self.genes], self.values, np.float32(0))
-        matrix = replace(self, values=values).matrix(len(encoder.genes)).copy()  # what follows works in place
-        matrix.eliminate_zeros()
-        return encoder(matrix, kind="counts")
+        return embed_with(encoder, self.matrix(len(encoder.genes)), measured)
 
     def _scale(self, values: np.ndarray) -> np.ndarray:
         """Give what brings each value's cell to 1e4, (nnz,)."""
@@ -169,6 +170,24 @@ class Landmarks:
         if not fits or not _within(rows, n_cells) or not _within(genes, n_genes):
             raise ReferenceFolderError(f"{path} does not fit the reference. {_DAMAGED}")
         return cls(rows, indptr, genes, values)
+
+
+def embed_with(encoder: Encoder, values: csr_matrix, measured: np.ndarray) -> np.ndarray:
+    """Embed cells with some of their genes, normalised over these -> unit vectors, float32 (n, d).
+
+    Parameters
+    ----------
+    encoder
+        What to embed with.
+    values
+        Counts, or what log1p was taken of, over the encoder's genes, (n, n_genes).
+    measured
+        Genes that are taken, bool (n_genes,).
+    """
+    matrix = values.copy()  # what follows works in place
+    matrix.data = np.where(measured[matrix.indices], matrix.data, np.float32(0))
+    matrix.eliminate_zeros()
+    return encoder(matrix, kind="counts")
 
 
 def _within(positions: np.ndarray, n: int) -> bool:

@@ -83,7 +83,7 @@ class Reference(JudgedCells):
         )
         self._manifest, self._segments, self.terms = dict(manifest), segments, terms
         self.n_cells = sum(n for _, n in names)
-        self._judged: tuple[str, Judge] | None = None
+        self._judged: dict[str, Judge] = {}
         for name in ("label_codes", "_directed", "_n_directed", "obs", "landmarks"):
             self.__dict__.pop(name, None)
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..reference._search import check_queries
 from ..reference._votes import Vote, assign, cover, plain_vote, prediction_sets
 from ..reference._votes import vote as ontology_vote
-from ._common import Embedded, expression_novelty, measured_genes
+from ._common import Embedded, Expression, measured_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,7 +66,10 @@ def calibrated(
 
     terms, vectors = reference.terms, check_queries(embedded.vectors, reference.n_latent)
     measured = measured_genes(data, reference, embedded, use_rep=use_rep)
-    judge = reference.judge(measured)
+    expression = Expression.of(data, reference, embedded, use_rep=use_rep)
+    judge = reference.judge(measured, embeds=expression is not None)
+    if expression is not None and judge.genes is not None:
+        vectors = expression.embed(reference.encoder, judge.genes)
     head = judge.calibration.head or reference.judge().calibration.head
     assert head is not None  # _choose_vote made sure
     by_label = head.probabilities(vectors, len(terms.labels))
@@ -78,14 +81,16 @@ def calibrated(
     # What no label fits is no empty promise: the best one stays.
     inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
     inside &= by_label > 0
-    novelty = expression_novelty(data, reference, embedded, measured, use_rep=use_rep)
+    novelty = None if expression is None else expression.novelty(reference, measured)
     told_by = "distance" if novelty is None else "expression"
     novelty = judge.novelty(vectors) if novelty is None else novelty
     novel = false_discovery_control(novelty, method="bh") <= novelty_fdr if len(novelty) else np.empty(0, bool)
+    genes = measured if judge.genes is None else judge.genes
     facts = {
         "head": head.kind,
         "temperature": head.temperature,
         "panel_matched": judge.panel_matched,
+        "n_genes": len(reference.encoder.genes) if genes is None else int(genes.sum()),
         "novelty": told_by,
         "n_novel": int(novel.sum()),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,17 @@ from .._progress import progress_bar
 from .._validate import did_you_mean
 from ..encoder import Encoder
 from ..reference import Reference
-from ..reference._landmarks import values_of
+from ..reference._landmarks import embed_with, values_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from scipy.sparse import csr_matrix
 
 
-#: Cells that the depth of a query is told from, and cells whose expression is compared at a time.
-_DEPTH_SAMPLE, _NOVELTY_CELLS = 2_000, 10_000
+#: Cells that the depth of a query is told from, and cells whose expression is read at a time.
+_DEPTH_SAMPLE, _CELLS = 2_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -153,35 +154,63 @@ def measured_genes(adata: AnnData, reference: Reference, embedded: Embedded, *, 
     return np.asarray(gene_map.measured) if gene_map.n_matched == made.n_matched else None
 
 
-def expression_novelty(
-    adata: AnnData, reference: Reference, embedded: Embedded, measured: np.ndarray | None, *, use_rep: str
-) -> np.ndarray | None:
-    """P-values of novelty by expression, (n_cells,); None where the values or landmarks that it takes are not there."""
-    if reference.landmarks is None or not adata.n_obs:
-        return None
-    # Without a record, the values are taken from where they would be to embed the cells.
-    made = _Input.of(embedded.info or _record_of(adata, use_rep), adata)
-    layer, column = (None, None) if made is None else (made.layer, made.gene_column)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
-            values = values_of(reference.encoder, adata, layer=layer, gene_column=column)
-        sample = values(np.unique(np.linspace(0, adata.n_obs - 1, _DEPTH_SAMPLE).astype(int)))
-    except (ValueError, KeyError):  # what the embedding was made of is not here any more
-        return None
-    known = np.ones(sample.shape[1], dtype=bool) if measured is None else measured
-    is_counts = made is not None and made.is_counts
-    depth = float(np.median(np.asarray(sample[:, known].sum(axis=1)))) if is_counts else None
-    profiles = reference.profiles(measured, depth=depth)
-    if profiles is None:
-        return None
-    with progress_bar(adata.n_obs, desc="Comparing expression") as bar:
-        parts = []
-        for start in range(0, adata.n_obs, _NOVELTY_CELLS):
-            rows = np.arange(start, min(start + _NOVELTY_CELLS, adata.n_obs))
-            parts.append(profiles.pvalues(values(rows)))
-            bar.update(len(rows))
-    return np.concatenate(parts)
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """Values of cells over the genes of an encoder: counts, or what log1p was taken of.
+
+    Attributes
+    ----------
+    read
+        Gives those of some cells, whose positions ascend, float32 CSR (n, n_genes).
+    n_cells
+        Cells in all.
+    is_counts
+        They are known to be counts.
+    """
+
+    read: Callable[[np.ndarray], csr_matrix]
+    n_cells: int
+    is_counts: bool
+
+    @classmethod
+    def of(cls, adata: AnnData, reference: Reference, embedded: Embedded, *, use_rep: str) -> Expression | None:
+        """Find what the cells were embedded from; None where that, or landmarks to compare it with, are not there."""
+        if reference.landmarks is None or not adata.n_obs:
+            return None
+        # Without a record, the values are taken from where they would be to embed the cells.
+        made = _Input.of(embedded.info or _record_of(adata, use_rep), adata)
+        layer, column = (None, None) if made is None else (made.layer, made.gene_column)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
+                read = values_of(reference.encoder, adata, layer=layer, gene_column=column)
+            read(np.arange(1))
+        except (ValueError, KeyError):  # what the embedding was made of is not here any more
+            return None
+        return cls(read, adata.n_obs, made is not None and made.is_counts)
+
+    def blocks(self, desc: str) -> Iterator[csr_matrix]:
+        """Yield the values of all cells, some at a time, beside a progress bar."""
+        with progress_bar(self.n_cells, desc=desc) as bar:
+            for start in range(0, self.n_cells, _CELLS):
+                rows = np.arange(start, min(start + _CELLS, self.n_cells))
+                yield self.read(rows)
+                bar.update(len(rows))
+
+    def novelty(self, reference: Reference, measured: np.ndarray | None) -> np.ndarray | None:
+        """P-values of novelty by expression, (n_cells,); None where the landmarks have no two studies to compare."""
+        sample = self.read(np.unique(np.linspace(0, self.n_cells - 1, _DEPTH_SAMPLE).astype(int)))
+        known = np.ones(sample.shape[1], dtype=bool) if measured is None else measured
+        depth = float(np.median(np.asarray(sample[:, known].sum(axis=1)))) if self.is_counts else None
+        profiles = reference.profiles(measured, depth=depth)
+        if profiles is None:
+            return None
+        return np.concatenate([profiles.pvalues(block) for block in self.blocks("Comparing expression")])
+
+    def embed(self, encoder: Encoder, genes: np.ndarray) -> np.ndarray:
+        """Embed the cells with some of their genes, bool (n_genes,) -> unit vectors, float32 (n_cells, d)."""
+        blocks = self.blocks("Embedding with the genes of all labels")
+        return np.concatenate([embed_with(encoder, block, genes) for block in blocks])
 
 
 def recorded_encoder(adata: AnnData, use_rep: str) -> str | None:
