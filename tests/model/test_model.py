@@ -306,8 +306,14 @@ def test_without_validation(blood: ad.AnnData) -> None:
 
 def test_early_stopping(blood: ad.AnnData) -> None:
     model = set_up(blood.copy())
-    model.train(max_epochs=50, early_stopping_patience=2, lr=1e-8, **QUICK)
-    assert model.training_["epochs"] < 50
+    model.train(max_epochs=50, early_stopping=True, early_stopping_patience=2, lr=1e-8, **QUICK)
+    assert model.training_["epochs"] < 50 and model.training_["best_epoch"] is not None
+
+
+def test_training_goes_on_to_the_end(blood: ad.AnnData) -> None:
+    model = set_up(blood.copy())
+    model.train(max_epochs=9, lr=1e-8, **QUICK)
+    assert model.training_["epochs"] == 9 and model.training_["best_epoch"] is None
 
 
 def test_nothing_is_warned_about_where_all_is_well(blood: ad.AnnData) -> None:

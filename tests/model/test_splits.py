@@ -21,9 +21,16 @@ def choose(labels: np.ndarray, studies: np.ndarray, **kwargs: object) -> tuple[n
     return train, validation, held_out
 
 
-def test_a_small_study_is_held_out_unasked() -> None:
+def test_every_study_trains_unless_asked() -> None:
     labels, studies = data()
-    _, validation, held_out = choose(labels, studies)
+    train, validation, held_out = choose(labels, studies)
+    assert held_out == []
+    assert set(studies[train]) == set(studies[validation]) == set(studies)
+
+
+def test_a_small_study_is_held_out() -> None:
+    labels, studies = data()
+    _, validation, held_out = choose(labels, studies, validation_studies=0.2)
     assert held_out == ["small"]
     assert (studies[validation] == 2).all()
 
@@ -31,13 +38,13 @@ def test_a_small_study_is_held_out_unasked() -> None:
 def test_no_study_is_held_out_that_alone_has_a_label() -> None:
     labels, studies = data()
     labels[studies == 2] = 4
-    assert choose(labels, studies)[2] == []
+    assert choose(labels, studies, validation_studies=0.2)[2] == []
 
 
 def test_two_studies_validate_on_a_share_of_each_label_and_study() -> None:
     labels, studies = data()
     studies = np.minimum(studies, 1)
-    _, validation, held_out = choose(labels, studies)
+    _, validation, held_out = choose(labels, studies, validation_studies=0.2)
     assert held_out == []
     assert 80 <= len(validation) <= 120
     assert len(np.unique(labels[validation] * 2 + studies[validation])) == 8

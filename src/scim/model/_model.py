@@ -220,7 +220,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         train_size: float | None = None,
         batch_size: int | None = None,
         lr: float | None = None,
-        early_stopping: bool = True,
+        early_stopping: bool = False,
         early_stopping_patience: int | None = None,
         seed: int | None = None,
         plan_kwargs: Mapping[str, Any] | None = None,
@@ -230,8 +230,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
 
         :attr:`history` then holds, per epoch, ``train_loss`` and ``validation_loss``, and for both sides (``_train``,
         ``_validation``) ``triplet_loss``, ``reconstruction_loss``, ``triplets_mined`` and ``triplets_active`` (mean
-        per batch), and ``silhouette_validation``, the ontology-aware silhouette width. The weights kept are those of
-        the epoch with the lowest validation loss.
+        per batch), and ``silhouette_validation``, the ontology-aware silhouette width.
 
         Parameters
         ----------
@@ -241,8 +240,8 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             Where to train, as in scvi-tools: ``"cpu"``, ``"gpu"``, ``"mps"`` or ``"auto"``.
         validation_studies
             Names of the studies to hold out for validation, or the largest share of cells that held-out studies may
-            hold. None holds out small studies where there are three or more, up to 20 % of the cells, as long as
-            their labels occur elsewhere; 0 never does. Otherwise a share of each label and study validates.
+            hold: small ones, where there are three or more, whose labels occur elsewhere. None, or 0, holds out none:
+            a share of each label and study validates, and every study trains.
         train_size
             Share of the cells that train where no study is held out, 0.9 by default; 1 goes without validation.
         batch_size
@@ -250,7 +249,8 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         lr
             Peak learning rate.
         early_stopping
-            Stop when the validation loss no longer falls.
+            Stop when the validation loss no longer falls, and keep the weights of the epoch where it was lowest; by
+            default training goes on to the end, where the learning rate has fallen to zero, and its weights are kept.
         early_stopping_patience
             Epochs without a lower validation loss before that.
         seed
@@ -309,9 +309,9 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         plan = self._training_plan_cls(self.module, options=options, descends=inputs.descends, seed=seed)
         keep_best = KeepBest()
         if len(validation):
-            trainer_kwargs["callbacks"] = [*trainer_kwargs.get("callbacks", []), keep_best]
             trainer_kwargs.setdefault("check_val_every_n_epoch", 1)
             if early_stopping:
+                trainer_kwargs["callbacks"] = [*trainer_kwargs.get("callbacks", []), keep_best]
                 trainer_kwargs |= {
                     "early_stopping": True,
                     "early_stopping_monitor": "validation_loss",

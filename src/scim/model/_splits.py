@@ -8,10 +8,8 @@ import numpy as np
 
 from .._validate import check_fraction, did_you_mean
 
-#: Studies are held out unasked where there are this many, ...
+#: A share of the cells is held out as whole studies where there are this many.
 _MIN_STUDIES = 3
-#: ... and where that costs at most this share of the cells: few large studies are worth more as training data.
-_MAX_HELD_OUT = 0.2
 #: Share of the cells that validates otherwise.
 DEFAULT_SHARE = 0.1
 
@@ -34,8 +32,8 @@ def choose_validation(
     study_names
         Name of each study code.
     validation_studies
-        Names of the studies to hold out; or the largest share of cells that held-out studies may hold; None: up to
-        20 % where there are three studies or more. 0 holds out none.
+        Names of the studies to hold out; or the largest share of cells that held-out studies may hold, where there are
+        three studies or more. None, or 0, holds out none.
     train_size
         Share of the cells that train where no study is held out, 0.9 by default.
     seed
@@ -53,10 +51,8 @@ def choose_validation(
         Nothing is left to train on, or a share is out of range.
     """
     rng = np.random.default_rng(seed)
-    if validation_studies is None and train_size is None:
-        held_out = _small_studies(labels, studies, len(study_names), _MAX_HELD_OUT, rng)
-    elif validation_studies is None:
-        held_out = []
+    if validation_studies is None:
+        held_out: list[int] = []
     elif isinstance(validation_studies, int | float):
         share = check_fraction(validation_studies, argument="validation_studies", high=0.9)
         held_out = _small_studies(labels, studies, len(study_names), share, rng)
