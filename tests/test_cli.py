@@ -83,7 +83,7 @@ def fails(result: Result, *texts: str) -> None:
         assert text in lines[0]
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "build", "annotate", "query", "info"])
+@pytest.mark.parametrize("command", ["demo", "train", "build", "annotate", "query", "push-reference", "info"])
 def test_help_has_examples(command: str) -> None:
     done = scim_command(command, "--help")
     assert done.exit_code == 0

@@ -13,8 +13,10 @@ from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
 import scim
+from scim.cli import app
 from scim.encoder._folder import sha256
 
 pytest.importorskip("huggingface_hub")
@@ -242,11 +244,25 @@ def test_not_logged_in(folder: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) 
 
 def test_offline(folder: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    for revision in ("", "@" + "0" * 40):
-        with pytest.raises(ConnectionError, match="cannot be reached"):
-            scim.install_reference(f"hf://me/lung{revision}")
+    with pytest.raises(ConnectionError, match="cannot be reached"):
+        scim.install_reference("hf://me/lung")
     with pytest.raises(ConnectionError, match="cannot be reached"):
         scim.push_reference(folder, "me/lung")
+    # As the environment variable does it, which is read once.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE"):
+        scim.install_reference("hf://me/lung@" + "0" * 40)
+
+
+def test_commands(folder: Path, hub: Hub) -> None:
+    pushed = CliRunner().invoke(app, ["push-reference", str(folder), "me/lung"])
+    assert pushed.exit_code == 0, pushed.output
+    source = pushed.output.split()[-1]
+    assert source == f"hf://me/lung@{hub.repos['me/lung'][-1][0]}"
+    done = CliRunner().invoke(app, ["install-reference", source, "--name", "mine"])
+    assert done.exit_code == 0 and "--reference mine" in done.output
+    loose = CliRunner().invoke(app, ["install-reference", "hf://me/lung"])
+    assert loose.exit_code == 1 and source in loose.stderr
 
 
 def test_without_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

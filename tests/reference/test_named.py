@@ -62,6 +62,8 @@ def test_a_wrong_checksum_unpacks_nothing(folder: Path, tmp_path: Path, home: Pa
     archive = archive_of(folder, tmp_path / "packed.zip")
     with pytest.raises(ValueError, match="Nothing was unpacked"):
         scim.install_reference(archive, sha256="0" * 64)
+    with pytest.raises(ValueError, match="sha256 is missing"):
+        scim.install_reference(archive)
     with pytest.raises(ValueError, match="64 hex digits"):
         scim.install_reference(archive, sha256="abc")
     with pytest.raises(FileNotFoundError, match="no file"):
