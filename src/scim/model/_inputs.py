@@ -20,6 +20,7 @@ from .._counts import InputKind, input_kind, normalize_rows
 from .._validate import check_option
 from ..genes import GeneMap, GeneSpace
 from ..ontology import CellOntology, TermSpace
+from ._doubts import doubtful_labels
 
 if TYPE_CHECKING:
     from scvi.data import AnnDataManager
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _SAMPLE = 2_000
 #: Cells among which those that express a gene are counted.
 _MAX_COUNTED = 50_000
+#: Share of doubtful labels that is worth a warning.
+_MANY_DOUBTED = 0.05
 #: From this many genes on, a study measured more than a panel; with fewer in common, all genes are taken.
 _WHOLE = 5_000
 
@@ -197,6 +200,20 @@ class ModelInputs:
         if distinct and sp.issparse(X) and X.format == "csr":
             return X, target
         return _aligned(X, self.gene_map, self.kind), np.arange(len(self.genes))
+
+    def trusted_labels(self, X: sp.csr_matrix, genes: np.ndarray, *, seed: int) -> np.ndarray:
+        """Labels (n_cells,) without those that :func:`~scim.model._doubts.doubtful_labels` finds.
+
+        ``X`` and ``genes`` are those of :meth:`matrix`.
+        """
+        kept = X if (genes >= 0).all() else X[:, genes >= 0]
+        doubted = doubtful_labels(kept, self.labels, self.studies, self.comparable, self.kind, seed=seed)
+        if doubted.mean() > _MANY_DOUBTED:
+            _warn(
+                f"{int(doubted.sum()):,} of {int((self.labels >= 0).sum()):,} labels contradict those of the cells "
+                "around them in their own study, and are not trained on. Check them, or give check_labels=False."
+            )
+        return np.where(doubted, -1, self.labels)
 
     def warn_about_labels(self) -> None:
         """Warn of what leaves the triplet loss little to work with."""

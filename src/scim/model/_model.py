@@ -222,6 +222,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         lr: float | None = None,
         early_stopping: bool = False,
         early_stopping_patience: int | None = None,
+        check_labels: bool = True,
         seed: int | None = None,
         plan_kwargs: Mapping[str, Any] | None = None,
         **trainer_kwargs: Any,
@@ -253,6 +254,9 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             default training goes on to the end, where the learning rate has fallen to zero, and its weights are kept.
         early_stopping_patience
             Epochs without a lower validation loss before that.
+        check_labels
+            Let cells whose label contradicts their nearest neighbours in their own study train without it; a warning
+            says how many, where they are more than one in twenty.
         seed
             Seed of split, batches, dropout and augmentation; the model's own by default. The same seed gives the
             same weights on a CPU with the same number of threads.
@@ -292,11 +296,17 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         )
         if len(train) < 2:
             raise ValueError(f"There are {len(train)} cells to train on; batches need two or more. Add cells.")
+        matrix, genes = inputs.matrix(self.adata_manager)
+        labels, n_doubted = inputs.labels, 0
+        if check_labels:
+            labels = inputs.trusted_labels(matrix, genes, seed=seed)
+            n_doubted = int((labels != inputs.labels).sum())
         splitter = self._data_splitter_cls(
             self.adata_manager,
             dataset=CellDataset(
-                *inputs.matrix(self.adata_manager),
-                inputs.labels,
+                matrix,
+                genes,
+                labels,
                 inputs.studies,
                 logged=inputs.kind.kind == "log1p",
                 scale=inputs.scale,
@@ -332,6 +342,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         keep_best.restore(self.module)
         self.module.eval()
         self._record(runner.trainer.current_epoch, keep_best.best_epoch, seed, options, held_out, len(train))
+        self.training_["n_doubtful_labels"] = n_doubted
 
     def _record(
         self, epochs: int, best: int | None, seed: int, options: PlanOptions, held_out: list[str], n_train: int
