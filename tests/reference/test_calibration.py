@@ -8,7 +8,7 @@ import pytest
 from scim import Reference
 from scim.reference import ReferenceFolderError, _calibration
 from scim.reference._calibration import Calibration, calibrate
-from scim.reference._segments import SCALE
+from scim.reference._segments import SCALE, to_fixed
 
 
 def test_background_is_to_other_studies(reference: Reference) -> None:
@@ -75,3 +75,27 @@ def test_round_trip_and_damage(tmp_path: Path) -> None:
         (tmp_path / "c.npz").write_bytes(content)
         with pytest.raises(ReferenceFolderError, match="c.npz is damaged"):
             Calibration.load(tmp_path / "c.npz")
+
+
+def test_wrong_labels_are_not_learned_from(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(3, 8))
+    kinds, studies = np.repeat([0, 1, 2] * 2, 80), np.repeat([0, 1], 240)
+    vectors = centres[kinds] + 0.3 * rng.normal(size=(480, 8))
+    segments = [to_fixed((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))]
+    wrong = rng.random(480) < 0.1
+    codes = np.where(wrong, (kinds + 1) % 3, kinds)
+    options = {"n_labels": 3, "seed": 0}
+    naive = calibrate(segments, studies, codes, **options)
+    careful = calibrate(segments, studies, codes, comparable=np.eye(3, dtype=bool), landmarks=np.arange(9), **options)
+    assert not len(naive.doubted)
+    assert wrong[careful.doubted].mean() > 0.95
+    assert np.isin(np.flatnonzero(wrong), careful.doubted).mean() > 0.9
+    assert careful.head is not None and naive.head is not None
+    assert not np.isin(careful.head.labels, [-1]).any() and len(careful.head.scores) < len(naive.head.scores)
+    truth = [
+        calibration.head.probabilities(vectors, 3)[np.arange(480), kinds].mean() for calibration in (careful, naive)
+    ]
+    assert truth[0] > truth[1]
+    careful.save(tmp_path / "c.npz")
+    np.testing.assert_array_equal(Calibration.load(tmp_path / "c.npz").doubted, careful.doubted)

@@ -59,7 +59,7 @@ def test_sets_grow_as_less_error_is_tolerated(new: anndata.AnnData, reference: s
 
 def test_sets_hold_the_published_label(annotated: anndata.AnnData) -> None:
     truth = annotated.obs["cell_type"].astype(str)
-    assert np.mean([t in s for t, s in zip(truth, sets_of(annotated), strict=True)]) > 0.85
+    assert np.mean([t in s for t, s in zip(truth, sets_of(annotated), strict=True)]) > 0.8
 
 
 def test_cells_of_no_kind_are_unassigned_unless_that_is_switched_off(

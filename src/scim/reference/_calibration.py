@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from .._doubts import contradicted
 from ._backend import Backend
 from ._exact import nearest_elsewhere
 from ._head import Head, choose, fit_head
@@ -19,6 +20,8 @@ CalibrationKind = Literal["cross-study", "within-study"]
 
 #: Cells that the background is drawn from.
 N_CELLS = 5_000
+#: Cells of a study among which neighbours are looked for, when labels are compared with theirs.
+_POOL = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +36,15 @@ class Calibration:
         ``"within-study"`` where there is one study: distances to the nearest other cell, which are smaller.
     head
         Probabilities of labels; None where there are not two.
+    doubted
+        Cells, of those that were looked at, whose label contradicts that of the cells around them in their own study:
+        nothing is learned from it. int64 (n_doubted,), ascending.
     """
 
     background: np.ndarray
     kind: CalibrationKind
     head: Head | None = None
+    doubted: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def pvalue(self, distances: np.ndarray) -> np.ndarray:
         """Conformal p-value of distances: (1 + number of background distances as large) / (1 + n).
@@ -52,7 +59,8 @@ class Calibration:
     def save(self, path: Path) -> None:
         """Write an .npz file."""
         head = {} if self.head is None else self.head.to_arrays()
-        np.savez(path, background=self.background, kind=np.array(self.kind), **head)  # type: ignore[arg-type]
+        fixed = {"background": self.background, "kind": np.array(self.kind), "doubted": self.doubted}
+        np.savez(path, **fixed, **head)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -60,7 +68,9 @@ class Calibration:
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
                 head = Head.from_arrays(saved)
-                return cls(np.asarray(saved["background"]), str(saved["kind"]), head)  # type: ignore[arg-type]
+                # References of old have none.
+                doubted = np.asarray(saved["doubted"] if "doubted" in saved else [], dtype=np.int64)
+                return cls(np.asarray(saved["background"]), str(saved["kind"]), head, doubted)  # type: ignore[arg-type]
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ReferenceFolderError(f"{path} is damaged: {error}. Build the reference again.") from error
 
@@ -97,7 +107,14 @@ class Judge:
 
 
 def calibrate(
-    segments: list[np.ndarray], studies: np.ndarray, codes: np.ndarray, *, n_labels: int, seed: int
+    segments: list[np.ndarray],
+    studies: np.ndarray,
+    codes: np.ndarray,
+    *,
+    n_labels: int,
+    seed: int,
+    comparable: np.ndarray | None = None,
+    landmarks: np.ndarray | None = None,
 ) -> Calibration:
     """Measure the background on a random sample of the reference's own cells, and fit a head to others.
 
@@ -113,6 +130,11 @@ def calibrate(
         Labels of the reference.
     seed
         Seed of the sample.
+    comparable
+        Pairs of labels that cells may both have, bool (n_labels, n_labels): labels are compared with those of the cells
+        around them. None: they are trusted.
+    landmarks
+        Positions of the landmarks, whose labels are looked at, too.
     """
     rng = np.random.default_rng(seed)
     # A random order within each study, then the first of each study, the second of each, and so on.
@@ -121,7 +143,11 @@ def calibrate(
     sorted_studies = studies[by_study]
     turn = np.arange(len(studies)) - np.searchsorted(sorted_studies, sorted_studies)
     rows = np.sort(by_study[np.argsort(turn, kind="stable")[:N_CELLS]])
-    chosen = choose(codes, studies, seed=seed)
+    chosen, doubted = choose(codes, studies, seed=seed), np.empty(0, dtype=np.int64)
+    if comparable is not None:
+        asked = np.union1d(chosen, np.empty(0, np.int64) if landmarks is None else landmarks)
+        doubted = doubted_cells(segments, studies, codes, comparable, asked[codes[asked] >= 0], seed=seed)
+        chosen = np.setdiff1d(chosen, doubted)
     head = fit_head(take_vectors(segments, chosen), codes[chosen], studies[chosen], n_labels=n_labels, seed=seed)
     queries = take_vectors(segments, rows)
     directed = queries.any(axis=1)
@@ -130,4 +156,40 @@ def calibrate(
     # Within one study, every cell is a group of its own: the nearest other cell.
     groups = studies if several else np.arange(len(studies))
     distances = nearest_elsewhere(segments, queries, groups[rows], groups)
-    return Calibration(np.sort(distances[np.isfinite(distances)]), "cross-study" if several else "within-study", head)
+    return Calibration(
+        np.sort(distances[np.isfinite(distances)]), "cross-study" if several else "within-study", head, doubted
+    )
+
+
+def doubted_cells(
+    segments: list[np.ndarray],
+    studies: np.ndarray,
+    codes: np.ndarray,
+    comparable: np.ndarray,
+    asked: np.ndarray,
+    *,
+    seed: int,
+) -> np.ndarray:
+    """Find cells whose label contradicts that of their nearest neighbours, in the embedding, of their own study.
+
+    Parameters
+    ----------
+    segments, studies, codes, comparable, seed
+        As of :func:`calibrate`.
+    asked
+        Positions of the cells to look at, which have a label, ascending.
+
+    Returns
+    -------
+    Positions, int64, ascending.
+    """
+    shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(codes >= 0))
+    by_study = shuffled[np.argsort(studies[shuffled], kind="stable")]
+    found = []
+    for study in np.unique(studies[asked]):
+        first, last = np.searchsorted(studies[by_study], [study, study + 1])
+        mine = asked[studies[asked] == study]
+        pool = np.union1d(by_study[first:last][:_POOL], mine)
+        wrong = contradicted(take_vectors(segments, pool), codes[pool], comparable, asked=np.searchsorted(pool, mine))
+        found.append(mine[wrong])
+    return np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)

@@ -105,7 +105,15 @@ def commit(root: Path, *, segments: list[dict[str, Any]], encoder: Encoder, fact
     terms = TermSpace.from_dict(facts["terms"])
     calibration = calibration_name(segments[-1]["name"])
     studies, _ = dictionary(cells, STUDY)
-    made = calibrate(vectors, studies, label_codes(cells, terms), n_labels=len(terms.labels), seed=facts["seed"])
+    made = calibrate(
+        vectors,
+        studies,
+        label_codes(cells, terms),
+        n_labels=len(terms.labels),
+        seed=facts["seed"],
+        comparable=terms.comparable,
+        landmarks=_landmark_rows(folders),
+    )
     made.save(root / calibration)
     sync(root / calibration)
     index = _build_index(root, vectors, segments[-1]["name"], facts)
@@ -128,6 +136,17 @@ def commit(root: Path, *, segments: list[dict[str, Any]], encoder: Encoder, fact
         "files": describe_files(root, [*listed, calibration]),
     }
     return write_json(root / files.MANIFEST, files.KIND, manifest)
+
+
+def _landmark_rows(folders: list[tuple[Path, int]]) -> np.ndarray:
+    """Positions of the landmarks of all segments."""
+    rows, start = [np.empty(0, dtype=np.int64)], 0
+    for folder, n_cells in folders:
+        if (folder / files.LANDMARKS).is_file():
+            with np.load(folder / files.LANDMARKS, allow_pickle=False) as saved:
+                rows.append(saved["rows"].astype(np.int64) + start)
+        start += n_cells
+    return np.concatenate(rows)
 
 
 def _build_index(

@@ -76,7 +76,7 @@ class JudgedCells(StoredCells):
             return Judge(self._calibration, self._backend, panel_matched=False)
         every = np.ones(int(self._manifest["n_genes"]), dtype=bool) if measured is None else measured
         if embeds:
-            codes, studies = self.label_codes[landmarks.rows], self._codes(STUDY)[landmarks.rows]
+            codes, studies = self._landmark_codes
             genes = comparable_genes(landmarks, codes, studies, every)
             if genes is not None:
                 return replace(self._judge_with(genes), genes=genes)
@@ -91,7 +91,7 @@ class JudgedCells(StoredCells):
         key = hashlib.sha256(np.packbits(genes).tobytes()).hexdigest()
         if key not in self._judged:
             segments = [to_fixed(landmarks.embed(self.encoder, genes))]
-            codes, studies = self.label_codes[landmarks.rows], self._codes(STUDY)[landmarks.rows]
+            codes, studies = self._landmark_codes
             calibration = calibrate(
                 segments, studies, codes, n_labels=len(self.terms.labels), seed=self._manifest["seed"]
             )
@@ -123,13 +123,21 @@ class JudgedCells(StoredCells):
         key = _key_of(genes)
         # Cells that were added come with other landmarks.
         if self._panel is None or self._panel[0] is not landmarks or self._panel[1] != key:
-            codes, studies = self.label_codes[landmarks.rows], self._codes(STUDY)[landmarks.rows]
+            codes, studies = self._landmark_codes
             self._panel = landmarks, key, Panel.of(landmarks, codes, studies, genes), {}
         _, _, panel, known = self._panel
         depth = None if depth is None else float(f"{depth:.2g}")
         if depth not in known:
             known[depth] = panel.at(depth, seed=int(self._manifest["seed"]))
         return known[depth]
+
+    @property
+    def _landmark_codes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of the landmarks, -1 for none and for doubtful ones, and their studies."""
+        assert self.landmarks is not None  # the caller made sure
+        rows = self.landmarks.rows
+        codes = np.where(np.isin(rows, self._calibration.doubted), -1, self.label_codes[rows])
+        return codes, self._codes(STUDY)[rows]
 
     @cached_property
     def landmarks(self) -> Landmarks | None:
