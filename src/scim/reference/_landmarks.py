@@ -12,6 +12,7 @@ import numpy as np
 
 from .._chunks import iter_chunks
 from .._counts import TARGET_SUM
+from ._head import choose
 from ._manifest import ReferenceFolderError
 
 if TYPE_CHECKING:
@@ -169,6 +170,11 @@ class Landmarks:
         if not fits or not _within(rows, n_cells) or not _within(genes, n_genes):
             raise ReferenceFolderError(f"{path} does not fit the reference. {_DAMAGED}")
         return cls(rows, indptr, genes, values)
+
+
+def thinned(landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray) -> Landmarks:
+    """Keep as many as a segment does, as many of each label (n,) and study (n,)."""
+    return landmarks.take(choose(codes, studies, seed=0, per_group=PER_GROUP, most=MOST))
 
 
 def _within(positions: np.ndarray, n: int) -> bool:
