@@ -69,6 +69,7 @@ def blocks(n_cells: int) -> Iterator[tuple]:
     labels = ["T cell", "B cell", "monocyte", "neuron", "fibroblast", "hepatocyte", "epithelial cell", "macrophage"]
     ids = ["CL:0000084", "CL:0000236", "CL:0000576", "CL:0000540", "CL:0000057", "CL:0000182", "CL:0000066"]
     ids.append("CL:0000235")
+    vectors = rng.normal(size=(BLOCK, N_LATENT)).astype(np.float32)  # of every block: opening does not look at them
     for start in range(0, n_cells, BLOCK):
         n = min(BLOCK, n_cells - start)
         label = pa.array(rng.integers(0, len(labels), n, dtype=np.int32))
@@ -82,7 +83,7 @@ def blocks(n_cells: int) -> Iterator[tuple]:
         for name, n_values in VALUES.items():
             codes = pa.array(rng.integers(0, n_values, n, dtype=np.int32))
             columns[name] = pa.DictionaryArray.from_arrays(codes, [f"{name} {i}" for i in range(n_values)])
-        yield pa.table(columns), rng.normal(size=(n, N_LATENT)).astype(np.float32)
+        yield pa.table(columns), vectors[:n]
 
 
 def write(folder: Path, n_cells: int) -> None:

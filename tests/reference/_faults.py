@@ -1,7 +1,7 @@
 """Do something to a reference in processes that are killed on the way; run by test_faults_killed.py.
 
-Each attempt is a fork of this process, which has everything imported: it kills itself with SIGKILL at a call, of Python
-or C, that was drawn at random from all that the work makes.
+Each attempt is a fork of this process, which has everything imported: it kills itself with SIGKILL, at a file operation
+or a CPU time that was drawn at random from all that the work takes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -59,27 +60,43 @@ def settings() -> None:
     _parts.STAGE = _journal.STAGE = 100
 
 
-def in_child(work: Callable[[], None], kill_at: int | None = None) -> int:
-    """Run in a fork; return its status, -9 if it was killed, else how many calls it made, in a file."""
+def in_child(work: Callable[[], None], *, event: int | None = None, seconds: float | None = None) -> int:
+    """Run in a fork; return its status: -9 if it was killed.
+
+    Parameters
+    ----------
+    work
+        What to do.
+    event
+        Kill at this file operation (or other thing that Python audits), counted from 1.
+    seconds
+        Kill after this much CPU time.
+    """
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    calls = 0
+    events = 0
+
+    def kill(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def count(*_: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        nonlocal events
+        events += 1
+        if events == event:
+            kill()
 
     try:
-        sys.setprofile(count)
+        started = time.process_time()
+        sys.addaudithook(count)
+        if seconds is not None:
+            signal.signal(signal.SIGPROF, kill)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
         work()
-        sys.setprofile(None)
-        Path("calls.txt").write_text(str(calls))
+        total = events
+        Path("total.json").write_text(json.dumps([total, time.process_time() - started]))
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - it is reported
-        sys.setprofile(None)
         Path("error.txt").write_text(repr(error))
         os._exit(1)
 
@@ -130,13 +147,14 @@ def trials(op: str, folder: Path, n_kills: int) -> dict[str, object]:
     sizes = {"build": {300, 700}, "add": {300, 420}, "compact": {360}}[op]
     fresh()
     assert in_child(work) == 0, Path("error.txt").read_text()
-    total = int(Path("calls.txt").read_text())
+    n_events, cpu = json.loads(Path("total.json").read_text())
     expected = contents(target)
     fresh()
     rng = np.random.default_rng(0)
     kills, done, states = 0, 0, []
     while kills < n_kills:
-        status = in_child(work, int(rng.integers(1, total + 1)))
+        at = {"event": int(rng.integers(1, n_events + 1))} if kills % 2 else {"seconds": rng.random() * cpu}
+        status = in_child(work, **at)
         assert status in (0, -signal.SIGKILL), Path("error.txt").read_text()
         kills += status != 0
         n = check(target, sizes)

@@ -111,6 +111,9 @@ _EXAMPLES: dict[Callable[..., None], str] = {
         scim references""",
     _commands.install_reference: """
         scim install-reference lung.scim.tar.gz --sha256 6f1e... --name lung""",
+    _commands.verify: """
+        scim verify atlas.scim
+        scim verify blood --quick""",
     _commands.info: """
         scim info blood.scim
         scim info new.h5ad --json""",

@@ -124,12 +124,13 @@ def _part(name: str, data: Any) -> Part:
         raise FileNotFoundError(f"There is no file {path}. {did_you_mean(path.name, there)}")
     if path.suffix not in (H5AD, ZARR) and not _is_zarr(path):
         raise ValueError(f"{path} is neither an {H5AD} nor a {ZARR} file. Write one with adata.write_h5ad.")
-    # A zarr store is a folder: its metadata are written last.
-    about = path.stat() if path.is_file() else max((p.stat() for p in path.iterdir()), key=lambda s: s.st_mtime_ns)
     with _group(path) as group:
-        obs = group["obs"]
-        n_cells = len(obs[obs.attrs["_index"]])
-    return Part(name, lambda: _opened(path), n_cells, f"{path.name}:{about.st_size}:{about.st_mtime_ns}:{n_cells}")
+        index = group["obs"].attrs.get("_index")  # files of old have none
+        n_cells = None if index is None else int(group["obs"][index].shape[0])
+    about = path.stat()
+    # A zarr store is a folder, whose time says nothing of what is in it: that is looked at.
+    stamp = None if path.is_dir() else f"{path.name}:{about.st_size}:{about.st_mtime_ns}"
+    return Part(name, lambda: _opened(path), n_cells, stamp)
 
 
 def _is_zarr(path: Path) -> bool:
