@@ -22,7 +22,7 @@ from . import _manifest as files
 from ._backend import BACKENDS, make_backend
 from ._build import Written, compile_terms
 from ._calibration import calibrate
-from ._journal import Journal, building
+from ._journal import Journal, building, told_of_full_disk
 from ._lock import one_writer
 from ._removed import load_living, save_living
 from ._segments import join_cells, label_codes, open_cells, open_vectors
@@ -286,6 +286,8 @@ def writing(root: Path, manifest: Mapping[str, Any], what: str) -> Iterator[Vers
         The folder cannot be written to.
     BlockingIOError
         Somebody else is writing to it.
+    OSError
+        The disk is full.
     ValueError
         Somebody else has changed the reference since it was opened.
     """
@@ -299,7 +301,8 @@ def writing(root: Path, manifest: Mapping[str, Any], what: str) -> Iterator[Vers
             )
         sweep(root)  # what a writer left that was killed
         try:
-            yield Version.of(root, manifest)
+            with told_of_full_disk(root):
+                yield Version.of(root, manifest)
         finally:
             sweep(root)
 
@@ -318,13 +321,15 @@ def sweep(root: Path, *, retired: bool = False) -> None:
     kept = _names(manifest) | (set() if retired else set(manifest.get("retired", ())))
     ours = [*root.glob("calibration*.npz"), *root.glob("removed-*.npy"), *root.glob(f".{files.MANIFEST}.*")]
     ours += [*(root / files.INDEX).glob("*"), *(root / files.SEGMENTS).rglob("*")]
-    with suppress(OSError):  # Windows deletes no file that somebody has mapped into memory: the next writer will
-        for path in ours:
-            if path.is_file() and path.relative_to(root).as_posix() not in kept:
+    for path in ours:
+        if path.is_file() and path.relative_to(root).as_posix() not in kept:
+            with suppress(
+                OSError
+            ):  # Windows deletes no file that somebody has mapped into memory: the next writer will
                 path.unlink()
-        for folder in [*(root / files.SEGMENTS).iterdir(), root / files.INDEX]:
-            if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
-                shutil.rmtree(folder)
+    for folder in [*(root / files.SEGMENTS).iterdir(), root / files.INDEX]:
+        if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def add_segment(root: Path, version: Version, write: Callable[[Path], tuple[int, dict[str, Any]]]) -> Version:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,8 @@ class Journal:
                 UserWarning,
                 stacklevel=6,
             )
+        _delete(self.folder, but=self.segment / files.VECTORS if self.records else None)
+        self.folder.mkdir(exist_ok=True)
         self._clear()
         if self.n_cells:
             warnings.warn(
@@ -77,7 +79,7 @@ class Journal:
     def append(self, record: Mapping[str, Any]) -> None:
         """Note finished work; its files are on the disk by now."""
         self.records.append(dict(record))
-        self._write([record], mode="a")
+        _write_lines(self._path, [record], mode="a")
 
     def rewind(self, n_records: int) -> None:
         """Forget all but the first records."""
@@ -101,14 +103,6 @@ class Journal:
                     return
                 yield json.loads(text)
 
-    def _write(self, records: list[Mapping[str, Any]], *, mode: str) -> None:
-        with open(self._path, mode, encoding="utf-8") as file:
-            for record in records:
-                text = json.dumps(plain(record))
-                file.write(f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-
     def _whole(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Keep records up to the first whose files are not what they were."""
         kept = []
@@ -123,27 +117,39 @@ class Journal:
         return kept
 
     def _clear(self) -> None:
-        """Leave nothing but what the records name."""
+        """Leave no more of the segment than the records name."""
         listed = {name for record in self.records for name in record["files"]}
         for path in self.stages.iterdir() if self.stages.is_dir() else ():
             if path.name not in listed:
                 path.unlink()
         vectors = self.segment / files.VECTORS
-        for path in sorted(self.folder.rglob("*"), reverse=True) if self.folder.is_dir() else ():
-            if not self.records or path not in (vectors, self.segment, self.segment.parent):
-                path.rmdir() if path.is_dir() else path.unlink()
         if self.records:
             os.truncate(vectors, sum(int(record["bytes"]) for record in self.records))
+        _delete(self.segment, but=vectors if self.records else None)
         self.stages.mkdir(exist_ok=True)
-        self.folder.mkdir(exist_ok=True)
         partial = self._path.with_name(".journal")
-        old, self._path = self._path, partial
-        try:
-            self._write([{"plan": self._plan}, *self.records], mode="w")
-        finally:
-            self._path = old
+        _write_lines(partial, [{"plan": self._plan}, *self.records], mode="w")
         os.replace(partial, self._path)
         sync(self.root)
+
+
+def _write_lines(path: Path, records: Sequence[Mapping[str, Any]], *, mode: str) -> None:
+    """Write records with a hash each, so that one that was not finished is told from one that was."""
+    with open(path, mode, encoding="utf-8") as file:
+        for record in records:
+            text = json.dumps(plain(record))
+            file.write(f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {text}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _delete(folder: Path, *, but: Path | None = None) -> None:
+    """Delete a folder, but for one file in it and what that lies in."""
+    for path in sorted(folder.rglob("*"), reverse=True) if folder.is_dir() else ():
+        if but is None or not but.is_relative_to(path):
+            path.rmdir() if path.is_dir() else path.unlink()
+    if but is None and folder.is_dir():
+        folder.rmdir()
 
 
 _ENDING = ".building"
@@ -181,7 +187,8 @@ def building(path: Path, *, overwrite: bool, plan: Mapping[str, Any] | None, res
             journal = Journal(root)
             try:
                 journal.begin(plan, resume=resume)
-                yield journal
+                with told_of_full_disk(path):
+                    yield journal
                 for file in journal.folder.rglob("*"):
                     if file.is_file():
                         sync(file)
@@ -195,13 +202,22 @@ def building(path: Path, *, overwrite: bool, plan: Mapping[str, Any] | None, res
                     error.add_note(f"{journal.n_cells:,} cells are done and kept: build it again to go on from there.")
                 else:
                     _remove(root)
-                if isinstance(error, OSError) and error.errno in _FULL:
-                    raise OSError(
-                        error.errno,
-                        f"The disk is full, or a file may not grow further, while building {path} ({error}). What was "
-                        "there is as it was. Make room and build it again",
-                    ) from error
                 raise
+
+
+@contextmanager
+def told_of_full_disk(path: Path) -> Iterator[None]:
+    """Say what it means where the system only says that there is no space."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(
+            error.errno,
+            f"The disk is full, or a file may not grow further, while writing {path} ({error}). What was there before "
+            "is as it was. Make room and try again",
+        ) from error
 
 
 def _remove(root: Path) -> None:

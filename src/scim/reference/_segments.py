@@ -132,7 +132,7 @@ class SegmentWriter:
     def discard_stages(self) -> None:
         """Delete what the metadata were kept in until the segment was closed, if that lies in its folder."""
         if self.stages.parent == self.folder:
-            shutil.rmtree(self.stages)
+            shutil.rmtree(self.stages, ignore_errors=True)
 
     def abort(self) -> None:
         """Close what is open."""
