@@ -375,5 +375,16 @@ def test_references_have_names(reference: Path, files: Path, tmp_path: Path, mon
     out = tmp_path / "labels.csv"
     assert scim_command("annotate", files / "new.h5ad", "--reference", "mine", "--out", out).exit_code == 0
     assert out.exists()
+    for options in ([], ["--quick"]):
+        done = scim_command("verify", "mine", *options)
+        assert done.exit_code == 0 and "Whole: " in done.output
+    with open(tmp_path / "home" / "mine.scim" / "segments/0001/vectors.i16", "r+b") as file:
+        file.write(b"xx")
+    fails(scim_command("verify", "mine"), "vectors.i16 was changed")
+    fails(scim_command("verify", "yours"), "yours")
+    shutil.rmtree(tmp_path / "home" / "mine.scim")
+    assert (
+        scim_command("install-reference", archive, "--sha256", sha256(Path(archive)), "--name", "mine").exit_code == 0
+    )
     fails(scim_command("install-reference", archive, "--sha256", "0" * 64), "Nothing was unpacked")
     fails(scim_command("annotate", files / "new.h5ad", "--reference", "mime", "--out", tmp_path / "x.csv"), "'mine'")

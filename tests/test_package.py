@@ -39,7 +39,19 @@ MAY_IMPORT = {
 COMMON = {"_keys", "_validate", "_chunks", "_progress", "_counts"}
 ON_TOP = {"cli", "_demo", "__init__"}
 #: Third parties that `import scim` must not load, for they cost seconds or may be missing.
-HEAVY = ["torch", "scvi", "faiss", "scanpy", "owlready2", "matplotlib", "numba", "pynndescent", "sklearn", "pyarrow"]
+HEAVY = [
+    "torch",
+    "scvi",
+    "faiss",
+    "scanpy",
+    "owlready2",
+    "matplotlib",
+    "numba",
+    "pynndescent",
+    "sklearn",
+    "pyarrow",
+    "duckdb",
+]
 
 
 def room(path: Path) -> str:

@@ -47,6 +47,12 @@ def iter_chunks(
         for span in _spans(0, n_rows(X), chunk_size):
             yield span, _view(source, span) if sparse.issparse(source) else _in_memory(source[span])
         return
+    if isinstance(rows, slice) and not hasattr(X, "dask") and rows.indices(n_rows(X))[2] == 1:
+        first, last, _ = rows.indices(n_rows(X))
+        for span in _spans(first, last, chunk_size):
+            block = _view(source, span) if sparse.issparse(source) else _in_memory(source[span])
+            yield slice(span.start - first, span.stop - first), block
+        return
     chosen = np.arange(n_rows(X))[rows]
     for span in _spans(0, len(chosen), chunk_size):
         yield span, _in_memory(_take(source, chosen[span]))

@@ -9,7 +9,7 @@ import pytest
 from anndata import AnnData
 
 from scim import CellOntology, Encoder, Reference
-from scim.reference import ReferenceFolderError, _commit
+from scim.reference import ReferenceFolderError, _commit, _manifest
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_interrupted(
     if when == "calibrating":
         monkeypatch.setattr(_commit, "calibrate", fail)
     if when == "committing":
-        monkeypatch.setattr(_commit, "write_json", fail)
+        monkeypatch.setattr(_manifest, "write_json", fail)
     reference, before = Reference.open(folder), files(folder)
     with pytest.raises((KeyboardInterrupt, OSError)):
         reference.add(parts())

@@ -12,7 +12,8 @@ from anndata import AnnData
 
 from scim import CellOntology, Encoder, Reference
 from scim.genes import GeneSpace
-from scim.reference._build import distinct_ids
+from scim.reference._ids import distinct_ids
+from scim.reference._tables import to_table
 
 KEYS = {"labels_key": "cell_type", "study_key": "study"}
 
@@ -124,7 +125,7 @@ def test_default_columns_where_they_are(pbmc: AnnData, encoder: Encoder, tmp_pat
     studies["second"].obs["donor"] = "d2"
     made = Reference.build(tmp_path / "r", studies, encoder, labels_key="cell_type", study_key="study")
     assert list(made.obs) == ["cell_id", "label", "term_id", "study", "donor", "tissue"]
-    assert made.obs.groupby("study", observed=True)["donor"].unique().map(list).to_dict() == {
+    assert made.metadata().groupby("study", observed=True)["donor"].unique().map(list).to_dict() == {
         "first": ["1"],
         "second": ["d2"],
         "third": [np.nan],
@@ -167,8 +168,11 @@ def test_cell_ids_of_two_studies_alike(pbmc: AnnData, encoder: Encoder, tmp_path
 
 
 def test_cell_ids_within_a_study_alike() -> None:
-    ids = distinct_ids(pd.Series(["a", "b", "a", "a"]), pd.Series(["s", "s", "s", "t"]))
-    assert ids.tolist() == ["s:a", "b", "s:a#2", "t:a"]
+    table = to_table(pd.DataFrame({"cell_id": ["a", "b", "a", "a"], "study": ["s", "s", "s", "t"]}))
+    for size in (1, 3, 4):
+        tables = [table.slice(start, size) for start in range(0, 4, size)]
+        ids = [name for part in distinct_ids(lambda tables=tables: tables) for name in part.to_pylist()]
+        assert ids == ["s:a", "b", "s:a#2", "t:a"]
 
 
 def test_cells_without_counts_are_kept_but_never_found(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
@@ -217,7 +221,8 @@ def test_path_with_spaces_and_other_scripts(pbmc: AnnData, encoder: Encoder, tmp
         ({"layer": "counts"}, KeyError, "layer='counts'"),
         ({"seed": -1}, ValueError, "seed"),
         ({"encoder": "blood.encoder"}, TypeError, "encoder must be a scim.Encoder"),
-        ({"adata": "cells.h5ad"}, TypeError, "read_h5ad"),
+        ({"adata": "cells.h5ad"}, FileNotFoundError, "no file cells.h5ad"),
+        ({"adata": 3}, TypeError, "read_h5ad"),
         ({"adata": []}, ValueError, "no cells"),
     ],
 )

@@ -40,7 +40,7 @@ def test_small_studies_have_their_share(monkeypatch: pytest.MonkeyPatch) -> None
     studies = np.repeat([0, 1, 2], [1000, 10, 5])
     seen: list[np.ndarray] = []
 
-    def spy(segments: object, queries: object, query_groups: np.ndarray, groups: object) -> np.ndarray:
+    def spy(segments: object, queries: object, query_groups: np.ndarray, *_: object) -> np.ndarray:
         seen.append(query_groups)
         return np.ones(len(query_groups), dtype=np.float32)
 

@@ -116,7 +116,7 @@ def test_an_index_is_made_again(
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_reference_has_one_and_renews_it(
+def test_a_reference_has_one_and_renews_it_when_much_was_added(
     pbmc: AnnData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_faiss, "RECALL", 0.8)  # of random vectors, more than half of the lists hold 98 %
@@ -127,13 +127,25 @@ def test_a_reference_has_one_and_renews_it(
     more = pbmc[600:].copy()
     more.obs["channel"] = "new"
     reference.add(more)
-    assert [p.name for p in (tmp_path / "auto.scim" / "index").iterdir()] == ["0002.safetensors"]
+    # A hundred are searched beside the index.
+    assert [p.name for p in (tmp_path / "auto.scim" / "index").iterdir()] == ["0001.safetensors"]
     queries = encoder.embed(more)
     for opened in (reference, Reference.open(tmp_path / "auto.scim")):
         hits = opened.search(queries, k=5)
         assert (hits.distances[:, 0] < 1e-5).mean() > 0.95
         assert (hits.indices[:, 0] >= 600).mean() > 0.9
-    (tmp_path / "auto.scim" / "index" / "0002.safetensors").unlink()
+    few = reference.search(queries[:3], k=5, where={"study": "new"}).indices
+    assert few.min() >= 600
+    monkeypatch.setattr(_faiss, "WORTH", 50)
+    even_more = more[:20].copy()
+    even_more.obs["channel"] = "newer"
+    reference.add(even_more)
+    # The old one is kept for those who have the version before open.
+    index = tmp_path / "auto.scim" / "index"
+    assert sorted(p.name for p in index.iterdir()) == ["0001.safetensors", "0003.safetensors"]
+    assert reference._manifest["index"]["n_cells"] == 720
+    monkeypatch.setattr(_faiss, "WORTH", 500)
+    (index / "0003.safetensors").unlink()
     with pytest.warns(UserWarning, match="made again in memory"):
         Reference.open(tmp_path / "auto.scim").search(queries, k=5)
     exact = Reference.build(tmp_path / "exact.scim", pbmc, encoder, backend="exact", **options)
@@ -155,6 +167,7 @@ def test_an_add_that_fails_leaves_the_index(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_faiss, "_calibrate", stop)
+    monkeypatch.setattr(_faiss, "WORTH", 50)
     with pytest.raises(KeyboardInterrupt):
         reference.add(more)
     assert {p.name: p.read_bytes() for p in (tmp_path / "r.scim" / "index").iterdir()} == before

@@ -65,8 +65,8 @@ def test_foreign_folders(folder: Path, encoder: Encoder, tmp_path: Path) -> None
 
 def test_newer_format(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 2}), encoding="utf-8")
-    with pytest.raises(ReferenceFolderError, match="format 2, this scim reads up to 1.*Update"):
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "version": 3}), encoding="utf-8")
+    with pytest.raises(ReferenceFolderError, match="format 3, this scim reads up to 2.*Update"):
         Reference.open(folder)
 
 

@@ -115,6 +115,9 @@ _EXAMPLES: dict[Callable[..., None], str] = {
         scim install-reference hf://me/lung@0123456789abcdef0123456789abcdef01234567""",
     _commands.push_reference: """
         scim push-reference lung.scim me/lung""",
+    _commands.verify: """
+        scim verify atlas.scim
+        scim verify blood --quick""",
     _commands.info: """
         scim info blood.scim
         scim info new.h5ad --json""",

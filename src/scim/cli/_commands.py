@@ -1,4 +1,4 @@
-"""``scim annotate``, ``scim query`` and ``scim info``."""
+"""``scim annotate``, ``scim query``, ``scim verify`` and ``scim info``."""
 
 from __future__ import annotations
 
@@ -210,6 +210,21 @@ def push_reference(
 
     source = push(reference, repo_id, private=not public, message=message)
     typer.echo(f"Pushed. Others install it with: scim install-reference {source}")
+
+
+def verify(
+    path: Annotated[str, typer.Argument(metavar="PATH|NAME", help="A reference: its folder, or its name.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Of large files, look at their size and at some blocks, not at all of them.")
+    ] = False,
+) -> None:
+    """Compare every file of a reference with what was written."""
+    from .. import Reference
+
+    reference = Reference.open(path)
+    reference.verify("sample" if quick else "full")
+    size = reference.info()["bytes"]
+    typer.echo(f"Whole: {len(reference):,} cells in {size / 1e6:,.1f} MB at {reference.path}")
 
 
 def info(

@@ -221,17 +221,20 @@ class Encoder:
         precision: str = "auto",
         device: str = "auto",
         chunk_size: int = CHUNK_SIZE,
+        start: int = 0,
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Embed the cells of ``adata`` block by block, for data whose vectors should not all be in memory.
 
-        Parameters and errors are those of :meth:`embed`.
+        Parameters and errors are those of :meth:`embed`; cells before ``start`` are left out.
 
         Yields
         ------
         Positions of the cells, and their vectors.
         """
         _, X, kind, gene_map = self._prepare(get_adata(adata, mod=mod), layer, gene_column)
-        yield from self._iterate(X, gene_map, kind, precision=precision, device=device, chunk_size=chunk_size)
+        yield from self._iterate(
+            X, gene_map, kind, precision=precision, device=device, chunk_size=chunk_size, start=start
+        )
 
     def rounded(self) -> Encoder:
         """Round the matrices to float16, in which they are stored in half the space.
@@ -427,23 +430,33 @@ class Encoder:
         return vectors
 
     def _iterate(
-        self, X: Any, gene_map: GeneMap, kind: InputKind, *, precision: str, device: str, chunk_size: int
+        self,
+        X: Any,
+        gene_map: GeneMap,
+        kind: InputKind,
+        *,
+        precision: str,
+        device: str,
+        chunk_size: int,
+        start: int = 0,
     ) -> Iterator[tuple[slice, np.ndarray]]:
         check_positive_int(chunk_size, argument="chunk_size")
         from ._rows import UnusableValues, normalized_rows
 
         forward = self._network(precision, device)
-        for span, block in read_ahead(iter_chunks(X, chunk_size=chunk_size), X):
+        rows = slice(start, None) if start else None
+        for within, block in read_ahead(iter_chunks(X, chunk_size=chunk_size, rows=rows), X):
+            span = slice(within.start + start, within.stop + start)
             try:
-                rows = normalized_rows(block, gene_map, kind)
+                normalized = normalized_rows(block, gene_map, kind)
             except UnusableValues as error:  # the kind of values was told from a sample of the cells
                 raise ValueError(
                     f"Cells {span.start} to {span.stop - 1} hold {error}. Give raw counts or log1p values: name the "
                     "layer that holds them with layer=."
                 ) from error
             del block  # before the next one comes
-            vectors = forward(rows)
-            del rows
+            vectors = forward(normalized)
+            del normalized
             yield span, vectors
 
     def _network(self, precision: str, device: str) -> Forward:

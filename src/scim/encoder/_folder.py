@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-#: Newest version of the formats that this scim writes and reads.
+#: Version of the formats that this scim writes and reads, where they have no version of their own.
 FORMAT = 1
 
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -61,26 +62,42 @@ def new_folder(path: Path, *, marker: str, what: str, overwrite: bool) -> Iterat
     """
     check_target(path, marker=marker, what=what, overwrite=overwrite)
     place = path.absolute()
-    made: list[Path] = []
-    scratch: Path | None = None
-    try:
-        made = _make_parents(place.parent)
+    with new_parents(place):
         scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.new-"))
-        yield scratch
-        for file in scratch.rglob("*"):
-            if file.is_file():
-                sync(file)
-        scratch.chmod(0o755)  # mkdtemp lets nobody else in
-        # It may have appeared while the work went on.
-        check_target(path, marker=marker, what=what, overwrite=overwrite)
-        _move_into_place(scratch, place)
-    except BaseException as error:
-        if scratch is not None:
+        try:
+            yield scratch
+            for file in scratch.rglob("*"):
+                if file.is_file():
+                    sync(file)
+            scratch.chmod(0o755)  # mkdtemp lets nobody else in
+            # It may have appeared while the work went on.
+            check_target(path, marker=marker, what=what, overwrite=overwrite)
+            move_into_place(scratch, place)
+        except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def new_parents(path: Path) -> Iterator[None]:
+    """Make the folders above ``path``; those that were not there go again if the block ends with an error.
+
+    Raises
+    ------
+    PermissionError
+        The system does not let us write there, in whatever words.
+    """
+    made: list[Path] = []
+    try:
+        made = _make_parents(path.parent)
+        yield
+    except BaseException as error:
         for folder in reversed(made):
             _remove_empty(folder)
         # Where nothing can be written, an administrator is told that there is no such file.
-        denied = isinstance(error, OSError) and (error.errno in _DENIED or (scratch is None and place.parent.is_dir()))
+        strange = isinstance(error, OSError) and error.errno == errno.ENOENT and path.parent.is_dir()
+        hidden = strange and Path(str(error.filename)).parent == path.parent  # type: ignore[attr-defined]
+        denied = hidden or (isinstance(error, OSError) and error.errno in _DENIED)
         if denied and not isinstance(error, PermissionError):
             raise PermissionError(f"{path} cannot be written: {error}. Choose another path.") from error
         raise
@@ -100,10 +117,12 @@ def _remove_empty(folder: Path) -> None:
         pass
 
 
-def _move_into_place(scratch: Path, path: Path) -> None:
-    """Rename the finished folder; an old one makes way only now, and comes back if that fails."""
+def move_into_place(scratch: Path, path: Path) -> None:
+    """Rename a finished folder; an old one makes way only now, and comes back if that fails."""
     if not os.path.lexists(path):
         os.replace(scratch, path)
+    elif _exchange(scratch, path):
+        shutil.rmtree(scratch, ignore_errors=True)
     else:
         aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old-"))
         os.replace(path, aside / "old")
@@ -115,6 +134,16 @@ def _move_into_place(scratch: Path, path: Path) -> None:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     sync(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in a single step, where the system can: a process killed on the way leaves one or the other."""
+    try:
+        swap = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # no Linux, or an old one
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def sync(path: Path) -> None:
@@ -137,9 +166,36 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def describe_files(root: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of files below ``root``, by name."""
-    return {name: {"bytes": (root / name).stat().st_size, "sha256": sha256(root / name)} for name in sorted(names)}
+def describe_files(root: Path, names: Iterable[str], *, block: int | None = None) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of files below ``root``, by name; for those larger than ``block`` bytes of each block too."""
+    return {name: _describe(root / name, block) for name in sorted(names)}
+
+
+def _describe(path: Path, block: int | None) -> dict[str, Any]:
+    size = path.stat().st_size
+    if block is None or size <= block:
+        return {"bytes": size, "sha256": sha256(path)}
+    whole, blocks = hashlib.sha256(), []
+    with open(path, "rb") as file:
+        while part := file.read(block):
+            whole.update(part)
+            blocks.append(hashlib.sha256(part).hexdigest())
+    return {"bytes": size, "sha256": whole.hexdigest(), "block": block, "blocks": blocks}
+
+
+def check_blocks(path: Path, expected: Mapping[str, Any], which: Iterable[int], error: type[FolderError]) -> None:
+    """Compare some blocks of a large file with what :func:`describe_files` said of them.
+
+    Raises
+    ------
+    FolderError
+        As ``error``: a block has another content.
+    """
+    with open(path, "rb") as file:
+        for i in which:
+            file.seek(i * expected["block"])
+            if hashlib.sha256(file.read(expected["block"])).hexdigest() != expected["blocks"][i]:
+                raise error(f"{path} was changed since it was written (the SHA-256 of block {i} differs). {_REMEDY}")
 
 
 def check_files(
@@ -168,9 +224,9 @@ def check_files(
             raise error(f"{path} was changed since it was written (its SHA-256 differs). {_REMEDY}")
 
 
-def write_json(path: Path, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+def write_json(path: Path, kind: str, content: Mapping[str, Any], *, version: int = FORMAT) -> dict[str, Any]:
     """Write a description of ``kind`` with its own hash, in a single step: readers see the old or the new one."""
-    document = plain({"format": kind, "version": FORMAT, **content})
+    document = plain({"format": kind, "version": version, **content})
     document["sha256"] = _digest(document)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -186,8 +242,8 @@ def write_json(path: Path, kind: str, content: Mapping[str, Any]) -> dict[str, A
     return document
 
 
-def read_json(path: Path, kind: str, error: type[FolderError]) -> dict[str, Any]:
-    """Read what :func:`write_json` wrote.
+def read_json(path: Path, kind: str, error: type[FolderError], *, newest: int = FORMAT) -> dict[str, Any]:
+    """Read what :func:`write_json` wrote, of versions up to ``newest``.
 
     Raises
     ------
@@ -201,8 +257,8 @@ def read_json(path: Path, kind: str, error: type[FolderError]) -> dict[str, Any]
     if not isinstance(document, dict) or document.get("format") != kind:
         raise error(f"{path} does not describe a {kind.replace('-', ' ')}.")
     version = document.get("version")
-    if isinstance(version, int) and version > FORMAT:
-        raise error(f"{path} has format {version}, this scim reads up to {FORMAT}. Update scim-tools.")
+    if isinstance(version, int) and version > newest:
+        raise error(f"{path} has format {version}, this scim reads up to {newest}. Update scim-tools.")
     if document.get("sha256") != _digest(document):
         raise error(f"{path} was changed since it was written (its SHA-256 differs). {_REMEDY}")
     return document

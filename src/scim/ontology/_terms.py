@@ -82,6 +82,24 @@ class TermSpace:
             ),
         )
 
+    def keep(self, labels: np.ndarray) -> TermSpace:
+        """Keep some labels, bool (L,), and the terms that they are or descend from."""
+        terms = self.closure[labels].any(axis=0)
+        place = np.cumsum(terms) - 1
+        closure = self.closure[np.ix_(labels, terms)]
+        return TermSpace(
+            labels=self.labels[labels],
+            label_ids=self.label_ids[labels],
+            terms=self.terms[terms],
+            term_names=self.term_names[terms],
+            label_term=place[self.label_term[labels]].astype(np.int32),
+            closure=closure,
+            comparable=self.comparable[np.ix_(labels, labels)],
+            depth=self.depth[terms],
+            n_below=closure.sum(axis=0).astype(np.int32),
+            n_descendants=self.n_descendants[terms],
+        )
+
     def specificity(self) -> np.ndarray:
         """Rank of each term, 0 for the most specific: int64 (T,).
 

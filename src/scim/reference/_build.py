@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +15,18 @@ from .._progress import progress_bar
 from .._validate import check_key, get_adata, is_unlabeled
 from ..encoder import Encoder
 from ..ontology import CellOntology, TermSpace
-from ._head import choose
-from ._landmarks import MOST, PER_GROUP, LandmarkKind, Landmarks, values_of
+from ._ids import distinct_ids
+from ._inputs import count_cells, is_named, list_parts
+from ._journal import Journal
+from ._landmarks import LandmarkKind
 from ._manifest import LANDMARKS
-from ._segments import CELL_ID, FIXED_COLUMNS, LABEL, STUDY, TERM_ID, SegmentWriter
+from ._parts import PartWriter
+from ._segments import SegmentWriter
+from ._tables import CELL_ID, FIXED_COLUMNS, LABEL, STUDY, TERM_ID, distinct_values
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from anndata import AnnData
-    from scipy.sparse import csr_matrix
 
 #: Columns of obs that are kept where they are there and none are named.
 DEFAULT_COLUMNS = ("donor", "sample", "assay", "tissue", "disease", "batch")
@@ -72,26 +75,29 @@ class Source:
                     f"{', '.join(FIXED_COLUMNS)}). Rename the column of obs."
                 )
 
-    def studies(self, data: Any) -> Iterator[tuple[str, AnnData, pd.DataFrame]]:
-        """Names, data and ``obs`` of the parts; each is checked when its turn comes."""
-        if isinstance(data, Mapping):
-            parts: Iterable[tuple[Any, Any]] = data.items()
-        elif hasattr(data, "obs") or isinstance(data, str | Path) or not isinstance(data, Iterable):
-            parts = [("study" if "study" not in self.taken else next(self._free_names(2)), data)]
-        else:
-            parts = zip(self._free_names(1), data, strict=False)
-        for name, part in parts:
-            adata = get_adata(part, mod=self.mod)
-            obs = adata.obs
-            if adata is not part:  # a MuData has columns of its own
-                whole = part.obs.reindex(obs.index)
-                obs = obs.join(whole[[column for column in whole if column not in obs]])
-            self._check_obs(obs)
-            yield str(name), adata, obs
+    def plan(self, encoder: Encoder) -> dict[str, Any]:
+        """Say all that vectors and metadata depend on, beside the data."""
+        from .. import __version__
 
-    def _free_names(self, start: int) -> Iterator[str]:
-        """Yield ``study_1``, ``study_2`` and so on, but for those that are taken."""
-        return (name for name in (f"study_{i}" for i in count(start)) if name not in self.taken)
+        fields = {name: value for name, value in vars(self).items() if name not in ("ontology", "taken")}
+        ontology = f"{self.ontology.version} of {self.ontology.source}"
+        return {**fields, "ontology": ontology, "encoder": encoder.id, "scim": __version__}
+
+    def look_into(self, part: Any) -> tuple[AnnData, pd.DataFrame]:
+        """Give data and ``obs`` of a part, once they are checked."""
+        adata = get_adata(part, mod=self.mod)
+        obs = adata.obs
+        if adata is not part:  # a MuData has columns of its own
+            whole = part.obs.reindex(obs.index)
+            obs = obs.join(whole[[column for column in whole if column not in obs]])
+        self._check_obs(obs)
+        return adata, self._used(obs)
+
+    def _used(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """Columns that are read."""
+        chosen = DEFAULT_COLUMNS if self.obs_columns is None else self.obs_columns
+        names = dict.fromkeys([self.labels_key, self.study_key, *map(str, chosen)])
+        return obs[[name for name in names if name is not None and name in obs]]
 
     def _check_obs(self, obs: pd.DataFrame) -> None:
         check_key(obs, self.labels_key, argument="labels_key", where="adata.obs")
@@ -106,24 +112,43 @@ class Source:
 
     def cells(self, obs: pd.DataFrame, name: str) -> pd.DataFrame:
         """Metadata of all cells of one part."""
-        labels = _text(obs[self.labels_key]).str.strip()
-        labels = labels.where(~is_unlabeled(labels, self.unlabeled_category), None)
-        resolved = {label: self.ontology.resolve(label) for label in labels.dropna().unique()}
-        names = {label: self.ontology.name(term) if term else label for label, term in resolved.items()}
-        ids = {label: term or label for label, term in resolved.items()}
-        cells = {
-            CELL_ID: np.asarray(obs.index, dtype=object).astype(str).astype(object),
-            LABEL: labels.map(names).to_numpy(object),
-            TERM_ID: labels.map(ids).to_numpy(object),
-            STUDY: _text(obs[self.study_key]).to_numpy(object) if self.study_key else np.full(len(obs), name, object),
-        }
+        return self.describer(obs, name)(slice(None))
+
+    def describer(self, obs: pd.DataFrame, name: str) -> Callable[[slice], pd.DataFrame]:
+        """Return what gives the metadata of some cells of one part: a column is of one type in all of it."""
         chosen = DEFAULT_COLUMNS if self.obs_columns is None else self.obs_columns
-        for column in dict.fromkeys(map(str, chosen)):
-            if column in obs and column not in FIXED_COLUMNS:
-                values = obs[column]
-                is_number = values.dtype.kind in "iufb" and not (values.dtype.kind != "f" and values.isna().any())
-                cells[column] = values.to_numpy() if is_number else _text(values).to_numpy(object)
-        return pd.DataFrame(cells)
+        kept = [column for column in dict.fromkeys(map(str, chosen)) if column in obs and column not in FIXED_COLUMNS]
+        numbers = {column for column in kept if _is_number(obs[column])}
+        resolved: dict[str, tuple[str, str]] = {}
+
+        def resolve(label: str) -> tuple[str, str]:
+            if label not in resolved:
+                term = self.ontology.resolve(label)
+                resolved[label] = (self.ontology.name(term) if term else label, term or label)
+            return resolved[label]
+
+        def describe(rows: slice) -> pd.DataFrame:
+            part = obs.iloc[rows]
+            labels = _text(part[self.labels_key]).str.strip()
+            labels = labels.where(~is_unlabeled(labels, self.unlabeled_category), None)
+            pairs = {label: resolve(label) for label in labels.dropna().unique()}
+            own = _text(part[self.study_key]) if self.study_key else pd.Series(np.full(len(part), name, object))
+            cells = {
+                CELL_ID: np.asarray(part.index, dtype=object).astype(str).astype(object),
+                LABEL: labels.map({label: pair[0] for label, pair in pairs.items()}).to_numpy(object),
+                TERM_ID: labels.map({label: pair[1] for label, pair in pairs.items()}).to_numpy(object),
+                STUDY: own.to_numpy(object),
+            }
+            for column in kept:
+                values = part[column]
+                cells[column] = values.to_numpy() if column in numbers else _text(values).to_numpy(object)
+            return pd.DataFrame(cells)
+
+        return describe
+
+
+def _is_number(values: pd.Series) -> bool:
+    return values.dtype.kind in "iufb" and not (values.dtype.kind != "f" and bool(values.isna().any()))
 
 
 def _text(values: pd.Series) -> pd.Series:
@@ -144,89 +169,55 @@ class Written:
 
 
 def write_segment(
-    folder: Path, data: Any, encoder: Encoder, source: Source, *, known: pd.DataFrame | None = None
+    folder: Path,
+    data: Any,
+    encoder: Encoder,
+    source: Source,
+    *,
+    known: Sequence[pa.Table] = (),
+    journal: Journal | None = None,
 ) -> Written:
     """Embed labelled data block by block and write them as a segment.
 
     Parameters
     ----------
     folder
-        Made anew.
+        Made anew, or left by a build that was interrupted.
     data
-        One AnnData or MuData, several, or a mapping of names to them.
+        What :func:`~scim.reference._inputs.list_parts` takes.
     encoder
         What to embed with.
     source
         Where things are in the data.
     known
-        ``cell_id`` and ``study`` of the cells that the reference has already.
+        Metadata of the cells that the reference has already.
+    journal
+        Where finished work is noted, and found.
 
     Raises
     ------
     ValueError
         There are no cells, or the reference has some of them already.
     """
-    landmarks = _Collected()
-
-    def parts() -> Iterator[tuple[pd.DataFrame, Iterable[np.ndarray]]]:
-        for name, adata, obs in source.studies(data):
-            cells = source.cells(obs, name)
-            rows = _choose(cells)
-            layer, genes = source.layer, source.gene_column
+    with progress_bar(count_cells(data), desc="Building the reference") as bar:
+        work = PartWriter(folder, encoder, source, journal, bar)
+        try:
+            n_parts = 0
+            for n_parts, part in enumerate(list_parts(data, source.taken), start=1):
+                work.write(part, n_parts - 1)
+            work.rewind(n_parts)  # an interrupted build may have been given more
+            written = _finish(work.segment, known, is_unnamed=source.study_key is None and not is_named(data))
             if source.landmarks != "none":
-                landmarks.add(cells, rows, values_of(encoder, adata, layer=layer, gene_column=genes)(rows))
-            yield cells, (vectors for _, vectors in encoder.embed_chunks(adata, layer=layer, gene_column=genes))
-
-    is_unnamed = source.study_key is None and not isinstance(data, Mapping)
-    written = write_blocks(folder, parts(), n_cells=_n_cells(data), known=known, is_unnamed=is_unnamed)
-    if source.landmarks != "none":
-        landmarks.joined(len(encoder.genes), simulate=source.landmarks == "simulated").save(folder / LANDMARKS)
+                landmarks = work.landmarks(len(encoder.genes), simulate=source.landmarks == "simulated")
+                landmarks.save(folder / LANDMARKS)
+            work.segment.discard_stages()
+        finally:
+            work.segment.abort()
     return written
 
 
-class _Collected:
-    """Landmarks of the parts so far, thinned where they become too many."""
-
-    def __init__(self) -> None:
-        self._landmarks: Landmarks | None = None
-        self._groups = pd.DataFrame({TERM_ID: [], STUDY: []}, dtype=object)
-        self._n_cells = 0
-
-    def add(self, cells: pd.DataFrame, rows: np.ndarray, profiles: csr_matrix) -> None:
-        """Take in some cells of a part, with their values."""
-        new = Landmarks.of(profiles, rows + self._n_cells)
-        self._landmarks = new if self._landmarks is None else Landmarks.join([self._landmarks, new])
-        self._groups = pd.concat([self._groups, cells[[TERM_ID, STUDY]].iloc[rows]], ignore_index=True)
-        self._n_cells += len(cells)
-        if len(self._landmarks) > 2 * MOST:
-            self._landmarks = self.joined()
-
-    def joined(self, n_genes: int = 0, *, simulate: bool = False) -> Landmarks:
-        """All of them, no more than a segment keeps; with counts drawn like theirs if wanted."""
-        if self._landmarks is None:
-            raise ValueError("There are no cells to build a reference from: no AnnData was given.")
-        kept = _choose(self._groups)
-        self._groups = self._groups.iloc[kept].reset_index(drop=True)
-        landmarks = self._landmarks.take(kept)
-        if simulate:
-            groups = self._groups.groupby([TERM_ID, STUDY], sort=True).ngroup().to_numpy()
-            landmarks = landmarks.simulated(groups, n_genes, seed=0)
-        return landmarks
-
-
-def _choose(groups: pd.DataFrame) -> np.ndarray:
-    """Cells to be landmarks, as many of each label and study."""
-    codes, studies = (pd.factorize(groups[name])[0] for name in (TERM_ID, STUDY))
-    return choose(codes, studies, seed=0, per_group=PER_GROUP, most=MOST)
-
-
 def write_blocks(
-    folder: Path,
-    parts: Iterable[tuple[pd.DataFrame, Iterable[np.ndarray]]],
-    *,
-    n_cells: int | None,
-    known: pd.DataFrame | None = None,
-    is_unnamed: bool = False,
+    folder: Path, parts: Iterable[tuple[pd.DataFrame, Iterable[np.ndarray]]], *, n_cells: int | None
 ) -> Written:
     """Write a segment of parts, each the metadata of some cells and blocks of their vectors.
 
@@ -238,10 +229,6 @@ def write_blocks(
         Metadata as :meth:`Source.cells` gives them, and unit vectors (n_i, d), block by block.
     n_cells
         Cells in all, where that is known.
-    known
-        See :func:`write_segment`.
-    is_unnamed
-        See :func:`distinct_ids`.
     """
     writer = SegmentWriter(folder)
     try:
@@ -251,64 +238,20 @@ def write_blocks(
                 for vectors in blocks:
                     writer.append(vectors)
                     bar.update(len(vectors))
-        if writer.n_cells == 0:
-            raise ValueError("There are no cells to build a reference from: no AnnData was given.")
-        cells = writer.cells.select([CELL_ID, TERM_ID, STUDY]).to_pandas()
-        ids = distinct_ids(cells[CELL_ID], cells[STUDY].astype(object), known, is_unnamed=is_unnamed)
-        writer.close(ids.to_numpy(object))
-    except BaseException:
+        written = _finish(writer)
+        writer.discard_stages()
+    finally:
         writer.abort()
-        raise
-    label_ids = sorted(map(str, cells[TERM_ID].dropna().unique()))
-    return Written(writer.n_cells, label_ids, sorted(map(str, cells[STUDY].unique())))
+    return written
 
 
-def _n_cells(data: Any) -> int | None:
-    """Cells in all, where that can be known beforehand."""
-    parts = list(data.values()) if isinstance(data, Mapping) else [data] if hasattr(data, "obs") else data
-    if not isinstance(parts, Sequence):
-        return None
-    return sum(int(part.n_obs) for part in parts if hasattr(part, "n_obs"))
-
-
-def distinct_ids(
-    ids: pd.Series, studies: pd.Series, known: pd.DataFrame | None = None, *, is_unnamed: bool = False
-) -> pd.Series:
-    """Cell ids of which no two are alike: a repeated one gets its study in front, and then a number.
-
-    Parameters
-    ----------
-    ids, studies
-        Id and study of each cell that is new.
-    known
-        ``cell_id`` and ``study`` of cells that are there already, and keep their ids.
-
-    is_unnamed
-        The studies got their names by counting: cells that are there under their ids may be the same.
-
-    Raises
-    ------
-    ValueError
-        A cell of the same study and id is there already.
-    """
-    ids, full = ids.astype(object), studies + ":" + ids.astype(object)
-    clash = ids.duplicated(keep=False)
-    if known is not None:
-        own, study = known[CELL_ID].astype(object), known[STUDY].astype(object)
-        again = full.isin(pd.Index(pd.concat([own, study + ":" + own])))
-        # Some barcodes of 10x occur in every study; half of them or more are the same cells.
-        if is_unnamed and ids.isin(pd.Index(own)).mean() >= 0.5:
-            again |= ids.isin(pd.Index(own))
-        if again.any():
-            raise ValueError(
-                f"{int(again.sum())} cells are in the reference already, such as {ids[again].iloc[0]!r} of study "
-                f"{studies[again].iloc[0]!r}. Leave them out; if they are others of the same names, name their study "
-                "(study_key, or a mapping of names to data) another way."
-            )
-        clash |= ids.isin(pd.Index(own))
-    distinct = ids.where(~clash, full)
-    number = distinct.groupby(distinct).cumcount()
-    return distinct.where(number == 0, distinct + "#" + (number + 1).astype(str))
+def _finish(writer: SegmentWriter, known: Sequence[pa.Table] = (), *, is_unnamed: bool = False) -> Written:
+    """Give the cells their ids, and write their metadata."""
+    if writer.n_cells == 0:
+        raise ValueError("There are no cells to build a reference from: no AnnData was given.")
+    ids = distinct_ids(writer.tables, known, is_unnamed=is_unnamed)
+    writer.close(ids, known=known[0] if known else None)
+    return Written(writer.n_cells, *(distinct_values(writer.tables(), column) for column in (TERM_ID, STUDY)))
 
 
 def compile_terms(ontology: CellOntology, label_ids: Iterable[str], *, stacklevel: int) -> tuple[TermSpace, str]:

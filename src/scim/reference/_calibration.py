@@ -115,6 +115,7 @@ def calibrate(
     seed: int,
     comparable: np.ndarray | None = None,
     landmarks: np.ndarray | None = None,
+    living: np.ndarray | None = None,
 ) -> Calibration:
     """Measure the background on a random sample of the reference's own cells, and fit a head to others.
 
@@ -135,13 +136,18 @@ def calibrate(
         around them. None: they are trusted.
     landmarks
         Positions of the landmarks, whose labels are looked at, too.
+    living
+        Cells that were not removed, bool (n,), if some were: the others are as good as not there.
     """
     rng = np.random.default_rng(seed)
+    there = np.arange(len(studies), dtype=np.int32 if len(studies) < 2**31 else np.int64)
+    if living is not None:
+        there, codes = there[living], np.where(living, codes, -1)
     # A random order within each study, then the first of each study, the second of each, and so on.
-    shuffled = rng.permutation(len(studies))
+    shuffled = rng.permutation(there)
     by_study = shuffled[np.argsort(studies[shuffled], kind="stable")]
     sorted_studies = studies[by_study]
-    turn = np.arange(len(studies)) - np.searchsorted(sorted_studies, sorted_studies)
+    turn = np.arange(len(there)) - np.searchsorted(sorted_studies, sorted_studies)
     rows = np.sort(by_study[np.argsort(turn, kind="stable")[:N_CELLS]])
     chosen, doubted = choose(codes, studies, seed=seed), np.empty(0, dtype=np.int64)
     if comparable is not None:
@@ -152,10 +158,10 @@ def calibrate(
     queries = take_vectors(segments, rows)
     directed = queries.any(axis=1)
     queries, rows = queries[directed], rows[directed]
-    several = len(np.unique(studies)) > 1
+    several = len(np.unique(sorted_studies)) > 1
     # Within one study, every cell is a group of its own: the nearest other cell.
     groups = studies if several else np.arange(len(studies))
-    distances = nearest_elsewhere(segments, queries, groups[rows], groups)
+    distances = nearest_elsewhere(segments, queries, groups[rows], groups, living)
     return Calibration(
         np.sort(distances[np.isfinite(distances)]), "cross-study" if several else "within-study", head, doubted
     )

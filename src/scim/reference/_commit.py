@@ -1,26 +1,39 @@
-"""Make what was written to a folder a reference: calibration and manifest, or one more segment of an old one."""
+"""Make what was written to a folder a reference, or a new version of one: calibration, index and manifest."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._validate import check_option, check_positive_int
 from ..encoder import Encoder
-from ..encoder._folder import describe_files, new_folder, sync, write_json
+from ..encoder._folder import describe_files, sync
 from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
 from ._backend import BACKENDS, make_backend
 from ._build import Written, compile_terms
 from ._calibration import calibrate
-from ._segments import STUDY, dictionary, join_cells, label_codes, open_cells, open_vectors
+from ._journal import Journal, building, told_of_full_disk
+from ._lock import one_writer
+from ._removed import load_living, save_living
+from ._segments import join_cells, label_codes, open_cells, open_vectors
+from ._tables import STUDY, dictionary
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Cells that the index does not know, as a share of those that it knows, beyond which it is built anew; they are
+#: searched exactly until then. There may always be as many as are searched without an index.
+MOST_BEYOND_INDEX = 0.1
 
 
 def create(
@@ -28,11 +41,13 @@ def create(
     *,
     encoder: Encoder,
     ontology: CellOntology,
-    write: Callable[[Path], Written],
+    write: Callable[[Journal], Written],
     source: Mapping[str, Any],
     backend: str,
     overwrite: bool,
     seed: int,
+    plan: Mapping[str, Any] | None = None,
+    resume: bool = False,
 ) -> None:
     """Make the folder of a new reference, which appears when it is whole.
 
@@ -45,17 +60,20 @@ def create(
     ontology
         What the labels are put on.
     write
-        Writes the first segment to a folder.
+        Writes the first segment to ``journal.segment``.
     source
         Where labels and studies come from, for the record and as defaults of what is added later.
     backend, overwrite, seed
         See :meth:`scim.Reference.build`.
+    plan, resume
+        See :func:`scim.reference._journal.building`.
     """
     check_option(backend, BACKENDS, argument="backend")
     seed = check_positive_int(seed, argument="seed", minimum=0)
-    with new_folder(path, marker=files.MANIFEST, what="reference", overwrite=overwrite) as scratch:
-        encoder.save(scratch / files.ENCODER, decoder=False)  # which no search needs, and is as large again
-        written = write(scratch / files.SEGMENTS / "0001")
+    with building(path, overwrite=overwrite, plan=plan, resume=resume) as journal:
+        root = journal.folder
+        encoder.save(root / files.ENCODER, decoder=False)  # which no search needs, and is as large again
+        written = write(journal)
         if not written.label_ids:
             raise ValueError(f"No cell has a label in obs[{source['labels_key']!r}]. A reference needs labelled cells.")
         terms, version = compile_terms(ontology, written.label_ids, stacklevel=4)
@@ -75,67 +93,148 @@ def create(
             "backend": backend,
             "seed": seed,
             "source": dict(source),
+            "n_latent": encoder.n_latent,
+            "n_genes": len(encoder.genes),
+            "encoder_id": encoder.id,
         }
         # Fails here, before anything is in place, where the backend is not installed.
         make_backend(facts["backend"], [], seed=seed)
-        commit(scratch, segments=[{"name": "0001", "n_cells": written.n_cells}], encoder=encoder, facts=facts)
+        commit(root, Version([{"name": "0001", "n_cells": written.n_cells}], facts))
 
 
-def commit(root: Path, *, segments: list[dict[str, Any]], encoder: Encoder, facts: Mapping[str, Any]) -> dict[str, Any]:
+#: What a manifest says beside its files, and passes on to the next version.
+FACTS = (
+    "created",
+    "ontology_version",
+    "ontology_source",
+    "terms",
+    "studies",
+    "backend",
+    "seed",
+    "source",
+    "n_latent",
+    "n_genes",
+    "encoder_id",
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a version of a reference is made of.
+
+    Attributes
+    ----------
+    segments
+        Names and numbers of cells of all segments, in their order.
+    facts
+        What else the manifest says: terms, studies, backend, seed and so on.
+    living
+        Cells that were not removed, bool (n_rows,); None where none was.
+    old
+        Manifest of the version before; None for the first one.
+    reindex
+        Build the index anew, whatever there is.
+    """
+
+    segments: list[dict[str, Any]]
+    facts: Mapping[str, Any]
+    living: np.ndarray | None = None
+    old: Mapping[str, Any] | None = None
+    reindex: bool = False
+
+    @classmethod
+    def of(cls, root: Path, manifest: Mapping[str, Any]) -> Version:
+        """Begin the version after one that is on disk."""
+        segments = [dict(segment) for segment in manifest["segments"]]
+        facts = {key: manifest[key] for key in FACTS if key in manifest}
+        n_rows = sum(int(segment["n_cells"]) for segment in segments)
+        removed = manifest.get("removed")
+        living = load_living(root / removed["file"], n_rows) if removed else None
+        return cls(segments, facts, living, manifest)
+
+    @property
+    def number(self) -> int:
+        """How many versions there were, this one included."""
+        return 1 if self.old is None else number_of(self.old) + 1
+
+    @property
+    def next_segment(self) -> str:
+        """Name of one more segment."""
+        return f"{max(int(segment['name']) for segment in self.segments) + 1:04d}"
+
+
+def number_of(manifest: Mapping[str, Any]) -> int:
+    """Tell the version that a manifest describes."""
+    # Before versions were counted, each had one segment more.
+    return int(manifest.get("generation", max(int(s["name"]) for s in manifest["segments"])))
+
+
+def commit(root: Path, version: Version) -> dict[str, Any]:
     """Calibrate, and write the manifest, with which everything becomes visible.
 
     Parameters
     ----------
     root
         Folder of the reference.
-    segments
-        Names and numbers of cells of all segments, the newest last.
-    encoder
-        The encoder in ``root / "encoder"``.
-    facts
-        What else the manifest says: terms, studies, backend, seed and so on.
+    version
+        What it is made of; files of new segments lie in their places.
 
     Returns
     -------
     The manifest.
     """
-    folders = [(root / files.SEGMENTS / s["name"], int(s["n_cells"])) for s in segments]
-    vectors = [open_vectors(folder, n, encoder.n_latent) for folder, n in folders]
-    cells = join_cells([open_cells(folder, n) for folder, n in folders])
-    terms = TermSpace.from_dict(facts["terms"])
-    calibration = calibration_name(segments[-1]["name"])
-    studies, _ = dictionary(cells, STUDY)
+    facts, old, living, n = dict(version.facts), version.old or {}, version.living, version.number
+    folders = [(root / files.SEGMENTS / s["name"], int(s["n_cells"])) for s in version.segments]
+    vectors = [open_vectors(folder, n_cells, facts["n_latent"]) for folder, n_cells in folders]
+    cells = join_cells([open_cells(folder, n_cells) for folder, n_cells in folders])
+    terms, studies = TermSpace.from_dict(facts["terms"]), dictionary(cells, STUDY)
+    codes = label_codes(cells, terms)
+    listed = [p.relative_to(root).as_posix() for p in (root / files.ENCODER).iterdir()]
+    parts = [(files.SEGMENTS, s["name"], name) for s in version.segments for name in files.SEGMENT_FILES]
+    # Vectors that came from elsewhere have no landmarks, and most segments no cells without a direction.
+    listed += ["/".join(part) for part in parts if root.joinpath(*part).is_file()]
+    if living is not None:
+        terms = terms.keep(np.bincount(codes[living & (codes >= 0)], minlength=len(terms.labels)) > 0)
+        codes = label_codes(cells, terms)
+        left = np.unique(studies[0][living])
+        facts |= {"terms": terms.to_dict(), "studies": sorted(str(studies[1][code]) for code in left if code >= 0)}
+        save_living(root / f"removed-{n:04d}.npy", living)
+        listed.append(f"removed-{n:04d}.npy")
+    calibration = "calibration.npz" if n == 1 else f"calibration-{n:04d}.npz"
     made = calibrate(
         vectors,
-        studies,
-        label_codes(cells, terms),
+        studies[0],
+        codes,
         n_labels=len(terms.labels),
         seed=facts["seed"],
+        living=living,
         comparable=terms.comparable,
         landmarks=_landmark_rows(folders),
     )
     made.save(root / calibration)
-    sync(root / calibration)
-    index = _build_index(root, vectors, segments[-1]["name"], facts)
-    listed = [p.relative_to(root).as_posix() for p in (root / files.ENCODER).iterdir()]
-    parts = [(files.SEGMENTS, s["name"], f) for s in segments for f in (files.VECTORS, files.CELLS, files.LANDMARKS)]
-    # Vectors that came from elsewhere have no landmarks.
-    listed += ["/".join(part) for part in parts if root.joinpath(*part).is_file()]
+    listed.append(calibration)
+    index = _index(root, vectors, version)
+    n_rows = len(codes)
+    for name in listed:
+        if name not in old.get("files", {}):
+            sync(root / name)
+    # Files are never changed once they are there: those of the version before need not be read again.
+    known = {name: old["files"][name] for name in listed if name in old.get("files", {})}
     manifest = {
-        "n_cells": sum(n for _, n in folders),
-        "n_latent": encoder.n_latent,
-        "n_genes": len(encoder.genes),
+        "n_cells": n_rows if living is None else int(living.sum()),
         "metric": "cosine",
         "vectors": "int16, round(x / max(abs(x)) * 32767)",
-        "encoder_id": encoder.id,
         **facts,
-        "segments": segments,
+        "generation": n,
+        "segments": [{**s, "n_empty": _n_empty(root, s["name"])} for s in version.segments],
         "calibration": calibration,
+        "removed": None if living is None else {"file": f"removed-{n:04d}.npy", "n_cells": int((~living).sum())},
         "index": index,
         "engines": _engines(),
-        "files": describe_files(root, [*listed, calibration]),
+        "files": known | describe_files(root, [name for name in listed if name not in known], block=files.SMALL),
     }
-    return write_json(root / files.MANIFEST, files.KIND, manifest)
+    manifest["retired"] = _retired(old, manifest)
+    return files.write_manifest(root, manifest)
 
 
 def _landmark_rows(folders: list[tuple[Path, int]]) -> np.ndarray:
@@ -149,38 +248,48 @@ def _landmark_rows(folders: list[tuple[Path, int]]) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _build_index(
-    root: Path, vectors: list[np.ndarray], segment: str, facts: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """Index of all cells, where the backend is faiss and they are enough.
+def _n_empty(root: Path, segment: str) -> int:
+    path = root / files.SEGMENTS / segment / files.EMPTY
+    return len(np.load(path, allow_pickle=False)) if path.is_file() else 0
 
-    The manifest does not list it among the files, for it can be made again.
+
+def _index(root: Path, vectors: list[np.ndarray], version: Version) -> dict[str, Any] | None:
+    """Index of the cells, where the backend is faiss and they are enough.
+
+    That of the version before serves as long as few cells came after it. The manifest does not list it among the files,
+    for it can be made again.
     """
     from ._faiss import WORTH, build_index
 
-    if facts["backend"] not in ("auto", "faiss") or sum(map(len, vectors)) < WORTH:
+    n_rows = sum(map(len, vectors))
+    if version.facts["backend"] not in ("auto", "faiss") or n_rows < WORTH:
         return None
+    there = (version.old or {}).get("index")
+    if there and not version.reindex:
+        covered = int(there.get("n_cells", sum(int(s["n_cells"]) for s in (version.old or {})["segments"])))
+        if n_rows - covered <= max(WORTH, MOST_BEYOND_INDEX * covered):
+            return {**there, "n_cells": covered}
     (root / files.INDEX).mkdir(exist_ok=True)
-    return build_index(vectors, root / files.INDEX / index_name(segment), seed=facts["seed"])
+    return build_index(vectors, root / files.INDEX / f"{version.number:04d}.safetensors", seed=version.facts["seed"])
 
 
-def index_name(segment: str) -> str:
-    """File of the index over all segments up to this one."""
-    return f"{segment}.safetensors"
+def _retired(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Files of the version before that readers who have it open may yet read; they go with the next one.
+
+    Calibration and tombstones are read when a reference is opened, and never again.
+    """
+    read = {str(old.get("calibration")), str((old.get("removed") or {}).get("file"))}
+    return sorted((_names(old) - _names(new)) - read)
 
 
-def calibration_name(segment: str) -> str:
-    """File of the calibration; a new one after each segment, so that the one in force stays as it was."""
-    return "calibration.npz" if segment == "0001" else f"calibration-{segment}.npz"
+def _names(manifest: Mapping[str, Any]) -> set[str]:
+    index = manifest.get("index")
+    return {*manifest.get("files", {}), *([f"{files.INDEX}/{index['file']}"] if index else [])}
 
 
-def append_segment(
-    root: Path,
-    manifest: Mapping[str, Any],
-    encoder: Encoder,
-    write: Callable[[Path], tuple[int, dict[str, Any]]],
-) -> dict[str, Any]:
-    """Write one more segment, and put a new manifest in the place of the old one in a single step.
+@contextmanager
+def writing(root: Path, manifest: Mapping[str, Any], what: str) -> Iterator[Version]:
+    """Let one writer at a time make the next version of a reference, and clear away what is of no use afterwards.
 
     Parameters
     ----------
@@ -188,55 +297,100 @@ def append_segment(
         Folder of the reference.
     manifest
         Its manifest as it was opened.
-    encoder
-        Its encoder.
-    write
-        Writes the segment to a folder, and returns its number of cells and what changes in the manifest.
+    what
+        What is done, in words.
 
     Raises
     ------
     PermissionError
         The folder cannot be written to.
+    BlockingIOError
+        Somebody else is writing to it.
+    OSError
+        The disk is full.
     ValueError
         Somebody else has changed the reference since it was opened.
     """
     if not all(os.access(folder, os.W_OK | os.X_OK) for folder in (root, root / files.SEGMENTS)):
         raise PermissionError(f"{root} is read-only. Copy the reference to a place of your own.")
-    _check_unchanged(root, manifest)
-    name = f"{max(int(s['name']) for s in manifest['segments']) + 1:04d}"
-    folder, scratch = root / files.SEGMENTS / name, root / files.SEGMENTS / f".{name}.{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        n_cells, changes = write(scratch)
-        for file in scratch.iterdir():
-            sync(file)
-        _check_unchanged(root, manifest)
-        shutil.rmtree(folder, ignore_errors=True)  # left by an add that was killed before its manifest
-        os.replace(scratch, folder)
-        sync(folder.parent)
-        segments = [*manifest["segments"], {"name": name, "n_cells": n_cells}]
-        facts = {key: manifest[key] for key in FACTS} | changes
-        new = commit(root, segments=segments, encoder=encoder, facts=facts)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if name not in {s["name"] for s in files.read_manifest(root)["segments"]}:
+    with one_writer(root, what):
+        if files.read_manifest(root)["sha256"] != manifest["sha256"]:
+            raise ValueError(
+                f"{root} was changed by somebody else since it was opened. Open it again with Reference.open, or take "
+                "the newest version with refresh()."
+            )
+        sweep(root)  # what a writer left that was killed
+        try:
+            with told_of_full_disk(root):
+                yield Version.of(root, manifest)
+        finally:
+            sweep(root)
+
+
+def sweep(root: Path, *, retired: bool = False) -> None:
+    """Delete files that no version needs: what was not finished, and what is older than the version before.
+
+    Parameters
+    ----------
+    root
+        Folder of the reference, locked.
+    retired
+        Delete those of the version before as well, which others may have open.
+    """
+    manifest = files.read_manifest(root)
+    kept = _names(manifest) | (set() if retired else set(manifest.get("retired", ())))
+    ours = [*root.glob("calibration*.npz"), *root.glob("removed-*.npy"), *root.glob(f".{files.MANIFEST}.*")]
+    ours += [*(root / files.INDEX).glob("*"), *(root / files.SEGMENTS).rglob("*")]
+    for path in ours:
+        if path.is_file() and path.relative_to(root).as_posix() not in kept:
+            with suppress(
+                OSError
+            ):  # Windows deletes no file that somebody has mapped into memory: the next writer will
+                path.unlink()
+    for folder in [*(root / files.SEGMENTS).iterdir(), root / files.INDEX]:
+        if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
             shutil.rmtree(folder, ignore_errors=True)
-            (root / calibration_name(name)).unlink(missing_ok=True)
-            (root / files.INDEX / index_name(name)).unlink(missing_ok=True)
-        raise
-    (root / manifest["calibration"]).unlink(missing_ok=True)
-    if manifest.get("index"):
-        (root / files.INDEX / str(manifest["index"]["file"])).unlink(missing_ok=True)
-    return new
 
 
-#: What a manifest says beside its files, and passes on when a segment is added.
-FACTS = ("ontology_version", "ontology_source", "terms", "studies", "backend", "seed", "source")
+def add_segment(root: Path, version: Version, write: Callable[[Path], tuple[int, dict[str, Any]]]) -> Version:
+    """Write one more segment to its place.
+
+    Parameters
+    ----------
+    root
+        Folder of the reference.
+    version
+        What it will belong to.
+    write
+        Writes the segment to a folder, and returns its number of cells and what changes in the manifest.
+    """
+    name = version.next_segment
+    folder, scratch = root / files.SEGMENTS / name, root / files.SEGMENTS / f".{name}.{os.getpid()}"
+    n_cells, changes = write(scratch)
+    for file in scratch.iterdir():
+        sync(file)
+    os.replace(scratch, folder)
+    sync(folder.parent)
+    living = version.living
+    if living is not None:
+        living = np.concatenate([living, np.ones(n_cells, dtype=bool)])
+    segments = [*version.segments, {"name": name, "n_cells": n_cells}]
+    return replace(version, segments=segments, facts={**version.facts, **changes}, living=living)
 
 
-def _check_unchanged(root: Path, manifest: Mapping[str, Any]) -> None:
-    if files.read_manifest(root)["sha256"] != manifest["sha256"]:
-        raise ValueError(f"{root} was changed by somebody else since it was opened. Open it again with Reference.open.")
+def living_tables(cells: Iterable[tuple[Path, int]], living: np.ndarray | None) -> Iterator[pa.Table]:
+    """Metadata of segments, batch by batch, without the cells that were removed."""
+    import pyarrow as pa
+
+    start = 0
+    for folder, n_cells in cells:
+        for batch in open_cells(folder, n_cells).to_batches(max_chunksize=65_536):
+            table = pa.Table.from_batches([batch])
+            if living is not None:
+                table = table.filter(pa.array(living[start : start + len(batch)]))
+            start += len(batch)
+            if table.num_rows:
+                yield table
 
 
 def _engines() -> dict[str, str]:

@@ -165,7 +165,11 @@ def within_distance(
 
 
 def nearest_elsewhere(
-    segments: list[np.ndarray], queries: np.ndarray, query_groups: np.ndarray, groups: np.ndarray
+    segments: list[np.ndarray],
+    queries: np.ndarray,
+    query_groups: np.ndarray,
+    groups: np.ndarray,
+    allowed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Cosine distance of each query to its nearest cell of another group, float32 (m,); inf where there is none.
 
@@ -177,9 +181,11 @@ def nearest_elsewhere(
         Unit vectors (m, d).
     query_groups, groups
         Group of each query (m,) and of each cell (n,).
+    allowed
+        Cells that count, bool (n,); None: all.
     """
     best = np.full(len(queries), -np.inf, dtype=np.float32)
-    for rows, block in blocks(segments):
+    for rows, block in blocks(segments, allowed):
         for i in range(0, len(queries), _QUERIES):
             part = slice(i, i + _QUERIES)
             similarity = queries[part] @ block.T

@@ -47,6 +47,7 @@ def build_index(segments: list[np.ndarray], path: Path, *, seed: int) -> dict[st
         "file": path.name,
         "bytes": path.stat().st_size,
         "sha256": sha256(path),
+        "n_cells": sum(map(len, segments)),
         "lists": len(lists),
         "visits": {str(k): n for k, n in visits.items()},
         "recall": {str(k): r for k, r in recall.items()},
@@ -78,6 +79,23 @@ class FaissBackend:
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
+        n_covered = int(self._facts.get("n_cells", sum(map(len, self.segments))))
+        beyond = np.ones(sum(map(len, self.segments)), dtype=bool) if allowed is None else allowed.copy()
+        beyond[:n_covered] = False
+        if not beyond.any():
+            return self._covered(queries, k, allowed)
+        within = np.ones(len(beyond), dtype=bool) if allowed is None else allowed.copy()
+        within[n_covered:] = False
+        # Each part may have fewer cells than k, or none with a direction.
+        found = [self.exact.search(queries, min(k, int(beyond.sum())), beyond)]
+        if within.any():
+            found.append(self._covered(queries, min(k, int(within.sum())), within))
+        positions, distances = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+        order = np.lexsort((positions, distances), axis=1)[:, :k]
+        return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
+
+    def _covered(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Search the cells that the index has."""
         n_cells = sum(map(len, self.segments))
         n_allowed = n_cells if allowed is None else int(allowed.sum())
         visits = int(np.ceil(self._visits(k) * n_cells / max(n_allowed, 1)))

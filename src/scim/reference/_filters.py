@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._validate import did_you_mean
-from ._segments import dictionary
+from ._tables import dictionary
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,7 +18,8 @@ from ._exact import ExactBackend
 from ._landmarks import ENOUGH, Landmarks
 from ._novelty import Panel, Profiles
 from ._panels import comparable_genes
-from ._segments import STUDY, to_fixed
+from ._segments import to_fixed
+from ._tables import STUDY
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -146,10 +147,14 @@ class JudgedCells(StoredCells):
         for segment in self._manifest["segments"]:
             name, n_cells = f"{files.SEGMENTS}/{segment['name']}/{files.LANDMARKS}", int(segment["n_cells"])
             if name in self._manifest["files"]:
+                files.check_file(self.path, self._manifest, name)
                 part = Landmarks.load(self.path / name, n_cells=n_cells, n_genes=int(self._manifest["n_genes"]))
                 parts.append(replace(part, rows=part.rows + start))
             start += n_cells
-        return Landmarks.join(parts) if parts else None
+        joined = Landmarks.join(parts) if parts else None
+        if joined is None or self._living is None:
+            return joined
+        return joined.take(np.flatnonzero(self._living[joined.rows]))
 
 
 def _key_of(measured: np.ndarray) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._chunks import iter_chunks
 from .._counts import TARGET_SUM
+from ._head import choose
 from ._manifest import ReferenceFolderError
 
 if TYPE_CHECKING:
@@ -188,6 +189,11 @@ def embed_with(encoder: Encoder, values: csr_matrix, measured: np.ndarray) -> np
     matrix.data = np.where(measured[matrix.indices], matrix.data, np.float32(0))
     matrix.eliminate_zeros()
     return encoder(matrix, kind="counts")
+
+
+def thinned(landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray) -> Landmarks:
+    """Keep as many as a segment does, as many of each label (n,) and study (n,)."""
+    return landmarks.take(choose(codes, studies, seed=0, per_group=PER_GROUP, most=MOST))
 
 
 def _within(positions: np.ndarray, n: int) -> bool:

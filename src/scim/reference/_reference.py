@@ -16,20 +16,20 @@ from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
 from . import _named as named
 from ._backend import make_backend
-from ._build import Source, compile_terms, write_blocks, write_segment
+from ._build import Source, write_blocks, write_segment
 from ._calibration import Calibration, Judge
-from ._commit import append_segment, create
-from ._filters import select
-from ._judged import JudgedCells
+from ._commit import create
 from ._landmarks import LandmarkKind
+from ._removed import LivingCells, findable_cells, load_living
 from ._search import Hits, check_caps, check_queries, search, unknown_reference
-from ._segments import CELL_ID, STUDY, join_cells, open_cells, open_vectors
+from ._segments import join_cells, open_cells, open_vectors
+from ._writing import WritableCells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-class Reference(JudgedCells):
+class Reference(WritableCells):
     """Labelled cells in the space of an encoder, as a folder that can be searched and extended.
 
     Make one with :meth:`build`, open one with :meth:`open`.
@@ -42,6 +42,8 @@ class Reference(JudgedCells):
         Labels of the cells on the ontology.
     n_cells
         Cells in the reference.
+    n_rows
+        Positions of cells, those included that were removed: more than ``n_cells`` until the reference is compacted.
 
     Examples
     --------
@@ -72,19 +74,29 @@ class Reference(JudgedCells):
             raise files.ReferenceFolderError(f"{self.path / files.MANIFEST} is damaged: {error}") from error
         folders = [(self.path / files.SEGMENTS / name, n) for name, n in names]
         segments = [open_vectors(folder, n, n_latent) for folder, n in folders]
-        self._cells = join_cells([open_cells(folder, n) for folder, n in folders])
-        self._calibration = Calibration.load(self.path / manifest["calibration"])
-        self._backend = make_backend(
+        cells = join_cells([open_cells(folder, n) for folder, n in folders])
+        calibration = Calibration.load(self.path / manifest["calibration"])
+        n_rows, removed = cells.num_rows, manifest.get("removed")
+        living = load_living(self.path / removed["file"], n_rows) if removed else None
+        findable = findable_cells(self.path, manifest, segments, living)
+        backend = make_backend(
             manifest["backend"],
             segments,
             seed=manifest["seed"],
             folder=self.path / files.INDEX,
             index=manifest.get("index"),
         )
+        self._backend = backend if living is None or findable is None else LivingCells(backend, findable)
+        self._cells, self._calibration, self._living, self._findable = cells, calibration, living, findable
         self._manifest, self._segments, self.terms = dict(manifest), segments, terms
-        self.n_cells = sum(n for _, n in names)
+        self.n_rows, self.n_cells = n_rows, n_rows if living is None else int(living.sum())
+        self._n_findable = n_rows if findable is None else int(findable.sum())
+        # What was hashed is as it was written, and need not be looked through before it is used.
+        names_of = [f"{files.SEGMENTS}/{name}/{files.CELLS}" for name, _ in names]
+        hashed = all(files.is_small(manifest["files"][name]) for name in names_of)
+        self._sound = set(cells.column_names) if hashed else set()
         self._judged: dict[str, Judge] = {}
-        for name in ("label_codes", "_directed", "_n_directed", "obs", "landmarks"):
+        for name in ("label_codes", "landmarks"):
             self.__dict__.pop(name, None)
 
     @property
@@ -121,7 +133,7 @@ class Reference(JudgedCells):
     def build(
         cls,
         path: str | Path,
-        adata: AnnData | Iterable[AnnData] | Mapping[str, AnnData],
+        adata: AnnData | str | Path | Iterable[AnnData | str | Path] | Mapping[str, AnnData | str | Path],
         encoder: Encoder,
         *,
         labels_key: str,
@@ -135,19 +147,24 @@ class Reference(JudgedCells):
         landmarks: LandmarkKind = "cells",
         backend: str = "auto",
         overwrite: bool = False,
+        resume: bool = True,
         seed: int = 0,
     ) -> Reference:
         """Embed labelled cells and write them as a reference.
 
-        The folder appears when it is whole; an error or an interrupt leaves nothing, and an old one as it was.
+        The folder appears when it is whole, and an old one stays as it was until then. Memory does not grow with the
+        number of cells in files, but for about 30 bytes a cell at the end. What is done is noted every 20,000 cells in
+        a hidden folder beside ``path``: a build that was killed, or that an error or an interrupt ended after that
+        many, goes on from there when it is called again with the same arguments and data; else nothing is left.
 
         Parameters
         ----------
         path
             Folder to make, by custom ``NAME.scim``.
         adata
-            Labelled cells: an AnnData (in memory, backed or Dask), a MuData with ``mod``, several of them, or a mapping
-            of study names to them.
+            Labelled cells: an AnnData (in memory, backed or Dask), a MuData with ``mod``, the path of an .h5ad or .zarr
+            file, or of a folder of .h5ad files; several of these, or a mapping of study names to them. Files are opened
+            one at a time, and each is a study of its name unless ``study_key`` tells them.
         encoder
             What to embed them with.
         labels_key
@@ -173,6 +190,8 @@ class Reference(JudgedCells):
             neighbours, from 20,000 cells on; ``"pynndescent"``; or ``"auto"``: faiss where it pays.
         overwrite
             Replace a reference at ``path``.
+        resume
+            Go on with a build that was interrupted; False: begin afresh.
         seed
             Seed of what is drawn at random.
 
@@ -180,6 +199,10 @@ class Reference(JudgedCells):
         ------
         FileExistsError
             ``path`` exists.
+        FileNotFoundError
+            A file of the data does not.
+        BlockingIOError
+            Another process is building it.
         PermissionError
             The folder cannot be written to.
         KeyError
@@ -198,7 +221,9 @@ class Reference(JudgedCells):
             path,
             encoder=encoder,
             ontology=known,
-            write=lambda folder: write_segment(folder, adata, encoder, source),
+            write=lambda journal: write_segment(journal.segment, adata, encoder, source, journal=journal),
+            plan=source.plan(encoder),
+            resume=resume,
             source={
                 "labels_key": labels_key,
                 "study_key": study_key,
@@ -264,7 +289,7 @@ class Reference(JudgedCells):
             path,
             encoder=encoder,
             ontology=known,
-            write=lambda to: write_blocks(to, cells.blocks(known), n_cells=cells.n_cells),
+            write=lambda to: write_blocks(to.segment, cells.blocks(known), n_cells=cells.n_cells),
             source={"labels_key": "label", "study_key": "study", "obs_columns": list(cells.columns)},
             backend=backend,
             overwrite=overwrite,
@@ -273,14 +298,20 @@ class Reference(JudgedCells):
         return cls.open(path)
 
     @classmethod
-    def open(cls, reference: Reference | str | Path | None) -> Reference:
+    def open(cls, reference: Reference | str | Path | None, *, verify: files.Verify = "sizes") -> Reference:
         """Open a reference; its files are checked before they are read, the encoder's when it is first used.
+
+        Vectors and metadata are mapped into memory, and only what is asked for is read.
 
         Parameters
         ----------
         reference
             The folder, or the name of a reference that is bundled with scim or installed, see :func:`scim.references`;
             a Reference is returned as it is. None: the bundled reference of blood.
+        verify
+            ``"sizes"``: that all files are there with their sizes, and the content (SHA-256) of those up to 8 MiB, at
+            once, and of others that are read as a whole, then. A large file of vectors or metadata that was changed and
+            kept its size is not noticed. ``"sample"``: some blocks of the large files too. ``"full"``: all of all.
 
         Raises
         ------
@@ -304,7 +335,15 @@ class Reference(JudgedCells):
             raise unknown_reference(path, sorted(there))
         if not path.is_dir():
             raise files.ReferenceFolderError(f"{path} is a file; a reference is a folder with a {files.MANIFEST}.")
-        return cls(path, files.verify(path, weights=False))
+        check_option(verify, get_args(files.Verify), argument="verify")
+        while True:
+            manifest = files.read_manifest(path)
+            try:
+                return cls(path, files.verify(path, verify, weights=False))
+            except (files.ReferenceFolderError, FileNotFoundError):
+                # A writer may have put a new version in its place while this one was read.
+                if files.read_manifest(path)["sha256"] == manifest["sha256"]:
+                    raise
 
     def search(
         self,
@@ -334,7 +373,7 @@ class Reference(JudgedCells):
         max_per_group
             Column -> most hits of one group, such as ``{"donor": 50}``.
         within
-            Cells that may be found beside all that, bool (n_cells,).
+            Cells that may be found beside all that, bool (n_rows,).
 
         Raises
         ------
@@ -342,11 +381,11 @@ class Reference(JudgedCells):
             An argument does not fit; a filter names an unknown column or value, or leaves no cell.
         """
         queries = check_queries(vectors, self.n_latent)
-        allowed = select(self._cells, where=where, exclude=exclude)
+        allowed = self._select(where, exclude)
         if within is not None:
             within = np.asarray(within)
-            if within.shape != (self.n_cells,) or within.dtype != bool:
-                raise ValueError(f"within must be bool ({self.n_cells},), got {within.dtype} {within.shape}.")
+            if within.shape != (self.n_rows,) or within.dtype != bool:
+                raise ValueError(f"within must be bool ({self.n_rows},), got {within.dtype} {within.shape}.")
             allowed = within if allowed is None else allowed & within
             if not allowed.any():
                 raise ValueError("No cell of the reference passes both the filter and the choice of labels.")
@@ -355,88 +394,16 @@ class Reference(JudgedCells):
             self._backend,
             queries,
             k,
-            n_cells=self._n_directed,
-            allowed=allowed if allowed is None else allowed & self._directed,
+            n_cells=self._n_findable,
+            allowed=allowed if allowed is None or self._findable is None else allowed & self._findable,
             max_distance=max_distance,
             groups={column: (self._codes(column), most) for column, most in caps.items()},
         )
 
     def allowed(self, *, where: Any = None, exclude: Any = None) -> np.ndarray:
-        """Cells that pass the filters of :meth:`search`, bool (n_cells,)."""
-        allowed = select(self._cells, where=where, exclude=exclude)
-        return np.ones(self.n_cells, dtype=bool) if allowed is None else allowed
-
-    def add(
-        self,
-        adata: AnnData | Iterable[AnnData] | Mapping[str, AnnData],
-        *,
-        encoder: Encoder | None = None,
-        labels_key: str | None = None,
-        study_key: str | None = None,
-        obs_columns: Sequence[str] | None = None,
-        layer: str | None = None,
-        gene_column: str | None = None,
-        mod: str | None = None,
-        ontology: CellOntology | None = None,
-    ) -> None:
-        """Embed more cells and append them.
-
-        What is on disk changes in a single step at the end; others who have the reference open keep what they opened.
-        Cells without any label may be added: they are found by searches but never vote.
-
-        Parameters
-        ----------
-        adata, layer, gene_column, mod
-            As in :meth:`build`. Without ``study_key`` or a name (a mapping), each AnnData is a new study.
-        encoder
-            Only to make sure: it must be the reference's own.
-        labels_key, study_key, obs_columns
-            Columns of ``obs``; those of :meth:`build` by default.
-        ontology
-            The one that the reference was built with, where that is not the bundled one.
-
-        Raises
-        ------
-        PermissionError
-            The folder is read-only.
-        ValueError
-            ``encoder`` or ``ontology`` is another one; some cells are there already; somebody else changed the
-            reference since it was opened.
-        """
-        if encoder is not None and encoder.id != self.encoder_id:
-            raise ValueError(
-                f"The reference was built with encoder {self.encoder_id}, not with {encoder.id}: their vectors "
-                "cannot be compared. Build a reference of its own with the other one."
-            )
-        before = self._manifest["source"]
-        if study_key is None and not isinstance(adata, Mapping):
-            study_key = before["study_key"]
-        known = self._ontology(ontology)
-        source = Source(
-            before["labels_key"] if labels_key is None else labels_key,
-            study_key,
-            before["obs_columns"] if obs_columns is None else obs_columns,
-            layer,
-            gene_column,
-            mod,
-            known,
-            before.get("unlabeled_category"),
-            frozenset(self._manifest["studies"]),
-            before.get("landmarks", "cells"),
-        )
-
-        def write(folder: Path) -> tuple[int, dict[str, Any]]:
-            there = self.metadata(columns=[CELL_ID, STUDY])
-            written = write_segment(folder, adata, self.encoder, source, known=there)
-            old = {str(label) for label in self.terms.label_ids}
-            terms, version = compile_terms(known, old | set(written.label_ids), stacklevel=5)
-            return written.n_cells, {
-                "terms": terms.to_dict(),
-                "ontology_version": version,
-                "studies": sorted({*self._manifest["studies"], *written.studies}),
-            }
-
-        self._load(append_segment(self.path, self._manifest, self.encoder, write))
+        """Cells that pass the filters of :meth:`search` and were not removed, bool (n_rows,)."""
+        allowed = self._select(where, exclude)
+        return np.ones(self.n_rows, dtype=bool) if allowed is None else allowed.copy()
 
     def info(self) -> dict[str, Any]:
         """Say what there is to know of the reference, as plain values."""
@@ -457,24 +424,18 @@ class Reference(JudgedCells):
             "made_with": dict(manifest["engines"]),
         }
 
-    def verify(self) -> None:
-        """Check every file against the manifest.
+    def verify(self, how: files.Verify = "full") -> None:
+        """Check the files against the manifest.
+
+        Parameters
+        ----------
+        how
+            ``"full"``: the content of all; ``"sample"``, ``"sizes"``: see :meth:`open`.
 
         Raises
         ------
         ReferenceFolderError
             A file is missing, truncated or changed; the message names it.
         """
-        files.verify(self.path)
-
-    def _ontology(self, given: CellOntology | None) -> CellOntology:
-        """Ontology for the labels of more cells: the very one that the reference was built with."""
-        version = self._manifest["ontology_version"]
-        known = CellOntology.bundled() if given is None else given
-        # A flat reference knows no term yet: any ontology fits.
-        if version not in ("flat", known.version):
-            raise ValueError(
-                f"The reference was built with version {version!r} of its ontology, not with {known.version!r}. "
-                "Give the same one with ontology=."
-            )
-        return known
+        check_option(how, get_args(files.Verify), argument="how")
+        files.verify(self.path, how)

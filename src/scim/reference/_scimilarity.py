@@ -15,7 +15,7 @@ import pandas as pd
 
 from ._build import Source
 from ._manifest import ReferenceFolderError
-from ._segments import FIXED_COLUMNS, LABEL, STUDY
+from ._tables import FIXED_COLUMNS, LABEL, STUDY
 
 if TYPE_CHECKING:
     from ..ontology import CellOntology

@@ -99,7 +99,7 @@ def summary_table(reference: Reference, names: Sequence[str], hits: Hits, allowe
     of all pairs of a sample and a value that were searched, so many were hit, and among these so many have the value
     (hypergeometric); a donor with many cells counts once.
     """
-    columns = [column for column in SUMMARY_COLUMNS if column in reference.metadata(np.arange(0)).columns]
+    columns = [column for column in SUMMARY_COLUMNS if column in reference.obs]
     samples = _samples(reference)
     values = [_Values.of(reference, column, samples, allowed) for column in columns]
     parts = [part for block in _blocks(len(names), values) for part in _summarise(hits.indices[block], block, values)]
@@ -139,7 +139,7 @@ class _Values:
 
     @classmethod
     def of(cls, reference: Reference, column: str, samples: np.ndarray, allowed: np.ndarray) -> _Values:
-        codes, values = pd.factorize(reference.metadata(columns=[column])[column], sort=True)
+        codes, values = reference.codes(column)
         searched = np.bincount(codes[allowed & (codes >= 0)], minlength=len(values))
         # Values that a filter left nothing of were not searched, and are not tested.
         kept = np.flatnonzero(searched)
@@ -156,9 +156,12 @@ class _Values:
 
 def _samples(reference: Reference) -> np.ndarray:
     """Sample of each cell, as far as the reference knows: its sample, else its donor, within its study; (n_cells,)."""
-    there = [c for c in ("sample", "donor") if c in reference.metadata(np.arange(0)).columns][:1]
-    table = reference.metadata(columns=["study", *there]).astype(str)
-    return np.asarray(table.groupby(list(table.columns), sort=True, observed=True).ngroup())
+    there = [c for c in ("sample", "donor") if c in reference.obs][:1]
+    samples = np.zeros(reference.n_rows, dtype=np.int64)
+    for column in ["study", *there]:
+        codes, values = reference.codes(column)
+        samples = samples * (len(values) + 1) + codes + 1
+    return samples
 
 
 def _blocks(n: int, values: Sequence[_Values]) -> Iterator[np.ndarray]:

@@ -1,0 +1,193 @@
+"""Data that a reference is built from: in memory, or in files that are opened one after the other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._validate import did_you_mean
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+H5AD, ZARR = ".h5ad", ".zarr"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the data that a reference is made of.
+
+    Attributes
+    ----------
+    name
+        Name of its study, where ``obs`` has none.
+    open
+        Opens it, for the time of a ``with`` block.
+    n_cells
+        Cells in it, if that is known.
+    stamp
+        What tells this version of a file from others, without opening it; None for data in memory.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[Any]]
+    n_cells: int | None = None
+    stamp: str | None = None
+
+
+def is_named(data: Any) -> bool:
+    """Whether the data bring names for their studies: files do, and mappings."""
+    if isinstance(data, Mapping | str | Path):
+        return True
+    return isinstance(data, list | tuple) and bool(data) and all(isinstance(part, str | Path) for part in data)
+
+
+def list_parts(data: Any, taken: frozenset[str]) -> Iterator[Part]:
+    """Parts of the data; each is opened when its turn comes.
+
+    Parameters
+    ----------
+    data
+        An AnnData or MuData, the path of a file, or of a folder of them; several of these; or a mapping of names to
+        them.
+    taken
+        Names of studies that are there already, and that data without a name do not belong to.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        A path does not exist, or is nothing that can be read.
+    """
+    if isinstance(data, str | Path):
+        yield from _paths(Path(data).expanduser())
+    elif isinstance(data, Mapping):
+        for name, part in data.items():
+            yield _part(str(name), part)
+    elif hasattr(data, "obs") or not isinstance(data, Iterable):
+        yield _part("study" if "study" not in taken else next(_free_names(2, taken)), data)
+    else:
+        if isinstance(data, list | tuple):
+            _check_names([Path(p) for p in data if isinstance(p, str | Path)])
+        names = _free_names(1, taken)
+        for part in data:
+            yield _part(Path(part).stem if isinstance(part, str | Path) else next(names), part)
+
+
+def count_cells(data: Any) -> int | None:
+    """Cells in all, where that can be known beforehand."""
+    if not isinstance(data, Mapping | str | Path | list | tuple) and not hasattr(data, "obs"):
+        return None
+    numbers = [part.n_cells for part in list_parts(data, frozenset())]
+    return None if None in numbers else sum(n for n in numbers if n is not None)
+
+
+def _free_names(start: int, taken: frozenset[str]) -> Iterator[str]:
+    """Yield ``study_1``, ``study_2`` and so on, but for those that are taken."""
+    return (name for name in (f"study_{i}" for i in count(start)) if name not in taken)
+
+
+def _paths(path: Path) -> Iterator[Part]:
+    if not path.is_dir() or path.suffix == ZARR or _is_zarr(path):
+        yield _part(path.stem, path)
+        return
+    found = sorted(p for p in path.glob(f"*{H5AD}") if not p.name.startswith("."))
+    if not found:
+        raise ValueError(f"The folder {path} holds no {H5AD} files. Give the folder that does, or the files.")
+    for file in found:
+        yield _part(file.stem, file)
+
+
+def _check_names(paths: list[Path]) -> None:
+    twice = [name for name, n in Counter(path.stem for path in paths).items() if n > 1]
+    if twice:
+        raise ValueError(
+            f"Two files are named {twice[0]}, and studies are named after their files. Give a mapping of names to "
+            "paths."
+        )
+
+
+def _part(name: str, data: Any) -> Part:
+    if not isinstance(data, str | Path):
+        n_cells = int(data.n_obs) if hasattr(data, "n_obs") else None
+        return Part(name, lambda: nullcontext(data), n_cells)
+    path = Path(data).expanduser()
+    if not path.exists():
+        there = sorted(p.name for p in path.parent.glob(f"*{path.suffix}")) if path.parent.is_dir() else []
+        raise FileNotFoundError(f"There is no file {path}. {did_you_mean(path.name, there)}")
+    if path.suffix not in (H5AD, ZARR) and not _is_zarr(path):
+        raise ValueError(f"{path} is neither an {H5AD} nor a {ZARR} file. Write one with adata.write_h5ad.")
+    with _group(path) as group:
+        index = group["obs"].attrs.get("_index")  # files of old have none
+        n_cells = None if index is None else int(group["obs"][index].shape[0])
+    about = path.stat()
+    # A zarr store is a folder, whose time says nothing of what is in it: that is looked at.
+    stamp = None if path.is_dir() else f"{path.name}:{about.st_size}:{about.st_mtime_ns}"
+    return Part(name, lambda: _opened(path), n_cells, stamp)
+
+
+def _is_zarr(path: Path) -> bool:
+    return path.is_dir() and any((path / name).is_file() for name in (".zgroup", "zarr.json"))
+
+
+@contextmanager
+def _group(path: Path) -> Iterator[Any]:
+    """Root of a file, for reading."""
+    import h5py
+
+    try:
+        if path.is_dir():
+            import zarr
+
+            group: Any = zarr.open_group(str(path), mode="r")
+        else:
+            group = h5py.File(path, "r")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as an AnnData ({error}). Write it again with adata.write.") from error
+    with group if isinstance(group, h5py.File) else nullcontext():
+        if missing := [name for name in ("obs", "var") if name not in group]:
+            raise ValueError(f"{path} is no AnnData: it has no {missing[0]}. Write one with adata.write_h5ad.")
+        yield group
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[AnnData]:
+    """Open a file as an AnnData whose matrices stay on disk, layers too, and without what no embedding needs."""
+    from anndata import AnnData
+    from anndata.io import read_elem, sparse_dataset
+
+    with _group(path) as group:
+
+        def matrix(element: Any) -> Any:
+            return sparse_dataset(element) if hasattr(element, "keys") else element
+
+        obs, var = read_elem(group["obs"]), read_elem(group["var"])
+        layers = {name: matrix(group["layers"][name]) for name in group["layers"]} if "layers" in group else {}
+        adata = AnnData(matrix(group["X"]) if "X" in group else None, obs=obs, var=var, layers=layers)
+        if "raw" in group and "X" in group["raw"]:
+            adata.raw = AnnData(matrix(group["raw"]["X"]), obs=obs[[]], var=read_elem(group["raw"]["var"]))
+        yield adata
+
+
+def content_stamp(adata: AnnData, obs: Any, X: Any) -> str:
+    """Hash of what cells and genes are called, of their metadata, and of the values of some cells."""
+    import pandas as pd
+
+    from .._chunks import iter_chunks
+
+    digest = hashlib.sha256(repr((adata.shape, X.shape)).encode())
+    plain = obs.apply(lambda column: column.astype(str)) if len(obs.columns) else obs
+    digest.update(pd.util.hash_pandas_object(plain, index=True).to_numpy().tobytes())
+    digest.update("\n".join(map(str, adata.var_names)).encode())
+    if not hasattr(X, "dask"):  # some rows of which can cost as much as all
+        for _, block in iter_chunks(X, rows=np.unique(np.linspace(0, len(obs) - 1, 64).astype(int))):
+            values = np.asarray(block.todense() if hasattr(block, "todense") else block)
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

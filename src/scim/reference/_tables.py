@@ -1,0 +1,310 @@
+"""Metadata as Arrow tables: written below one another, mapped into memory, and read once they are found to be sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._manifest import ReferenceFolderError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+#: Columns that every reference has, in this order.
+CELL_ID, LABEL, TERM_ID, STUDY = "cell_id", "label", "term_id", "study"
+FIXED_COLUMNS = (CELL_ID, LABEL, TERM_ID, STUDY)
+#: Rows that are written at a time, and lie side by side in a file.
+_BATCH = 262_144
+#: Dictionaries of more values than this are left behind where fewer rows are taken than they have values.
+_LARGE = 10_000
+
+
+def to_table(cells: pd.DataFrame) -> pa.Table:
+    """Cells as an Arrow table: whole numbers, real numbers, booleans, and text as a dictionary (but the cell ids)."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {}
+    for name, values in cells.items():
+        kinds = {"i": pa.int64(), "u": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
+        kind = kinds.get(values.dtype.kind, pa.string())
+        column = pa.array(values.to_numpy(object) if kind == pa.string() else values, type=kind, from_pandas=True)
+        columns[str(name)] = column.dictionary_encode() if kind == pa.string() and name != CELL_ID else column
+    return pa.table(columns)
+
+
+def common_type(types: list[Any]) -> Any:
+    """Type that holds columns of several: numbers become real numbers, all else text."""
+    import pyarrow as pa
+
+    if all(kind == types[0] for kind in types):
+        return types[0]
+    if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in types):
+        return pa.float64()
+    return pa.dictionary(pa.int32(), pa.string())
+
+
+def cast_column(column: pa.ChunkedArray, kind: Any) -> pa.ChunkedArray:
+    """Bring a column to a type that :func:`common_type` gave."""
+    import pyarrow as pa
+
+    if column.type == kind:
+        return column
+    return column.cast(pa.string()).dictionary_encode() if pa.types.is_dictionary(kind) else column.cast(kind)
+
+
+@dataclass(frozen=True, eq=False)
+class TableShape:
+    """What tables that are written below one another have in common.
+
+    Attributes
+    ----------
+    types
+        Type of each column.
+    values
+        What the codes of each text column stand for.
+    n_rows
+        Rows of all tables.
+    """
+
+    types: dict[str, Any]
+    values: dict[str, Any]
+    n_rows: int
+
+    @classmethod
+    def of(cls, tables: Callable[[], Iterable[pa.Table]], known: pa.Table | None = None) -> TableShape:
+        """Read the columns' types, and in a second round the values of text.
+
+        Parameters
+        ----------
+        tables
+            Gives the tables, from the first on, each time that it is called.
+        known
+            A table that others will be joined to: its values get the codes that they have there.
+        """
+        import pyarrow as pa
+
+        kinds: dict[str, list[Any]] = {}
+        n_rows = 0
+        for table in tables():
+            n_rows += table.num_rows
+            for field in table.schema:
+                kinds.setdefault(field.name, []).append(field.type)
+        types = {name: common_type(some) for name, some in kinds.items()}
+        places: dict[str, dict[str, int]] = {name: {} for name in types if pa.types.is_dictionary(types[name])}
+        for name, place in places.items():
+            if known is not None and name in known.column_names and known.schema.field(name).type == types[name]:
+                last = known.column(name).chunk(known.column(name).num_chunks - 1)
+                place.update((value, code) for code, value in enumerate(last.dictionary.to_pylist()))
+        for table in tables():
+            for name in table.column_names:
+                if name in places:
+                    for chunk in cast_column(table.column(name), types[name]).chunks:
+                        used = np.unique(chunk.indices.drop_null().to_numpy())
+                        for value in chunk.dictionary.take(pa.array(used)).to_pylist():
+                            places[name].setdefault(value, len(places[name]))
+        return cls(types, {name: pa.array(list(place), type=pa.string()) for name, place in places.items()}, n_rows)
+
+    def batches(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """Bring tables to this shape, and put small ones together."""
+        import pyarrow as pa
+
+        waiting: list[Any] = []
+        for table in tables:
+            waiting.append(pa.table({name: self._column(table, name) for name in self.types}))
+            if sum(map(len, waiting)) >= _BATCH:
+                yield pa.concat_tables(waiting).combine_chunks()
+                waiting = []
+        if waiting:
+            yield pa.concat_tables(waiting).combine_chunks()
+
+    def _column(self, table: pa.Table, name: str) -> Any:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        kind = self.types[name]
+        if name not in self.values:
+            return cast_column(table.column(name), kind) if name in table.column_names else pa.nulls(len(table), kind)
+        codes = np.full(len(table), -1, dtype=np.int32)
+        if name in table.column_names:
+            own, values = dictionary(pa.table({name: cast_column(table.column(name), kind)}), name)
+            place = pc.index_in(pa.array(values, pa.string()), self.values[name])
+            codes = np.append(place.fill_null(-1).to_numpy(), -1).astype(np.int32)[own]
+        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), self.values[name])
+
+
+def distinct_values(tables: Iterable[pa.Table], column: str) -> list[str]:
+    """Texts that occur in a column, in order."""
+    found: set[str] = set()
+    for table in tables:
+        codes, values = dictionary(table, column)
+        found |= {str(values[code]) for code in np.unique(codes) if code >= 0}
+    return sorted(found)
+
+
+def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one shape below one another, as an Arrow file that can be mapped into memory."""
+    import pyarrow as pa
+
+    writer = None
+    with pa.OSFile(str(path), "wb") as file:
+        for table in tables:
+            writer = pa.ipc.new_file(file, table.schema) if writer is None else writer
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+
+
+def read_table(path: Path) -> pa.Table:
+    """Map an Arrow file into memory."""
+    import pyarrow as pa
+
+    return pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
+
+
+def take_rows(cells: pa.Table, rows: np.ndarray, columns: Iterable[str] | None = None) -> pa.Table:
+    """Take some rows in the order given, and read no others.
+
+    Parameters
+    ----------
+    cells
+        Metadata, in as many chunks as they like.
+    rows
+        Positions, int64 (m,).
+    columns
+        Columns to take; None: all.
+
+    Raises
+    ------
+    ReferenceFolderError
+        The rows point outside of what they may point at: their file is damaged.
+    """
+    import pyarrow as pa
+
+    order = np.argsort(rows, kind="stable")
+    ascending, back = rows[order], np.empty(len(rows), dtype=np.int64)
+    back[order] = np.arange(len(rows))
+    taken = {}
+    for name in cells.column_names if columns is None else columns:
+        column, parts, start = cells.column(name), [], 0
+        for chunk in column.chunks:
+            a, b = np.searchsorted(ascending, [start, start + len(chunk)])
+            if a < b:
+                parts.append(_take(chunk, ascending[a:b] - start, name))
+            start += len(chunk)
+        joined = pa.chunked_array(parts, type=column.type)
+        if pa.types.is_dictionary(column.type):
+            if any(len(part.dictionary) > max(_LARGE, len(rows)) for part in parts):
+                joined = joined.cast(column.type.value_type).dictionary_encode()
+            joined = joined.unify_dictionaries()
+        whole = joined.combine_chunks()
+        # combine_chunks gives an array, or a chunked one of none.
+        taken[name] = whole.take(pa.array(back)) if len(rows) else joined
+    return pa.table(taken)
+
+
+def _take(chunk: Any, rows: np.ndarray, name: str) -> Any:
+    """Rows of a chunk, once they are known to lie where they should: Arrow itself would follow any offset."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(chunk.type):
+        codes = chunk.indices.take(pa.array(rows))
+        _check_codes(codes, len(chunk.dictionary), name)
+        return pa.DictionaryArray.from_arrays(codes, chunk.dictionary)
+    if pa.types.is_string(chunk.type):
+        _, offsets, text = chunk.buffers()
+        at = np.frombuffer(offsets, dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        begin, end = at[rows], at[rows + 1]
+        if ((begin < 0) | (end < begin) | (end > (text.size if text else 0))).any():
+            raise _damaged(name)
+    return chunk.take(pa.array(rows))
+
+
+def _check_codes(codes: Any, n_values: int, name: str) -> None:
+    import pyarrow.compute as pc
+
+    bounds = pc.min_max(codes).as_py()
+    if bounds["max"] is not None and (bounds["max"] >= n_values or bounds["min"] < 0):
+        raise _damaged(name)
+
+
+def check_columns(cells: pa.Table, columns: Iterable[str]) -> None:
+    """Read whole columns and refuse those that point outside of what they may point at.
+
+    Raises
+    ------
+    ReferenceFolderError
+        A column is damaged.
+    """
+    import pyarrow as pa
+
+    for name in columns:
+        for chunk in cells.column(name).chunks:
+            if pa.types.is_dictionary(chunk.type):
+                _check_codes(chunk.indices, len(chunk.dictionary), name)
+            else:
+                try:
+                    chunk.validate(full=True)
+                except pa.ArrowInvalid as error:
+                    raise _damaged(name) from error
+
+
+def check_table(cells: pa.Table) -> None:
+    """Refuse a table whose buffers are too short for its rows, or whose dictionaries are damaged; no row is read.
+
+    Raises
+    ------
+    pa.ArrowInvalid
+        It is damaged.
+    """
+    import pyarrow as pa
+
+    cells.validate()
+    seen = set()
+    for column in cells.columns:
+        if pa.types.is_dictionary(column.type):
+            for chunk in column.chunks:
+                place = tuple(buffer.address for buffer in chunk.dictionary.buffers() if buffer is not None)
+                if place not in seen:
+                    chunk.dictionary.validate(full=True)
+                    seen.add(place)
+
+
+def _damaged(column: str) -> ReferenceFolderError:
+    return ReferenceFolderError(
+        f"The metadata of the reference are damaged: column {column!r} of a cells.arrow. `scim verify` names the file; "
+        "copy the folder again, or build the reference again."
+    )
+
+
+def dictionary(cells: pa.Table, column: str) -> tuple[np.ndarray, list[Any]]:
+    """Code of each cell, int32 (n_cells,), and the values that codes stand for; -1 where a value is missing."""
+    import pyarrow as pa
+
+    values = cells.column(column)
+    if not pa.types.is_dictionary(values.type):
+        check_columns(cells, [column])
+        values = values.dictionary_encode()
+    values = unified(values, column)
+    codes, start = np.full(len(values), -1, dtype=np.int32), 0
+    for chunk in values.chunks:
+        _check_codes(chunk.indices, len(chunk.dictionary), column)
+        plain = chunk.indices.fill_null(-1) if chunk.indices.null_count else chunk.indices
+        codes[start : start + len(chunk)] = plain.to_numpy(zero_copy_only=False)
+        start += len(chunk)
+    return codes, values.chunk(values.num_chunks - 1).dictionary.to_pylist() if values.num_chunks else []
+
+
+def unified(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Give all chunks one dictionary; where that of each begins like that of the next, no row is read."""
+    last: Any = column.chunk(column.num_chunks - 1).dictionary if column.num_chunks else None
+    for chunk in column.chunks:
+        if not chunk.dictionary.equals(last[: len(chunk.dictionary)]):
+            for each in column.chunks:  # codes are about to be looked up
+                _check_codes(each.indices, len(each.dictionary), name)
+            break
+    return column.unify_dictionaries()
