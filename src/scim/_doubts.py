@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 #: Neighbours that are asked; a label is doubted if at least _RIVAL of them have one that excludes it, the same one, and
-#: no more than _OWN have a label that fits it, of as many as could.
-_NEIGHBOURS, _RIVAL, _OWN = 30, 0.5, 0.2
+#: no more than _OWN have a label that fits it, of as many as could. Cells of a rare kind need not lie together: labels
+#: of fewer than _RARE cells are not doubted.
+_NEIGHBOURS, _RIVAL, _OWN, _RARE = 30, 0.5, 0.1, 20
 
 
 def contradicted(
@@ -56,4 +57,5 @@ def contradicted(
     possible = np.minimum(n_fitting[own] - 1, _NEIGHBOURS)
     fits = comparable[own]
     rival = (votes * ~fits).max(axis=1)
-    return np.asarray((rival >= _RIVAL * _NEIGHBOURS) & ((votes * fits).sum(axis=1) <= _OWN * possible))
+    alone = (rival >= _RIVAL * _NEIGHBOURS) & ((votes * fits).sum(axis=1) <= _OWN * possible)
+    return np.asarray(alone & (n_fitting[own] >= _RARE))
