@@ -28,7 +28,7 @@ def set_up(adata: ad.AnnData, **kwargs: object) -> SCIM:
 @pytest.fixture(scope="module")
 def trained(blood: ad.AnnData) -> SCIM:
     model = set_up(blood.copy())
-    model.train(max_epochs=4, **QUICK)
+    model.train(max_epochs=4, train_size=0.9, **QUICK)
     return model
 
 
@@ -47,7 +47,7 @@ def test_training_by_default_separates_real_cells_of_a_single_study() -> None:
     SCIM.setup_anndata(adata, labels_key="cell_type")
     model = SCIM(adata)
     with pytest.warns(UserWarning, match="one study"):
-        model.train(**QUICK)
+        model.train(train_size=0.9, **QUICK)
     z = model.get_latent_representation()
     held_out = np.asarray(model.validation_indices)
     labels = adata.obs["cell_type"].astype(str).to_numpy()
@@ -299,7 +299,7 @@ def test_whole_studies_can_validate(blood: ad.AnnData) -> None:
 
 def test_without_validation(blood: ad.AnnData) -> None:
     model = set_up(blood.copy())
-    model.train(max_epochs=2, train_size=1.0, **QUICK)
+    model.train(max_epochs=2, **QUICK)
     assert "validation_loss" not in model.history
     assert len(model.validation_indices) == 0
 

@@ -14,7 +14,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def choose(labels: np.ndarray, studies: np.ndarray, **kwargs: object) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    options = {"validation_studies": None, "train_size": None, "seed": 0} | kwargs
+    options = {"validation_studies": None, "train_size": 0.9, "seed": 0} | kwargs
     train, validation, held_out = choose_validation(labels, studies, NAMES, **options)
     assert not np.intersect1d(train, validation).size
     assert len(train) + len(validation) == len(labels)

@@ -229,9 +229,9 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
     ) -> None:
         """Train the model; without arguments, everything follows from the size of the data.
 
-        :attr:`history` then holds, per epoch, ``train_loss`` and ``validation_loss``, and for both sides (``_train``,
-        ``_validation``) ``triplet_loss``, ``reconstruction_loss``, ``triplets_mined`` and ``triplets_active`` (mean
-        per batch), and ``silhouette_validation``, the ontology-aware silhouette width.
+        :attr:`history` then holds ``train_loss`` and, where cells validate, ``validation_loss`` of each epoch, and for
+        both sides (``_train``, ``_validation``) ``triplet_loss``, ``reconstruction_loss``, ``triplets_mined`` and
+        ``triplets_active`` (mean per batch), and ``silhouette_validation``, the ontology-aware silhouette width.
 
         Parameters
         ----------
@@ -241,10 +241,10 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             Where to train, as in scvi-tools: ``"cpu"``, ``"gpu"``, ``"mps"`` or ``"auto"``.
         validation_studies
             Names of the studies to hold out for validation, or the largest share of cells that held-out studies may
-            hold: small ones, where there are three or more, whose labels occur elsewhere. None, or 0, holds out none:
-            a share of each label and study validates, and every study trains.
+            hold: small ones, where there are three or more, whose labels occur elsewhere. None, or 0, holds out none.
         train_size
-            Share of the cells that train where no study is held out, 0.9 by default; 1 goes without validation.
+            Share of the cells of each label and study that train, where no study is held out; the others validate. By
+            default all train, and nothing validates, but for ``early_stopping``, which takes 0.9.
         batch_size
             Cells in a batch.
         lr
@@ -291,7 +291,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             inputs.studies,
             inputs.study_names,
             validation_studies=validation_studies,
-            train_size=train_size,
+            train_size=(0.9 if early_stopping else 1.0) if train_size is None else train_size,
             seed=seed,
         )
         if len(train) < 2:

@@ -10,8 +10,6 @@ from .._validate import check_fraction, did_you_mean
 
 #: A share of the cells is held out as whole studies where there are this many.
 _MIN_STUDIES = 3
-#: Share of the cells that validates otherwise.
-DEFAULT_SHARE = 0.1
 
 
 def choose_validation(
@@ -20,7 +18,7 @@ def choose_validation(
     study_names: Sequence[str],
     *,
     validation_studies: float | str | Sequence[str] | None,
-    train_size: float | None,
+    train_size: float,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Split cells into training and validation.
@@ -35,7 +33,7 @@ def choose_validation(
         Names of the studies to hold out; or the largest share of cells that held-out studies may hold, where there are
         three studies or more. None, or 0, holds out none.
     train_size
-        Share of the cells that train where no study is held out, 0.9 by default.
+        Share of the cells that train where no study is held out.
     seed
         Seed of the draw.
 
@@ -63,7 +61,7 @@ def choose_validation(
         if mask.all():
             raise ValueError("validation_studies names every study: nothing is left to train on. Leave one out.")
         return np.flatnonzero(~mask), np.flatnonzero(mask), [str(study_names[s]) for s in held_out]
-    share = 1 - check_fraction(1 - DEFAULT_SHARE if train_size is None else train_size, argument="train_size", low=0.05)
+    share = 1 - check_fraction(train_size, argument="train_size", low=0.05)
     mask = _stratified(labels, studies, share, rng)
     return np.flatnonzero(~mask), np.flatnonzero(mask), []
 
