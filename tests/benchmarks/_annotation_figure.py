@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,11 @@ def draw(found: dict[str, pd.DataFrame], path: Path) -> Path | None:
             lower = parts[1].subplots(1, len(spoiled), squeeze=False)[0]
             for axes, (name, conditions) in zip(lower, spoiled.items(), strict=True):
                 _lines(axes, found["robustness"], conditions, name)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
         plt.close(figure)
+    # Two decimals of a point are plenty, and a third smaller.
+    path.write_text(re.sub(r"(\.\d\d)\d+", r"\1", text.getvalue()), encoding="utf-8")
     return path
 
 
@@ -56,16 +61,17 @@ def _order(found: dict[str, pd.DataFrame], suites: list[str]) -> list[str]:
 
 def _dots(axes: Any, rows: pd.DataFrame, methods: list[str], *, title: str) -> None:
     """A dot a study, a bar at the mean; the spread over seeds as a line."""
-    by_study = rows.groupby(["method", "held_out"])["macro_f1"]
-    mean, low, high = by_study.mean(), by_study.min(), by_study.max()
-    for y, method in enumerate(methods):
-        if method not in mean.index.get_level_values(0):
+    rows = rows.assign(y=rows["method"].map({method: y for y, method in enumerate(methods)}))
+    for is_scim, colour in ((False, "0.45"), (True, _COLOURS[0])):
+        by_study = rows[(rows["method"] == "scim") == is_scim].groupby(["y", "held_out"])["macro_f1"]
+        table = by_study.agg(["mean", "min", "max"]).dropna().reset_index(level=0)
+        if table.empty:
             continue
-        colour = _COLOURS[0] if method == "scim" else "0.45"
-        axes.plot(mean[method], [y] * len(mean[method]), "o", ms=4, mec="white", mew=0.4, color=colour, alpha=0.8)
-        for a, b in zip(low[method], high[method], strict=True):
-            axes.plot([a, b], [y, y], color=colour, lw=1)
-        axes.plot([mean[method].mean()] * 2, [y - 0.35, y + 0.35], color=colour, lw=2)
+        axes.plot(table["mean"], table["y"], "o", ms=4, mec="white", mew=0.4, color=colour, alpha=0.8)
+        spread = table[table["min"] < table["max"]]
+        axes.hlines(spread["y"], spread["min"], spread["max"], color=colour, lw=1)
+        means = table.groupby("y")["mean"].mean()
+        axes.vlines(means, means.index - 0.35, means.index + 0.35, color=colour, lw=2)
     axes.set_title(title)
     axes.set_xlabel("macro-F1")
     axes.set_xlim(-0.03, 1.03)

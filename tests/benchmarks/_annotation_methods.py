@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -82,6 +83,7 @@ def run_celltypist(task: Task, seed: int) -> Answer:
     for adata in (train, test):
         adata.var_names = task.genes
     np.random.seed(seed)  # its descent has no seed of its own
+    logging.disable(logging.WARNING)
     with contextlib.redirect_stdout(io.StringIO()):
         model = celltypist.train(train, labels=task.labels, check_expression=False, use_SGD=True, n_jobs=2)
         found = celltypist.annotate(test, model=model)

@@ -31,6 +31,7 @@ def main(folder: Path, options: dict[str, Any]) -> None:
     data = MetricLearningDataModule(
         train_path=str(folder / "train.h5ad"),
         batch_size=batch,
+        persistent_workers=True,
         # Cells of labels that one study has are negatives, and part of the reference, as with the other methods.
         remove_singleton_classes=False,
     )

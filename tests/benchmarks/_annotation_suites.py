@@ -18,6 +18,7 @@ CLEAN = Condition()
 _SYMPHONY, _LAVAGE = "symphony", "lavage"
 _OTHERS = [method for method in METHODS if method not in TRAININGS]
 _QUICK = ["logistic regression", "logistic regression, balanced", "PCA + kNN"]
+_INSTANT = [*_QUICK, "Harmony + kNN", "CellTypist"]
 _EMBEDDED = ["PCA + kNN", "Harmony + kNN", "scVI + scArches + kNN", "scANVI + scArches", "SCimilarity, retrained"]
 #: Labels that are made rare, and the held-out studies without cells of it.
 _RARE = {"B cell": (), "natural killer cell": (), "CD14 monocyte": (_LAVAGE,)}
@@ -108,6 +109,15 @@ def jobs_of(
         found += [replace(job, seed=seed) for seed in (seeds if of_scim else seeds[:1])]
     order = {method: i for i, method in enumerate([*METHODS, *LABELLINGS])}
     return sorted(dict.fromkeys(found), key=lambda job: order[job.method])
+
+
+def in_batches(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that share a task and are as quick as one another, together; the quick ones of all tasks first."""
+    order = {method: 0 if method in _INSTANT else i for i, method in enumerate(METHODS)}
+    batches: dict[tuple[int, str, str, Condition], list[Job]] = {}
+    for job in jobs:
+        batches.setdefault((order[job.method], job.group, job.held_out, job.condition), []).append(job)
+    return [batches[key] for key in sorted(batches, key=lambda key: key[0])]
 
 
 def runner_of(job: Job) -> Job:

@@ -28,22 +28,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from _annotation_methods import METHODS, missing
 from _annotation_scim import LABELLINGS, TRAININGS, fingerprint
 from _annotation_scores import can_score_integration, integration, rate
-from _annotation_suites import SUITES, Job, jobs_of, keep_row, read_row, runner_of
-from _annotation_tasks import BLOOD_LABELS, GROUPS, Condition, make_task
+from _annotation_suites import SUITES, Job, in_batches, jobs_of, keep_row, read_row, runner_of
+from _annotation_tasks import BLOOD_LABELS, GROUPS, Condition, Task, make_task
 
 WORKER = "--worker"
+#: What a worker's lines of rows begin with; libraries print others.
+_MARK = "rows: "
 
 
 def parse() -> argparse.Namespace:
@@ -61,7 +66,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--panel", type=int, help="genes of the held-out study that are kept, the most expressed ones")
     parser.add_argument("--rare", choices=list(BLOOD_LABELS), help="label of blood that 20 training cells keep")
     parser.add_argument("--peer-python", help="Python that has scimilarity")
-    parser.add_argument("--timeout", type=float, default=3600, help="seconds after which a job is given up")
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds after which one method is given up")
     parser.add_argument("--out", type=Path, help="file for the Markdown tables; the figure goes beside it")
     return parser.parse_args()
 
@@ -92,50 +97,64 @@ def main() -> int:
 
 def run_all(plan: dict[str, list[Job]], results: Path, again: list[str], timeout: float) -> list[str]:
     """Run every job without a kept result, quick methods of all suites first; names of those that failed."""
-    order = list(METHODS)
-    runners = {runner_of(job): [] for jobs in plan.values() for job in jobs}
-    for jobs in plan.values():
-        for job in jobs:
-            runners[runner_of(job)].append(job)
-    todo = sorted(
-        (r for r, jobs in runners.items() if r.method in again or not all(j.path(results).is_file() for j in jobs)),
-        key=lambda job: order.index(job.method),
-    )
+    runners: dict[Job, list[Job]] = {}
+    for job in [job for jobs in plan.values() for job in jobs]:
+        runners.setdefault(runner_of(job), []).append(job)
+    todo = [r for r, jobs in runners.items() if r.method in again or not all(j.path(results).is_file() for j in jobs)]
     left_out = {method: why for method in {job.method for job in todo} if (why := missing(method))}
     for method, why in left_out.items():
         print(f"{method} is left out: {why}.", file=sys.stderr)
     if any(job.group == "integration" for job in todo) and not can_score_integration():
         print("integration is left out: scib-metrics is not installed.", file=sys.stderr)
         todo = [job for job in todo if job.group != "integration"]
-    todo = [job for job in todo if job.method not in left_out]
-    failed = []
-    for i, job in enumerate(todo):
-        start = time.perf_counter()
-        outcome = run_one(job, results, timeout)
-        failed += [job.name] if outcome is None else []
-        seconds = time.perf_counter() - start
-        print(f"{i + 1}/{len(todo)} {job.name}: {outcome or 'failed'}, {seconds:.0f} s", file=sys.stderr, flush=True)
+    batches = in_batches([job for job in todo if job.method not in left_out])
+    failed, n, total = [], 0, sum(map(len, batches))
+    for batch in batches:
+        for job, rows, seconds in run_batch(batch, timeout):
+            n += 1
+            for row in rows:
+                keep_row(replace(job, method=row["method"]).path(results), row)
+            failed += [] if rows else [job.name]
+            outcome = f"macro-F1 {rows[0]['macro_f1']:.3f}" if rows and "macro_f1" in rows[0] else "refused"
+            print(f"{n}/{total} {job.name}: {outcome if rows else 'failed'}, {seconds:.0f} s", file=sys.stderr)
     return failed
 
 
-def run_one(job: Job, results: Path, timeout: float) -> str | None:
-    """Run a job in a process of its own and keep its rows; what came out, in a few words, or None."""
-    command = [sys.executable, str(Path(__file__).resolve()), WORKER, job.to_json()]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=timeout, check=True)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        print(error, file=sys.stderr)
-        return None
-    rows = json.loads(done.stdout.strip().splitlines()[-1])
-    for row in rows:
-        keep_row(Job(job.group, job.held_out, job.condition, row["method"], job.seed).path(results), row)
-    return "refused" if "refused" in rows[0] else f"macro-F1 {rows[0]['macro_f1']:.3f}"
+def run_batch(jobs: list[Job], timeout: float) -> Iterator[tuple[Job, list[dict[str, Any]], float]]:
+    """Run jobs of one task: each with its rows, none where it failed, and its seconds."""
+    command = [sys.executable, str(Path(__file__).resolve()), WORKER, str(timeout), *(job.to_json() for job in jobs)]
+    waiting, start = list(jobs), time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        for line in worker.stdout:
+            if line.startswith(_MARK):
+                yield waiting.pop(0), json.loads(line.removeprefix(_MARK)), time.perf_counter() - start
+                start = time.perf_counter()
+    for job in waiting:
+        yield job, [], 0.0
 
 
-def work(job: Job) -> list[dict[str, Any]]:
-    """Do a job in the process that was started for it: its row, and those of other ways to label by the same model."""
+def work_on(jobs: list[Job], timeout: float) -> None:
+    """Make the task that the jobs share, and do each in a fork, whose memory is its own; print their rows."""
     warnings.filterwarnings("ignore")
-    task = make_task(job.group, job.held_out, job.condition)
+    task = make_task(jobs[0].group, jobs[0].held_out, jobs[0].condition)
+    # Nothing has started a thread yet: a fork is safe, and need not load the studies and libraries again.
+    context = multiprocessing.get_context("fork")
+    for job in jobs:
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=lambda job=job, there=there: there.send(work(task, job)))
+        process.start()
+        there.close()
+        try:
+            rows = here.recv() if here.poll(timeout) else []
+        except EOFError:
+            rows = []
+        process.kill() if not rows else process.join()
+        print(_MARK + json.dumps(rows), flush=True)
+
+
+def work(task: Task, job: Job) -> list[dict[str, Any]]:
+    """Do a job: its row, and those of other ways to label by the same model."""
     forget_peak()
     wall, cpu = time.perf_counter(), cpu_seconds()
     about = {"group": job.group, "held_out": job.held_out, "condition": job.condition.key, "seed": job.seed}
@@ -199,6 +218,6 @@ def report_stale(rows: list[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [WORKER]:
-        print(json.dumps(work(Job.from_json(sys.argv[2]))))
+        work_on([Job.from_json(text) for text in sys.argv[3:]], float(sys.argv[2]))
     else:
         sys.exit(main())
