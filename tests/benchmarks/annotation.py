@@ -56,7 +56,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", nargs="+", choices=[*SUITES, "all"], default=["blood"])
     parser.add_argument("--results", type=Path, help="folder that keeps each result, and that results are taken from")
-    parser.add_argument("--again", nargs="+", choices=list(METHODS), default=[], help="do not take kept results of it")
+    again = "do not take kept results of these methods; stale: nor those of scim from before the package changed"
+    parser.add_argument("--again", nargs="+", choices=["stale", *METHODS], default=[], help=again)
     parser.add_argument("--no-run", action="store_true", help="take what is kept, and write the page")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of scim; the others get the first")
     parser.add_argument("--studies", nargs="+", choices=sorted({h for g in GROUPS.values() for h in g.held}))
@@ -100,7 +101,14 @@ def run_all(plan: dict[str, list[Job]], results: Path, again: list[str], timeout
     runners: dict[Job, list[Job]] = {}
     for job in [job for jobs in plan.values() for job in jobs]:
         runners.setdefault(runner_of(job), []).append(job)
-    todo = [r for r, jobs in runners.items() if r.method in again or not all(j.path(results).is_file() for j in jobs)]
+    now = fingerprint()
+
+    def has_to_run(runner: Job, jobs: list[Job]) -> bool:
+        rows = [read_row(job.path(results)) for job in jobs]
+        stale = "stale" in again and any(row and row.get("scim", now) != now for row in rows)
+        return runner.method in again or stale or not all(rows)
+
+    todo = [runner for runner, jobs in runners.items() if has_to_run(runner, jobs)]
     left_out = {method: why for method in {job.method for job in todo} if (why := missing(method))}
     for method, why in left_out.items():
         print(f"{method} is left out: {why}.", file=sys.stderr)
@@ -213,7 +221,7 @@ def report_stale(rows: list[dict[str, Any]]) -> None:
     now = fingerprint()
     stale = sorted({row["method"] for row in rows if row.get("scim", now) != now})
     if stale:
-        print(f"Kept before scim changed; --again runs them anew: {', '.join(stale)}.", file=sys.stderr)
+        print(f"Kept before scim changed; --again stale runs them anew: {', '.join(stale)}.", file=sys.stderr)
 
 
 if __name__ == "__main__":
