@@ -18,7 +18,7 @@ CLEAN = Condition()
 _SYMPHONY, _LAVAGE = "symphony", "lavage"
 _OTHERS = [method for method in METHODS if method not in TRAININGS]
 _QUICK = ["logistic regression", "logistic regression, balanced", "PCA + kNN"]
-_INSTANT = [*_QUICK, "Harmony + kNN", "CellTypist"]
+_INSTANT = [*_QUICK, "Harmony + kNN"]
 _EMBEDDED = ["PCA + kNN", "Harmony + kNN", "scVI + scArches + kNN", "scANVI + scArches", "SCimilarity, retrained"]
 #: Labels that are made rare, and the held-out studies without cells of it.
 _RARE = {"B cell": (), "natural killer cell": (), "CD14 monocyte": (_LAVAGE,)}
