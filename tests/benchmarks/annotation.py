@@ -1,263 +1,231 @@
-"""Leave one study out: how well does scim label a blood study that it never saw, beside what else there is?
+"""How well does scim label studies, platforms and panels that it never saw, beside what else there is?
 
-Real studies (pbmc3k, the two Zheng sets as one study, three chemistries of symphony, lung lavage) are reduced to
-the coarse blood labels that at least two of them share. Each is held out in turn; every method is trained on the
-same cells of the others with its defaults (see ``_annotation_methods.py``), and labels the held-out ones. Methods other
-than scim are fitted anew to the genes that the held-out study measured.
+Suites, each of real studies of which every one is held out in turn (``_annotation_tasks.py``):
 
-Run ``python tests/benchmarks/annotation.py`` with the studies in ``SCIM_DATA`` or in ``../shared/data``. CellTypist and
-Harmony take part where celltypist and harmonypy are installed. Prints one JSON line, and with ``--out`` writes a
-Markdown table.
+- ``blood``: pbmc3k, the two Zheng sets as one study, three chemistries of symphony, lung lavage; coarse labels
+- ``distant``: trained on all four, tested on studies too special to train on: inDrops with 100 counts a cell, sorted
+  dendritic cells by Smart-seq2, two tumours, breast
+- ``chemistry``: the three chemistries of symphony, fine labels
+- ``platform``: cell lines, CEL-seq2 against Drop-seq; labels outside the ontology
+- ``pancreas``: islets by inDrop, Smart-seq2 and SMARTer, panels of 219 to 12,000 genes
+- ``integration``: two of the blood studies held out together, and how well an embedding that was trained on the other
+  two joins them, by scib-metrics
+- ``robustness``: blood with wrong training labels, small panels, thinned counts, and labels cut to 20 training cells
+- ``ablation``: blood, with parts of scim's training and labelling switched off
+
+Every method is trained on the same cells (``_annotation_methods.py``), in a process of its own whose peak memory and
+seconds are noted. Methods other than scim are fitted anew to the genes that the held-out study measured. scVI, scANVI
+and SCimilarity are kept small to end in minutes (``_annotation_deep.py`` says how small).
+
+Run ``python tests/benchmarks/annotation.py --suite all --results FOLDER`` with the studies in ``SCIM_DATA`` or in
+``../shared/data``. Each result is kept in the folder as one file: a run that was interrupted goes on where it stopped,
+and rows of several runs come together. celltypist, harmonypy, scib-metrics, and for SCimilarity a Python that has it
+(``--peer-python`` or ``SCIM_PEER_PYTHON``), take part where they are there. Prints one JSON line, and with ``--out``
+writes a page of Markdown and its figure.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
+import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from importlib.util import find_spec
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import anndata as ad
-import numpy as np
-import pandas as pd
-from _annotation_methods import LABEL, METHODS, STUDY, Answer, Task, lognorm
+from _annotation_methods import METHODS, missing
+from _annotation_scim import LABELLINGS, TRAININGS, fingerprint
+from _annotation_scores import can_score_integration, integration, rate
+from _annotation_suites import SUITES, Job, in_batches, jobs_of, keep_row, read_row, runner_of
+from _annotation_tasks import BLOOD_LABELS, GROUPS, Condition, Task, make_task
 
-import scim
-
-STUDIES = {
-    "pbmc3k": ["pbmc3k_10x"],
-    "zheng": ["zheng2017_sorted_pbmc", "zheng2017_facs_garnett"],
-    "symphony": ["pbmc_3tech_symphony"],
-    "lavage": ["liao2020_covid_balf"],
-}
-#: Coarse blood labels; a cell gets the first whose term is its own or an ancestor of it.
-COARSE = {
-    "T cell": "CL:0000084",
-    "B cell": "CL:0000236",
-    "natural killer cell": "CL:0000623",
-    "CD16 monocyte": "CL:0002396",
-    "CD14 monocyte": "CL:0001054",
-    "plasmacytoid dendritic cell": "CL:0000784",
-    "dendritic cell": "CL:0000451",
-    "platelet": "CL:0000233",
-    "megakaryocyte": "CL:0000556",
-}
-MERGED = {"platelet": "megakaryocyte"}
-ALPHAS = (0.05, 0.1, 0.2)
-_PAGE = """# Labels of studies never seen, beside other methods
-
-Four studies of blood (10x PBMC 3k; Zheng 2017, sorted; 10x PBMC of three chemistries, 1,460 genes, log1p
-only; lung lavage), coarse labels. Each study is held out in turn, all methods are trained on the same cells
-of the others, and the scores are means over the four. scim is trained with its defaults and {seeds} seeds,
-the others with one; these are fitted anew to the genes of each held-out study. "Wrong label" is the share of
-cells given a term that is neither their own nor an ancestor of it (scim at alpha = 0.1, the others by their
-most probable label). "Logistic regression, balanced" is the best of three settings on these very studies;
-scim's defaults were chosen with them in view, too.
-
-Made by
-
-```bash
-python tests/benchmarks/annotation.py --out docs/benchmarks/annotation.md
-```
-
-"""
-#: Methods that need a package which scim does not, and those whose result hangs on the seed.
-NEEDS = {"CellTypist": "celltypist", "Harmony + kNN": "harmonypy"}
-SEEDED = ("scim",)
+WORKER = "--worker"
+#: What a worker's lines of rows begin with; libraries print others.
+_MARK = "rows: "
 
 
-def data_folder() -> Path:
-    """Folder of the real studies, or a clear end."""
-    folder = Path(os.environ.get("SCIM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-    if not folder.is_dir():
-        sys.exit("This benchmark needs the real studies: set SCIM_DATA to their folder.")
-    return folder
-
-
-def load_studies(folder: Path) -> dict[str, ad.AnnData]:
-    """Studies with ``obs["coarse_term"]``, reduced to the coarse labels that two studies share."""
-    ontology = scim.CellOntology.bundled()
-
-    def coarse(term: object) -> str | None:
-        known = ontology.resolve(str(term))
-        if known is None:
-            return None
-        for name, root in COARSE.items():
-            if known == root or root in ontology.ancestors(known):
-                return COARSE[MERGED.get(name, name)]
-        return None
-
-    studies = {}
-    for study, files in STUDIES.items():
-        parts = {f: ad.read_h5ad(folder / f"{f}.h5ad") for f in files}
-        adata = next(iter(parts.values()))
-        if len(parts) > 1:
-            adata = scim.pp.merge_studies(parts, study_key="file", join="inner")
-        terms = adata.obs["cell_type_ontology_term_id"].astype(str)
-        adata.obs[LABEL] = terms.map({t: coarse(t) for t in terms.unique()}).astype(object)
-        studies[study] = adata
-    seen = pd.Series([t for a in studies.values() for t in a.obs[LABEL].dropna().unique()]).value_counts()
-    shared = set(seen.index[seen >= 2])
-    return {name: a[a.obs[LABEL].isin(shared).to_numpy()].copy() for name, a in studies.items()}
-
-
-def make_task(name: str, studies: dict[str, ad.AnnData], *, wrong: float, depth: int | None, panel: int | None) -> Task:
-    """Hold out one study; spoil the training labels, or thin the held-out cells or cut their genes, where asked to."""
-    rng = np.random.default_rng(0)
-    others = {k: v.copy() for k, v in studies.items() if k != name}
-    trained = sorted(set().union(*(set(a.obs[LABEL]) for a in others.values())))
-    for adata in others.values():
-        spoiled = rng.random(adata.n_obs) < wrong
-        adata.obs.loc[spoiled, LABEL] = rng.choice(trained, int(spoiled.sum()))
-    test = studies[name]
-    test = test[test.obs[LABEL].isin(trained).to_numpy()].copy()
-    if panel is not None and panel < test.n_vars:
-        test = test[:, np.sort(np.argsort(-np.asarray(test.X.mean(axis=0)).ravel())[:panel])].copy()
-    if depth is not None and scim._counts.input_kind(test.X).kind == "counts":
-        share = np.minimum(depth / np.maximum(np.asarray(test.X.sum(axis=1)).ravel(), 1), 1)
-        test.X.data = rng.binomial(test.X.data.astype(int), np.repeat(share, np.diff(test.X.indptr))).astype("f4")
-        test.X.eliminate_zeros()
-    merged = scim.pp.merge_studies(others, study_key=STUDY)
-    union = scim.genes.GeneSpace.from_adata(merged)
-    columns = np.flatnonzero(union.match_adata(test).measured)
-    genes = [str(g) for g in np.asarray(union.names)[columns]]
-    return Task(others, merged, test, lognorm(merged, union)[:, columns], lognorm(test, union)[:, columns], genes)
-
-
-def scores_of(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Accuracy, balanced accuracy and macro-F1 over the labels that occur in the truth."""
-    from sklearn.metrics import f1_score, recall_score
-
-    labels = np.unique(truth)
-    return {
-        "accuracy": float(np.mean(truth == predicted)),
-        "balanced_accuracy": float(recall_score(truth, predicted, labels=labels, average="macro", zero_division=0)),
-        "macro_f1": float(f1_score(truth, predicted, labels=labels, average="macro", zero_division=0)),
-        "hierarchical_f": hierarchical_f(truth, predicted),
-    }
-
-
-def hierarchical_f(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """F score of the terms with all their ancestors (Kiritchenko et al., 2005), the mean over the true labels."""
-    ontology = scim.CellOntology.bundled()
-    above = {t: {t, *ontology.ancestors(t)} for t in {*truth, *predicted} if t}
-    above[""] = set()
-    found = []
-    for label in np.unique(truth):
-        mine = predicted[truth == label]
-        shared = sum(len(above[label] & above[p]) for p in mine)
-        found.append(2 * shared / (len(mine) * len(above[label]) + sum(len(above[p]) for p in mine)))
-    return float(np.mean(found))
-
-
-def calibration_error(right: np.ndarray, confidence: np.ndarray) -> float:
-    """Expected calibration error in ten bins of equal width."""
-    bins = np.clip((confidence * 10).astype(int), 0, 9)
-    parts = [(bins == b) for b in np.unique(bins)]
-    return float(sum(part.mean() * abs(right[part].mean() - confidence[part].mean()) for part in parts))
-
-
-def rate(task: Task, answer: Answer) -> dict[str, float]:
-    """All scores of one method on one held-out study."""
-    truth = task.test.obs[LABEL].astype(str).to_numpy()
-    row = scores_of(truth, answer.labels)
-    row["wrong_leaf"] = float(np.mean(truth != answer.labels))
-    if answer.confidence is not None and answer.own is None:
-        row["ece"] = calibration_error(truth == answer.labels, answer.confidence)
-    if answer.own is not None and answer.confidence is not None:
-        ontology = scim.CellOntology.bundled()
-        given = answer.own != ""
-        pairs = list(zip(truth, answer.own, strict=True))
-        fits = np.array([o == t or o in ontology.ancestors(t) for t, o in pairs])
-        row |= {"unassigned": float(1 - given.mean()), "wrong_leaf": float((given & ~fits).mean())}
-        row["exact"] = float(np.mean(truth == answer.own))
-        row["ece"] = calibration_error(fits[given], answer.confidence[given])
-        for alpha, sets in answer.sets.items():
-            row[f"coverage_{alpha:g}"] = float(np.mean([t in s for t, s in zip(truth, sets, strict=True)]))
-            row[f"set_size_{alpha:g}"] = float(np.mean([len(s) for s in sets]))
-    return row
-
-
-def table_of(rows: list[dict[str, object]]) -> pd.DataFrame:
-    """Means over held-out studies, of means over seeds, best macro-F1 first."""
-    table = pd.DataFrame(rows)
-    numbers = table.drop(columns=["seed"]).groupby(["method", "held_out"], sort=False).mean()
-    mean = numbers.groupby(level=0, sort=False).mean()
-    mean["worst_macro_f1"] = numbers["macro_f1"].groupby(level=0).min()
-    by_seed = table.groupby(["method", "seed"])["macro_f1"].mean()
-    mean["spread"] = by_seed.groupby(level=0).agg(lambda x: x.max() - x.min())
-    return mean.sort_values("macro_f1", ascending=False)
-
-
-def markdown(rows: list[dict[str, object]]) -> str:
-    """Tables of means, of macro-F1 by study, and of coverage."""
-    mean = table_of(rows)
-    names = {
-        "accuracy": "accuracy",
-        "balanced_accuracy": "balanced accuracy",
-        "macro_f1": "macro-F1",
-        "spread": "spread over seeds",
-        "worst_macro_f1": "worst study",
-        "hierarchical_f": "hierarchical F",
-        "ece": "calibration error",
-        "wrong_leaf": "wrong label",
-        "unassigned": "unassigned",
-        "seconds": "seconds",
-    }
-    main = mean[[c for c in names if c in mean]].rename(columns=names).round(3)
-    main["seconds"] = main["seconds"].round(0)
-    by_study = pd.DataFrame(rows).pivot_table(index="method", columns="held_out", values="macro_f1").loc[mean.index]
-    own = pd.DataFrame(rows).query("method == 'scim'")
-    parts = [to_markdown(main), "Macro-F1 by held-out study:", to_markdown(by_study.round(3))]
-    if len(own):
-        columns = [f"{what}_{alpha:g}" for alpha in ALPHAS for what in ("coverage", "set_size")]
-        parts += ["Prediction sets of scim, by held-out study:"]
-        parts += [to_markdown(own.groupby("held_out", sort=False)[columns].mean().round(3))]
-    return _PAGE.format(seeds=own["seed"].nunique() if len(own) else 0) + "\n\n".join(parts) + "\n"
-
-
-def to_markdown(table: pd.DataFrame) -> str:
-    """A Markdown table."""
-    lines = [["", *map(str, table.columns)], ["---"] * (table.shape[1] + 1)]
-    lines += [[str(i), *("" if pd.isna(v) else f"{v:g}" for v in row)] for i, row in table.iterrows()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def main() -> None:
-    """Run every method on every held-out study."""
+def parse() -> argparse.Namespace:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", nargs="+", choices=[*SUITES, "all"], default=["blood"])
+    parser.add_argument("--results", type=Path, help="folder that keeps each result, and that results are taken from")
+    again = "do not take kept results of these methods; stale: nor those of scim from before the package changed"
+    parser.add_argument("--again", nargs="+", choices=["stale", *METHODS], default=[], help=again)
+    parser.add_argument("--no-run", action="store_true", help="take what is kept, and write the page")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of scim; the others get the first")
-    parser.add_argument("--studies", nargs="*", choices=list(STUDIES), default=list(STUDIES), help="held out in turn")
-    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--studies", nargs="+", choices=sorted({h for g in GROUPS.values() for h in g.held}))
+    parser.add_argument("--methods", nargs="+", choices=[*METHODS, *LABELLINGS])
     parser.add_argument("--wrong-labels", type=float, default=0.0, help="share of training labels drawn at random")
     parser.add_argument("--depth", type=int, help="counts that held-out cells are thinned to")
     parser.add_argument("--panel", type=int, help="genes of the held-out study that are kept, the most expressed ones")
-    parser.add_argument("--out", type=Path, help="file for the Markdown tables")
-    options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    studies = load_studies(data_folder())
-    rows: list[dict[str, object]] = []
-    for name in options.studies:
-        task = make_task(name, studies, wrong=options.wrong_labels, depth=options.depth, panel=options.panel)
-        for method in options.methods:
-            if method in NEEDS and find_spec(NEEDS[method]) is None:
-                print(f"{method} is left out: {NEEDS[method]} is not installed.", file=sys.stderr)
-                continue
-            for seed in options.seeds if method in SEEDED else options.seeds[:1]:
-                start = time.perf_counter()
-                answer = METHODS[method](task, seed)
-                row = rate(task, answer) | {"seconds": time.perf_counter() - start}
-                rows.append({"held_out": name, "method": method, "seed": seed, **row})
-                print(f"{name} {method} {seed}: macro-F1 {row['macro_f1']:.3f}", file=sys.stderr, flush=True)
-    print(table_of(rows).round(3).to_string(na_rep=""), file=sys.stderr)
+    parser.add_argument("--rare", choices=list(BLOOD_LABELS), help="label of blood that 20 training cells keep")
+    parser.add_argument("--peer-python", help="Python that has scimilarity")
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds after which one method is given up")
+    parser.add_argument("--out", type=Path, help="file for the Markdown tables; the figure goes beside it")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run what is not kept yet, and show all."""
+    options = parse()
+    if options.peer_python:
+        os.environ["SCIM_PEER_PYTHON"] = options.peer_python
+    suites = list(SUITES) if "all" in options.suite else list(dict.fromkeys(options.suite))
+    condition = Condition(options.wrong_labels, options.depth, options.panel, options.rare)
+    chosen = {"methods": options.methods, "studies": options.studies, "seeds": options.seeds, "condition": condition}
+    plan = {suite: jobs_of(suite, **chosen) for suite in suites}
+    with tempfile.TemporaryDirectory() as scratch:
+        results = options.results or Path(scratch)
+        failed = [] if options.no_run else run_all(plan, results, options.again, options.timeout)
+        kept = {suite: [row for job in jobs if (row := read_row(job.path(results)))] for suite, jobs in plan.items()}
+    report_stale([row for rows in kept.values() for row in rows])
     if options.out:
-        options.out.write_text(markdown(rows), encoding="utf-8")
-    print(json.dumps({"benchmark": "annotation", "options": vars(options) | {"out": str(options.out)}, "rows": rows}))
+        from _annotation_page import write_page
+
+        write_page(options.out, kept)
+    unique = {(r["group"], r["held_out"], r["condition"], r["method"], r["seed"]): r for s in kept.values() for r in s}
+    shown = {k: v if isinstance(v, int | float | list | None) else str(v) for k, v in vars(options).items()}
+    print(json.dumps({"benchmark": "annotation", "options": shown, "failed": failed, "rows": list(unique.values())}))
+    return 1 if failed else 0
+
+
+def run_all(plan: dict[str, list[Job]], results: Path, again: list[str], timeout: float) -> list[str]:
+    """Run every job without a kept result, quick methods of all suites first; names of those that failed."""
+    runners: dict[Job, list[Job]] = {}
+    for job in [job for jobs in plan.values() for job in jobs]:
+        runners.setdefault(runner_of(job), []).append(job)
+    now = fingerprint()
+
+    def has_to_run(runner: Job, jobs: list[Job]) -> bool:
+        rows = [read_row(job.path(results)) for job in jobs]
+        stale = "stale" in again and any(row and row.get("scim", now) != now for row in rows)
+        return runner.method in again or stale or not all(rows)
+
+    todo = [runner for runner, jobs in runners.items() if has_to_run(runner, jobs)]
+    left_out = {method: why for method in {job.method for job in todo} if (why := missing(method))}
+    for method, why in left_out.items():
+        print(f"{method} is left out: {why}.", file=sys.stderr)
+    if any(job.group == "integration" for job in todo) and not can_score_integration():
+        print("integration is left out: scib-metrics is not installed.", file=sys.stderr)
+        todo = [job for job in todo if job.group != "integration"]
+    batches = in_batches([job for job in todo if job.method not in left_out])
+    failed, n, total = [], 0, sum(map(len, batches))
+    for batch in batches:
+        for job, rows, seconds in run_batch(batch, timeout):
+            n += 1
+            for row in rows:
+                keep_row(replace(job, method=row["method"]).path(results), row)
+            failed += [] if rows else [job.name]
+            outcome = f"macro-F1 {rows[0]['macro_f1']:.3f}" if rows and "macro_f1" in rows[0] else "refused"
+            print(f"{n}/{total} {job.name}: {outcome if rows else 'failed'}, {seconds:.0f} s", file=sys.stderr)
+    return failed
+
+
+def run_batch(jobs: list[Job], timeout: float) -> Iterator[tuple[Job, list[dict[str, Any]], float]]:
+    """Run jobs of one task: each with its rows, none where it failed, and its seconds."""
+    command = [sys.executable, str(Path(__file__).resolve()), WORKER, str(timeout), *(job.to_json() for job in jobs)]
+    waiting, start = list(jobs), time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        for line in worker.stdout:
+            if line.startswith(_MARK):
+                yield waiting.pop(0), json.loads(line.removeprefix(_MARK)), time.perf_counter() - start
+                start = time.perf_counter()
+    for job in waiting:
+        yield job, [], 0.0
+
+
+def work_on(jobs: list[Job], timeout: float) -> None:
+    """Make the task that the jobs share, and do each in a fork, whose memory is its own; print their rows."""
+    warnings.filterwarnings("ignore")
+    task = make_task(jobs[0].group, jobs[0].held_out, jobs[0].condition)
+    # Nothing has started a thread yet: a fork is safe, and need not load the studies and libraries again.
+    context = multiprocessing.get_context("fork")
+    for job in jobs:
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=lambda job=job, there=there: there.send(work(task, job)))
+        process.start()
+        there.close()
+        try:
+            rows = here.recv() if here.poll(timeout) else []
+        except EOFError:
+            rows = []
+        process.kill() if not rows else process.join()
+        print(_MARK + json.dumps(rows), flush=True)
+
+
+def work(task: Task, job: Job) -> list[dict[str, Any]]:
+    """Do a job: its row, and those of other ways to label by the same model."""
+    forget_peak()
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    about = {"group": job.group, "held_out": job.held_out, "condition": job.condition.key, "seed": job.seed}
+    about |= {"n_train": task.merged.n_obs, "n_test": task.test.n_obs, "n_genes": len(task.columns)}
+    about |= {"threads": os.environ.get("OMP_NUM_THREADS", "all")}
+    if job.method in TRAININGS:
+        about["scim"] = fingerprint()
+    try:
+        answer = METHODS[job.method](task, job.seed)
+    except ValueError as error:
+        if job.method not in TRAININGS:
+            raise
+        return [about | {"method": job.method, "refused": str(error)[:300]}]
+    cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": cpu_seconds() - cpu, "peak_gib": peak_gib()}
+    scores = rate(task, answer)
+    if job.group == "integration" and answer.embedding is not None:
+        scores |= integration(task, answer.embedding)
+    rows = [about | {"method": job.method} | scores | cost]
+    if answer.more is not None and (job.group, job.condition) == ("blood", Condition()):
+        rows += [about | {"method": name} | rate(task, other) for name, other in answer.more().items()]
+    return rows
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of those that it started and that ended."""
+    import resource
+
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def forget_peak() -> None:
+    """Start the peak of memory anew, where the system can: loading the studies is not a method's doing."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process, or of one that it started, in GiB."""
+    import resource
+
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    peaks = [resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit]
+    try:
+        status = Path("/proc/self/status").read_text()
+        peaks.append(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 2**20)
+    except (OSError, StopIteration):
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+    return max(peaks)
+
+
+def report_stale(rows: list[dict[str, Any]]) -> None:
+    """Say so where kept rows of scim come from another state of the package."""
+    now = fingerprint()
+    stale = sorted({row["method"] for row in rows if row.get("scim", now) != now})
+    if stale:
+        print(f"Kept before scim changed; --again stale runs them anew: {', '.join(stale)}.", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == [WORKER]:
+        work_on([Job.from_json(text) for text in sys.argv[3:]], float(sys.argv[2]))
+    else:
+        sys.exit(main())

@@ -20,7 +20,8 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
-from annotation import data_folder, to_markdown
+from _annotation_page import to_markdown
+from _annotation_tasks import data_folder
 
 import scim
 

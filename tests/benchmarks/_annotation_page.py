@@ -1,0 +1,237 @@
+"""The page that annotation.py writes: tables of what was found, and the figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from _annotation_figure import draw
+from _annotation_scim import LABELLINGS, TRAININGS
+from _annotation_scores import ALPHAS
+
+Rows = list[dict[str, Any]]
+_INTRO = """# Labels of studies never seen, beside other methods
+
+Real studies, each held out in turn; every method is trained on the same cells of the others and labels the held-out
+ones. scim is trained with its defaults and {seeds}, the others with one seed; these are fitted anew to the genes that
+the held-out study measured. Each method ran in a process of its own on {threads}; seconds are of processor time, and
+peak memory holds the cells, too. "Wrong label" is the share of cells given a term that is neither their own nor an
+ancestor of it (scim at alpha = 0.1, the others by their most probable label). "Logistic regression, balanced" is the
+best of three settings on the four blood studies; scim's defaults were chosen with them in view, too. scVI and scANVI
+have 2,000 genes and 1,000 steps of 256 cells (300 more for scANVI, 300 for the mapping; counts of the log1p study are
+restored from its smallest values), SCimilarity 5,000 genes, layers of 256-256 -> 64 and 400 steps of 500 cells with its
+own loss and weights: more would not end in minutes on two cores.
+
+Made by
+
+```bash
+python tests/benchmarks/annotation.py --suite all --results FOLDER --peer-python PYTHON --out docs/benchmarks/{name}
+```
+"""
+_TEXTS = {
+    "blood": """## Blood
+
+Four studies: 10x PBMC 3k; Zheng 2017, sorted; 10x PBMC of three chemistries, 1,460 genes, log1p only; lung lavage.
+Coarse labels. Means over the four.""",
+    "distant": """## Studies far from the training cells
+
+Trained on all four blood studies, with macrophages and epithelial cells of the lavage besides; tested on PBMC by
+inDrops with about 100 counts a cell and 2,000 genes (ding), sorted dendritic cells by Smart-seq2 and 859 genes
+(villani), a pancreatic tumour by inDrop (moncada), breast (20 cells of a type), and a head and neck tumour by
+Smart-seq2 (puram; published as log2, undone). Only cells of labels that were trained. Macro-F1.""",
+    "chemistry": """## Chemistries
+
+10x PBMC by 3' v1, 3' v2 and 5' chemistry, 1,460 genes, the 15 fine labels of the authors: trained on two, tested on
+the third. Macro-F1.""",
+    "platform": """## Platforms
+
+Five cell lines by CEL-seq2 (four batches), three of them by Drop-seq: trained on one platform, tested on the other,
+named by the one tested. The labels are not in the ontology; SCimilarity takes no such labels. Macro-F1.""",
+    "pancreas": """## Islets
+
+Pancreas by inDrop (Baron, 175 cells), Smart-seq2 (Segerstolpe) and SMARTer (Lawlor, Xin; Wang, never trained on), in
+panels of 12,474, 1,403, 1,403, 980 and 219 genes. Baron's cells in the panel of three studies are left out. Macro-F1;
+few cells and fewer genes: read the differences between studies, not those of a point or two.""",
+    "integration": """## Integration of studies never seen
+
+Two of the blood studies are held out together, in all six ways, and embedded by what was trained on the other two;
+scib-metrics scores how well cells of the two mix and labels stay apart, on labels that both have. No method has seen
+their labels. PCA, SCimilarity and scim have not seen their cells either; Harmony, and scVI and scANVI by surgery, were
+fitted to them. Total is 0.4 batch + 0.6 bio.""",
+    "robustness": """## Robustness
+
+Macro-F1 on the blood studies, and in brackets the change by what was made worse: labels of training cells drawn at
+random, held-out cells cut to their most expressed genes or thinned to 500 counts, a label cut to 20 training cells (the
+mean over B cells, NK cells and CD14 monocytes; the last columns have the F1 of that label alone). The 1,460-gene study
+takes no part in thinning and in larger panels.""",
+    "ablation": """## What each part is worth
+
+Parts of scim's training and labelling switched off, on the blood studies; change is that of the mean macro-F1.""",
+}
+_MAIN = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "spread": "spread over seeds",
+    "worst_macro_f1": "worst study",
+    "hierarchical_f": "hierarchical F",
+    "ece": "calibration error",
+    "wrong_leaf": "wrong label",
+    "unassigned": "unassigned",
+    "cpu_seconds": "seconds",
+    "peak_gib": "peak GiB",
+}
+_CONDITIONS = {
+    "clean": "as it is",
+    "wrong-0.1": "10 % wrong",
+    "wrong-0.2": "20 % wrong",
+    "wrong-0.3": "30 % wrong",
+    "panel-5000": "5,000 genes",
+    "panel-2000": "2,000 genes",
+    "panel-1000": "1,000 genes",
+    "depth-500": "500 counts",
+    "rare": "20 cells of a label",
+}
+
+
+def write_page(path: Path, kept: dict[str, Rows]) -> None:
+    """Write the page of all suites that have rows, and its figure beside it."""
+    found = {suite: pd.DataFrame(rows) for suite, rows in kept.items() if rows}
+    found = {suite: rows for suite, rows in found.items() if "macro_f1" in rows}
+    everything = pd.concat(found.values())
+    own = everything.loc[everything["method"] == "scim", "seed"].nunique()
+    parts = [
+        _INTRO.format(
+            seeds="one seed" if own == 1 else f"{own} seeds",
+            threads=" or ".join(f"{n} threads" if n != "1" else "one thread" for n in everything["threads"].unique()),
+            name=path.name,
+        )
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if figure := draw(found, path.with_suffix(".svg")):
+        parts.append(f"![Macro-F1 of each method on each held-out study, and under wrong labels]({figure.name})\n")
+    for suite, rows in found.items():
+        parts += [_TEXTS[suite], *_SECTIONS.get(suite, _by_study)(rows)]
+    path.write_text("\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8")
+
+
+def common(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Rows of the studies that all methods labelled, for means that can be compared; and a word on those left out."""
+    scored = rows[rows["macro_f1"].notna()]
+    counts = scored.groupby("held_out")["method"].nunique()
+    left_out = [str(study) for study in counts.index[counts < rows["method"].nunique()]]
+    if not left_out or len(left_out) == len(counts):
+        return scored, ""
+    return scored[~scored["held_out"].isin(left_out)], f"Means leave out {', '.join(left_out)}: not all labelled it."
+
+
+def means(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Means over held-out studies, of means over seeds, best macro-F1 first; with the worst study and the spread."""
+    rows, _ = common(rows)
+    numbers = rows.groupby(["method", "held_out"], sort=False)[[c for c in columns if c in rows]].mean()
+    mean = numbers.groupby(level=0, sort=False).mean()
+    mean["worst_macro_f1"] = numbers["macro_f1"].groupby(level=0).min()
+    by_seed = rows.groupby(["method", "seed"])["macro_f1"].mean().groupby(level=0)
+    mean["spread"] = (by_seed.max() - by_seed.min()).where(by_seed.size() > 1)
+    return mean.sort_values("macro_f1", ascending=False)
+
+
+def _blood(rows: pd.DataFrame) -> list[str]:
+    mean = means(rows, list(_MAIN))
+    main = mean[[c for c in _MAIN if c in mean]].rename(columns=_MAIN).round(3)
+    main["seconds"], main["peak GiB"] = main["seconds"].round(0), main["peak GiB"].round(1)
+    by_study = rows.pivot_table(index="method", columns="held_out", values="macro_f1", sort=False).loc[mean.index]
+    parts = [to_markdown(main), common(rows)[1], "Macro-F1 by held-out study:", to_markdown(by_study.round(3))]
+    own = rows[rows["method"] == "scim"]
+    if len(own):
+        columns = {f"{what}_{alpha:g}": (what, alpha) for alpha in ALPHAS for what in ("coverage", "set_size")}
+        sets = own.groupby("held_out", sort=False)[list(columns)].mean().round(3)
+        sets.loc["mean"] = sets.mean().round(3)
+        named = {c: f"{what.replace('_', ' ')}, alpha {alpha:g}" for c, (what, alpha) in columns.items()}
+        parts += ["Prediction sets of scim:", to_markdown(sets.rename(columns=named))]
+    return parts
+
+
+def _by_study(rows: pd.DataFrame) -> list[str]:
+    """Macro-F1 by held-out study, with the means of the scores; where scim refused a study, it says so."""
+    mean = means(rows, list(_MAIN))
+    table = rows.pivot_table(index="method", columns="held_out", values="macro_f1", sort=False).round(3)
+    names = [c for c in ("macro_f1", "spread", "hierarchical_f", "wrong_leaf", "cpu_seconds") if c in mean]
+    table = table.join(mean[names].rename(columns=_MAIN | {"macro_f1": "mean"}).round(3)).loc[mean.index]
+    table["seconds"] = table["seconds"].round(0)
+    parts = [to_markdown(table), common(rows)[1]]
+    if "refused" in rows and rows["refused"].notna().any():
+        refused = rows[rows["refused"].notna()].drop_duplicates(["method", "held_out"])
+        reasons = zip(refused["method"], refused["held_out"], refused["refused"], strict=True)
+        parts.append("\n".join(f"- {method} refused {study}: {why}" for method, study, why in reasons))
+    return parts
+
+
+def _integration(rows: pd.DataFrame) -> list[str]:
+    if "scib_total" not in rows:
+        return ["scib-metrics was not there."]
+    parts = [c for c in rows if str(c).startswith("scib: ")]
+    columns = {"scib_total": "total", "scib_batch": "batch", "scib_bio": "bio"}
+    columns |= {str(c): str(c).removeprefix("scib: ") for c in parts}
+    columns |= {"cpu_seconds": "seconds"}
+    mean = rows.groupby(["method", "held_out"])[list(columns)].mean().groupby(level=0).mean()
+    table = mean.sort_values("scib_total", ascending=False).rename(columns=columns).round(3)
+    table["seconds"] = table["seconds"].round(0)
+    return [to_markdown(table)]
+
+
+def _robustness(rows: pd.DataFrame) -> list[str]:
+    rows = rows.assign(rare=rows["condition"].str.startswith("rare-"))
+    clean = rows[rows["condition"] == "clean"].set_index(["method", "held_out", "seed"])["macro_f1"]
+    before = clean.reindex(pd.MultiIndex.from_frame(rows[["method", "held_out", "seed"]])).to_numpy()
+    rows = rows.assign(change=rows["macro_f1"] - before, shown=rows["condition"].where(~rows["rare"], "rare"))
+    keys = ["method", "shown", "held_out"]
+    mean = rows.groupby(keys)[["macro_f1", "change"]].mean().groupby(level=[0, 1]).mean()
+    lines = {}
+    for method in rows["method"].unique():
+        line: dict[str, str] = {}
+        for condition, name in _CONDITIONS.items():
+            if (method, condition) in mean.index:
+                score, change = mean.loc[(method, condition)]
+                line[name] = f"{score:.3f}" if condition == "clean" else f"{score:.3f} ({change:+.3f})"
+        lines[method] = line
+    table = pd.DataFrame.from_dict(lines, orient="index")
+    if "f1_rare" in rows:
+        alone = rows[rows["rare"]].assign(label=rows["condition"].str.removeprefix("rare-"))
+        alone = alone.groupby(["method", "label", "held_out"])["f1_rare"].mean().groupby(level=[0, 1]).mean().unstack()
+        table = table.join(alone.round(3).add_prefix("20 "))
+    order = clean.groupby(level=0).mean().sort_values(ascending=False).index
+    return [to_markdown(table.loc[[m for m in order if m in table.index]])]
+
+
+def _ablation(rows: pd.DataFrame) -> list[str]:
+    mean = means(rows, list(_MAIN))
+    mean = mean.loc[[m for m in (*TRAININGS, *LABELLINGS) if m in mean.index]]
+    if "scim" in mean.index:
+        mean.insert(0, "change", mean["macro_f1"] - mean.loc["scim", "macro_f1"])
+    names = {"macro_f1": "macro-F1", "change": "change"} | {
+        c: _MAIN[c]
+        for c in ("spread", "worst_macro_f1", "balanced_accuracy", "hierarchical_f", "ece", "wrong_leaf", "unassigned")
+    }
+    return [to_markdown(mean[[c for c in names if c in mean]].rename(columns=names).round(3))]
+
+
+_SECTIONS: dict[str, Callable[[pd.DataFrame], list[str]]] = {
+    "blood": _blood,
+    "integration": _integration,
+    "robustness": _robustness,
+    "ablation": _ablation,
+}
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table."""
+    lines = [["", *map(str, table.columns)], ["---"] * (table.shape[1] + 1)]
+    lines += [[str(i), *map(_text, row)] for i, row in zip(table.index, table.itertuples(index=False), strict=True)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if pd.isna(value) else f"{value:g}"

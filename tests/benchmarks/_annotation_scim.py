@@ -1,0 +1,103 @@
+"""scim in annotation.py: with its defaults, and with parts of its training and labelling switched off."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _annotation_scores import ALPHAS, Answer
+from _annotation_tasks import LABEL, STUDY, Task
+
+import scim
+
+#: What an ablation does to training: arguments of :class:`scim.SCIM` and its ``plan_kwargs``.
+TRAININGS: dict[str, dict[str, Mapping[str, Any]]] = {
+    "scim": {},
+    "scim, no count thinning": {"plan": {"thinning": 0.0}},
+    "scim, no gene panels": {"plan": {"panels": 0.0}},
+    "scim, no augmentation": {"plan": {"thinning": 0.0, "panels": 0.0}},
+    "scim, no class loss": {"plan": {"class_weight": 0.0}},
+    "scim, no class loss, triplet weight 0.001": {"plan": {"class_weight": 0.0, "triplet_weight": 0.001}},
+    "scim, no triplet loss": {"plan": {"triplet_weight": 0.0}},
+    "scim, no reconstruction": {"plan": {"triplet_weight": 1.0}},
+    "scim, triplet loss alone": {"plan": {"triplet_weight": 1.0, "class_weight": 0.0}},
+    "scim, hardest negatives": {"plan": {"strategy": "hardest"}},
+    "scim, positives of any study": {"plan": {"positives": "any"}},
+    "scim, no ontology in training": {"model": {"ontology": "flat"}},
+}
+#: What labels the cells by the model that "scim" trained; its rows come with that one's.
+LABELLINGS: dict[str, dict[str, Mapping[str, Any]]] = {
+    "scim, vote on the ontology": {"annotate": {"vote": "ontology"}},
+    "scim, majority vote": {"annotate": {"vote": "majority"}},
+    "scim, weighted vote": {"annotate": {"vote": "weighted"}},
+    "scim, no landmarks": {"build": {"landmarks": "none"}},
+}
+#: Rooms of the package that a row of scim hangs on.
+_ROOMS = ("model", "encoder", "reference", "ontology", "tl", "genes.py", "_counts.py", "pp")
+
+
+def run_scim(
+    task: Task, seed: int, *, model: Mapping[str, Any] | None = None, plan: Mapping[str, Any] | None = None
+) -> Answer:
+    """Train with the defaults (but for ``model`` and ``plan``), build a reference, annotate."""
+    merged = task.merged.copy()
+    scim.SCIM.setup_anndata(merged, labels_key=LABEL, batch_key=STUDY)
+    trained = scim.SCIM(merged, seed=seed, **(model or {}))
+    trained.train(seed=seed, enable_progress_bar=False, plan_kwargs=dict(plan or {}))
+    encoder = trained.to_encoder()
+    answer = label(task, encoder, seed)
+    if not model and not plan:
+        answer.more = lambda: {k: label(task, encoder, seed, plain=True, **v) for k, v in LABELLINGS.items()}
+    return answer
+
+
+def label(
+    task: Task,
+    encoder: scim.Encoder,
+    seed: int,
+    *,
+    build: Mapping[str, Any] | None = None,
+    annotate: Mapping[str, Any] | None = None,
+    plain: bool = False,
+) -> Answer:
+    """Build a reference of the training cells, and annotate the held-out ones at each alpha, or once if ``plain``."""
+    query = task.test.copy()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.scim"
+        reference = scim.Reference.build(path, task.studies, encoder, labels_key=LABEL, seed=seed, **(build or {}))
+        terms = reference.terms
+        ids = dict(zip(map(str, terms.term_names), map(str, terms.terms), strict=True)) | {"": ""}
+        sets: dict[float, list[set[str]]] = {}
+        for alpha in () if plain else [a for a in ALPHAS if a != 0.1]:
+            scim.tl.annotate(query, reference, alpha=alpha)
+            sets[alpha] = _sets(query, ids)
+        scim.tl.annotate(query, reference, **(annotate or {}))
+    if not plain:
+        sets[0.1] = _sets(query, ids)
+    first = np.array([ids[text.split(";")[0]] for text in query.obs["scim_set"].astype(str)])
+    own = query.obs["scim_term_id"].astype(str).to_numpy()
+    return Answer(first, query.obs["scim_confidence"].to_numpy(), own, sets, np.asarray(query.obsm["X_scim"]))
+
+
+def _sets(query: Any, ids: Mapping[str, str]) -> list[set[str]]:
+    return [{ids[name] for name in text.split(";")} - {""} for text in query.obs["scim_set"].astype(str)]
+
+
+def fingerprint() -> str:
+    """What tells one state of the package's training and labelling from another."""
+    root = Path(scim.__file__).parent
+    digest = hashlib.sha256()
+    for room in _ROOMS:
+        for path in sorted([root / room] if room.endswith(".py") else (root / room).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+SCIM_METHODS: dict[str, Callable[[Task, int], Answer]] = {
+    name: partial(run_scim, **options) for name, options in TRAININGS.items()
+}

@@ -1,0 +1,138 @@
+"""What the suites of annotation.py consist of, one job a cell of the table, and where each job's result is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from _annotation_methods import METHODS
+from _annotation_scim import LABELLINGS, TRAININGS
+from _annotation_tasks import BLOOD_FILES, GROUPS, Condition
+
+CLEAN = Condition()
+#: Held-out studies of log values, and of 1,460 genes: no thinning and no larger panel changes them.
+_SYMPHONY, _LAVAGE = "symphony", "lavage"
+_OTHERS = [method for method in METHODS if method not in TRAININGS]
+_QUICK = ["logistic regression", "logistic regression, balanced", "PCA + kNN"]
+_INSTANT = [*_QUICK, "Harmony + kNN"]
+_EMBEDDED = ["PCA + kNN", "Harmony + kNN", "scVI + scArches + kNN", "scANVI + scArches", "SCimilarity, retrained"]
+#: Labels that are made rare, and the held-out studies without cells of it.
+_RARE = {"B cell": (), "natural killer cell": (), "CD14 monocyte": (_LAVAGE,)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method on one task, by one seed."""
+
+    group: str
+    held_out: str
+    condition: Condition
+    method: str
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the job is, in a line, and where its result lies."""
+        method = self.method.replace(" + ", "+").replace(", ", "-").replace(" ", "-")
+        return f"{self.group}/{self.held_out}/{self.condition.key}/{method}.{self.seed}"
+
+    def path(self, results: Path) -> Path:
+        """File of the result."""
+        return results / f"{self.name.replace(' ', '-')}.json"
+
+    def to_json(self) -> str:
+        """As one argument of a command."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Read what :meth:`to_json` gave."""
+        fields = json.loads(text)
+        return cls(**fields | {"condition": Condition(**fields["condition"])})
+
+
+def _of_group(group: str, methods: Sequence[str]) -> Iterator[Job]:
+    for held_out in GROUPS[group].held:
+        for method in methods:
+            yield Job(group, held_out, CLEAN, method)
+
+
+def _platform() -> Iterator[Job]:
+    # SCimilarity takes terms of the Cell Ontology only, and cell lines have none.
+    yield from _of_group("platform", [m for m in ("scim", *_OTHERS) if not m.startswith("SCimilarity")])
+
+
+def _robustness() -> Iterator[Job]:
+    conditions: dict[Condition, tuple[str, ...]] = {CLEAN: ()}
+    conditions |= {Condition(wrong=share): () for share in (0.1, 0.2, 0.3)}
+    conditions |= {Condition(panel=n): (_SYMPHONY,) if n > 1_460 else () for n in (5_000, 2_000, 1_000)}
+    conditions |= {Condition(depth=500): (_SYMPHONY,)}
+    conditions |= {Condition(rare=label): without for label, without in _RARE.items()}
+    for condition, left_out in conditions.items():
+        for held_out in BLOOD_FILES:
+            for method in ("scim", *_QUICK) if held_out not in left_out else ():
+                yield Job("blood", held_out, condition, method)
+
+
+SUITES = {
+    "blood": lambda: _of_group("blood", ["scim", *_OTHERS]),
+    "distant": lambda: _of_group("distant", ["scim", *_OTHERS]),
+    "chemistry": lambda: _of_group("chemistry", ["scim", *_OTHERS]),
+    "platform": _platform,
+    "pancreas": lambda: _of_group("pancreas", ["scim", *_OTHERS]),
+    "integration": lambda: _of_group("integration", ["scim", *_EMBEDDED]),
+    "robustness": _robustness,
+    "ablation": lambda: _of_group("blood", [*TRAININGS, *LABELLINGS]),
+}
+
+
+def jobs_of(
+    suite: str,
+    *,
+    methods: Sequence[str] | None = None,
+    studies: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+    condition: Condition = CLEAN,
+) -> list[Job]:
+    """Jobs of a suite, with each seed for scim and the first for the others; the quick ones first."""
+    found = []
+    for job in SUITES[suite]():
+        if (methods and job.method not in methods) or (studies and job.held_out not in studies):
+            continue
+        if condition != CLEAN and suite != "robustness":
+            job = replace(job, condition=condition)
+        of_scim = job.method in TRAININGS or job.method in LABELLINGS
+        found += [replace(job, seed=seed) for seed in (seeds if of_scim else seeds[:1])]
+    order = {method: i for i, method in enumerate([*METHODS, *LABELLINGS])}
+    return sorted(dict.fromkeys(found), key=lambda job: order[job.method])
+
+
+def in_batches(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that share a task and are as quick as one another, together; the quick ones of all tasks first."""
+    order = {method: 0 if method in _INSTANT else i for i, method in enumerate(METHODS)}
+    batches: dict[tuple[int, str, str, Condition], list[Job]] = {}
+    for job in jobs:
+        batches.setdefault((order[job.method], job.group, job.held_out, job.condition), []).append(job)
+    return [batches[key] for key in sorted(batches, key=lambda key: key[0])]
+
+
+def runner_of(job: Job) -> Job:
+    """The job that gives this one's row, too: ways to label come with the training that they share."""
+    return replace(job, method="scim") if job.method in LABELLINGS else job
+
+
+def read_row(path: Path) -> dict[str, Any] | None:
+    """A kept result, or None."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def keep_row(path: Path, row: dict[str, Any]) -> None:
+    """Write a result so that it is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = path.with_suffix(f".{os.getpid()}.tmp")
+    whole.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    whole.replace(path)
