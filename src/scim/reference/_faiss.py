@@ -124,12 +124,14 @@ class FaissBackend:
                 self._opened = Lists(**load_file(path))
             else:
                 warnings.warn(
-                    f"The index {path} is missing or damaged, and is made again in memory. Build the reference again "
-                    "to have it on disk.",
+                    f"The index {path} is missing or damaged, and is made again in memory. Reference.reindex() writes "
+                    "it.",
                     UserWarning,
                     stacklevel=6,
                 )
-                self._opened = _make_lists(self.segments, seed=int(facts["seed"]))
+                ends = np.cumsum([len(segment) for segment in self.segments])
+                covered = self.segments[: int(np.searchsorted(ends, facts.get("n_cells", ends[-1]))) + 1]
+                self._opened = _make_lists(covered, seed=int(facts["seed"]))
         return self._opened
 
 
