@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from .._threads import in_threads, one_thread_of_blas
+from ._heaps import before, sift, sort_heaps
 
 #: Queries that are multiplied with a list at a time.
 _QUERIES = 1_024
@@ -86,7 +87,7 @@ class Lists:
                 for start in range(0, len(part), _QUERIES):
                     which = mine[part[start : start + _QUERIES]]
                     _keep_best(queries[which] @ vectors.T, which, rows, similarity, positions)
-            _sort(similarity, positions, mine)
+            sort_heaps(similarity, positions, mine)
 
         with one_thread_of_blas():
             in_threads(len(queries), work)
@@ -133,29 +134,6 @@ def _to_float(segment, rows, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _before(a, p, b, q):  # type: ignore[no-untyped-def]
-    """Whether a cell is worse than another: less similar, or as similar and farther back."""
-    return a < b or (a == b and p > q)
-
-
-@njit(cache=True, nogil=True)
-def _sift(similarity, positions, value, row, n):  # type: ignore[no-untyped-def]
-    """Put a cell in the place of the worst of a heap of ``n``, and let it sink to where it belongs."""
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= n:
-            break
-        if child + 1 < n and _before(similarity[child + 1], positions[child + 1], similarity[child], positions[child]):
-            child += 1
-        if not _before(similarity[child], positions[child], value, row):
-            break
-        similarity[i], positions[i] = similarity[child], positions[child]
-        i = child
-    similarity[i], positions[i] = value, row
-
-
-@njit(cache=True, nogil=True)
 def _keep_best(found, queries, rows, similarity, positions):  # type: ignore[no-untyped-def]
     """Offer the cells ``rows``, with their similarities (m, b), to the heaps of ``queries`` (m,)."""
     k = similarity.shape[1]
@@ -164,16 +142,6 @@ def _keep_best(found, queries, rows, similarity, positions):  # type: ignore[no-
         worst = similarity[q, 0]
         for j in range(len(rows)):
             # Nearly all are worse than what is held: nothing but this comparison is done for them.
-            if found[i, j] >= worst and _before(worst, positions[q, 0], found[i, j], rows[j]):
-                _sift(similarity[q], positions[q], found[i, j], rows[j], k)
+            if found[i, j] >= worst and before(worst, positions[q, 0], found[i, j], rows[j]):
+                sift(similarity[q], positions[q], found[i, j], rows[j], k)
                 worst = similarity[q, 0]
-
-
-@njit(cache=True, nogil=True)
-def _sort(similarity, positions, queries):  # type: ignore[no-untyped-def]
-    """Turn heaps into rows with the best first."""
-    for q in queries:
-        for n in range(similarity.shape[1] - 1, 0, -1):
-            value, row = similarity[q, n], positions[q, n]
-            similarity[q, n], positions[q, n] = similarity[q, 0], positions[q, 0]
-            _sift(similarity[q], positions[q], value, row, n)
