@@ -72,7 +72,7 @@ class Centres:
 
 
 def _nearest(points: np.ndarray, centres: np.ndarray, half: np.ndarray, n: int) -> np.ndarray:
-    """The ``n`` centres that are nearest to each point, ascending, int64 (m, n)."""
+    """Find the ``n`` centres that are nearest to each point, ascending, int64 (m, n)."""
     n = min(n, len(centres))
     found = [
         np.argpartition(half - points[i : i + 1_024] @ centres.T, n - 1, axis=1)[:, :n]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validate import check_option, check_positive_int
+from .._validate import check_fraction, check_option, check_positive_int
 from ..encoder import Encoder
 from ..encoder._folder import describe_files, new_folder, sync, write_json
 from ..ontology import CellOntology, TermSpace
@@ -33,6 +33,7 @@ def create(
     backend: str,
     overwrite: bool,
     seed: int,
+    recall: float = 0.98,
 ) -> None:
     """Make the folder of a new reference, which appears when it is whole.
 
@@ -48,11 +49,12 @@ def create(
         Writes the first segment to a folder.
     source
         Where labels and studies come from, for the record and as defaults of what is added later.
-    backend, overwrite, seed
+    backend, overwrite, seed, recall
         See :meth:`scim.Reference.build`.
     """
     check_option(backend, BACKENDS, argument="backend")
     seed = check_positive_int(seed, argument="seed", minimum=0)
+    check_fraction(recall, argument="recall")
     with new_folder(path, marker=files.MANIFEST, what="reference", overwrite=overwrite) as scratch:
         encoder.save(scratch / files.ENCODER, decoder=False)  # which no search needs, and is as large again
         written = write(scratch / files.SEGMENTS / "0001")
@@ -74,6 +76,7 @@ def create(
             "studies": written.studies,
             "backend": backend,
             "seed": seed,
+            "recall": recall,
             "source": dict(source),
         }
         # Fails here, before anything is in place, where the backend is not installed.
@@ -137,12 +140,13 @@ def _build_index(
 
     The manifest does not list it among the files, for it can be made again.
     """
-    from ._faiss import WORTH, build_index
+    from ._faiss import RECALL, WORTH, build_index
 
     if facts["backend"] not in ("auto", "faiss") or sum(map(len, vectors)) < WORTH:
         return None
     (root / files.INDEX).mkdir(exist_ok=True)
-    return build_index(vectors, root / files.INDEX / index_name(segment), seed=facts["seed"])
+    path = root / files.INDEX / index_name(segment)
+    return build_index(vectors, path, seed=facts["seed"], recall=float(facts.get("recall", RECALL)))
 
 
 def index_name(segment: str) -> str:
@@ -196,23 +200,27 @@ def append_segment(
         os.replace(scratch, folder)
         sync(folder.parent)
         segments = [*manifest["segments"], {"name": name, "n_cells": n_cells}]
-        facts = {key: manifest[key] for key in FACTS} | changes
+        facts = {key: manifest[key] for key in FACTS if key in manifest} | changes
         new = commit(root, segments=segments, encoder=encoder, facts=facts)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         if name not in {s["name"] for s in files.read_manifest(root)["segments"]}:
             shutil.rmtree(folder, ignore_errors=True)
             (root / calibration_name(name)).unlink(missing_ok=True)
-            (root / files.INDEX / index_name(name)).unlink(missing_ok=True)
+            for file in (root / files.INDEX).glob(f"{name}.*"):
+                file.unlink()
         raise
     (root / manifest["calibration"]).unlink(missing_ok=True)
     if manifest.get("index"):
-        (root / files.INDEX / str(manifest["index"]["file"])).unlink(missing_ok=True)
+        from ._faiss import index_files
+
+        for file in index_files(manifest["index"]):
+            (root / files.INDEX / file).unlink(missing_ok=True)
     return new
 
 
 #: What a manifest says beside its files, and passes on when a segment is added.
-FACTS = ("ontology_version", "ontology_source", "terms", "studies", "backend", "seed", "source")
+FACTS = ("ontology_version", "ontology_source", "terms", "studies", "backend", "seed", "recall", "source")
 
 
 def _check_unchanged(root: Path, manifest: Mapping[str, Any]) -> None:

@@ -62,7 +62,8 @@ class OrderedVectors:
 
         Returns
         -------
-        Positions int64 and cosine similarities float32 (m, k), best first, equal ones by position; -1 and -inf for none.
+        Positions int64 and cosine similarities float32 (m, k), best first, equal ones by position; -1 and -inf for
+        none.
         """
         positions = np.full((len(queries), k), -1, dtype=np.int64)
         similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)
@@ -74,7 +75,7 @@ class OrderedVectors:
             positions[:], similarity[:] = -1, -np.inf
         if self._vectors is None:
             for i in range(len(queries)):
-                mine = candidates[i : i + 1, candidates[i] >= 0]
+                mine = np.sort(candidates[i : i + 1, candidates[i] >= 0])  # equal ones come by position
                 vectors = gather_fixed(self._segments, mine[0])
                 # The vectors are copied, so that their places are the candidates'.
                 place, none = np.arange(len(vectors), dtype=np.int32), np.empty(0, dtype=np.uint64)

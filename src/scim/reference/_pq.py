@@ -142,15 +142,9 @@ def _search(
     index: Opened, queries: np.ndarray, k: int, n_candidates: int, allowed: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions int64 and similarities float32 (m, k), best first; -1 and -inf for none."""
-    import faiss
-
     positions, similarity = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     wide = widened(queries, index.codes.d)
-    parameters = faiss.SearchParametersIVF()
-    if allowed is not None:
-        bits = np.packbits(allowed, bitorder="little")
-        parameters.sel = selector = faiss.IDSelectorBitmap(bits)  # named, so that it lives as long as the search
-        assert selector is not None
+    selector = None if allowed is None else _selector(allowed)
 
     def work(first: int, last: int) -> None:
         with _one_thread_of_faiss():
@@ -162,16 +156,22 @@ def _search(
                 mine = order[start : start + _QUERIES]
                 asked = wide[mine]
                 distances, lists = _lists_to_visit(index, asked, k, allowed)
-                parameters.nprobe = lists.shape[1]
-                found = _codes_search(index.codes, asked, n_candidates, lists, distances, parameters)
+                found = _codes_search(index.codes, asked, n_candidates, lists, distances, selector)
                 positions[mine], similarity[mine] = index.vectors.best(queries[mine], found, k, allowed)
 
     in_threads(len(queries), work)
     return positions, similarity
 
 
+def _selector(allowed: np.ndarray) -> Any:
+    """Tell faiss which cells may be found: a bit for each, which it keeps."""
+    import faiss
+
+    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))  # type: ignore[arg-type]
+
+
 def _codes_search(
-    codes: Any, queries: np.ndarray, n: int, lists: np.ndarray, distances: np.ndarray, parameters: Any
+    codes: Any, queries: np.ndarray, n: int, lists: np.ndarray, distances: np.ndarray, selector: Any
 ) -> np.ndarray:
     """Cells with the nearest codes in some lists, int64 (m, n); -1 for none.
 
@@ -180,6 +180,10 @@ def _codes_search(
     import faiss
 
     m = len(queries)
+    # Of its own for each call: other threads visit another number of lists.
+    parameters: Any = faiss.SearchParametersIVF(nprobe=lists.shape[1])  # type: ignore[call-arg]
+    if selector is not None:
+        parameters.sel = selector
     labels, scores = np.empty((m, n), dtype=np.int64), np.empty((m, n), dtype=np.float32)
     arrays = [faiss.swig_ptr(array) for array in (queries, lists, distances, scores, labels)]
     codes.search_preassigned_c(m, arrays[0], n, *arrays[1:], False, parameters)

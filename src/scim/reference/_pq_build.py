@@ -95,7 +95,7 @@ class _Made:
 
 
 def n_lists_for(n_cells: int) -> int:
-    """Lists for a number of cells."""
+    """Say how many lists a number of cells is sorted into."""
     return max(1, int(_LISTS * np.sqrt(n_cells)))
 
 
@@ -143,6 +143,7 @@ def _empty_index(centres: Centres) -> Any:
     import faiss
 
     width = _width(centres.centres.shape[1])
+    quantizer: Any
     if len(centres) > _GRAPH:
         quantizer = faiss.IndexHNSWFlat(width, 32)
         quantizer.hnsw.efConstruction, quantizer.hnsw.efSearch = 100, 256
@@ -194,5 +195,5 @@ def _try(made: _Made, segments: list[np.ndarray], *, seed: int) -> dict[str, Any
 def _candidates(codes: Any, queries: np.ndarray, n: int, n_visits: int) -> np.ndarray:
     import faiss
 
-    parameters = faiss.SearchParametersIVF(nprobe=n_visits)
+    parameters: Any = faiss.SearchParametersIVF(nprobe=n_visits)  # type: ignore[call-arg]
     return np.asarray(codes.search(widened(queries, codes.d), n, params=parameters)[1])

@@ -134,6 +134,7 @@ class Reference(JudgedCells):
         unlabeled_category: str | None = None,
         landmarks: LandmarkKind = "cells",
         backend: str = "auto",
+        recall: float = 0.98,
         overwrite: bool = False,
         seed: int = 0,
     ) -> Reference:
@@ -169,8 +170,11 @@ class Reference(JudgedCells):
             that lack genes, and to tell novel cells by their expression. ``"simulated"`` keeps counts drawn like theirs
             instead, for a reference that others get; ``"none"`` keeps none.
         backend
-            ``"exact"``; ``"faiss"``, which looks through the cells around a query and finds about 98 % of its
-            neighbours, from 20,000 cells on; ``"pynndescent"``; or ``"auto"``: faiss where it pays.
+            ``"exact"``; ``"faiss"``, which looks through the cells around a query and finds most of its neighbours,
+            from 20,000 cells on; ``"pynndescent"``; or ``"auto"``: faiss where it pays.
+        recall
+            Share of the true neighbours that faiss is to find, measured on cells of the reference when it is built.
+            Cells of a study that it does not hold lie farther out, and find one or two hundredths less.
         overwrite
             Replace a reference at ``path``.
         seed
@@ -207,6 +211,7 @@ class Reference(JudgedCells):
                 "landmarks": landmarks,
             },
             backend=backend,
+            recall=recall,
             overwrite=overwrite,
             seed=seed,
         )
@@ -222,6 +227,7 @@ class Reference(JudgedCells):
         aliases: bool = False,
         ontology: CellOntology | None = None,
         backend: str = "auto",
+        recall: float = 0.98,
         overwrite: bool = False,
         seed: int = 0,
     ) -> Reference:
@@ -241,7 +247,7 @@ class Reference(JudgedCells):
             with their metadata, labelled as SCimilarity predicted (needs ``pip install 'scim-tools[tiledb]'``).
         aliases
             See :meth:`scim.Encoder.from_scimilarity`.
-        ontology, backend, overwrite, seed
+        ontology, backend, recall, overwrite, seed
             As in :meth:`build`.
 
         Raises
@@ -267,6 +273,7 @@ class Reference(JudgedCells):
             write=lambda to: write_blocks(to, cells.blocks(known), n_cells=cells.n_cells),
             source={"labels_key": "label", "study_key": "study", "obs_columns": list(cells.columns)},
             backend=backend,
+            recall=recall,
             overwrite=overwrite,
             seed=seed,
         )

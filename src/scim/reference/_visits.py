@@ -89,19 +89,19 @@ class Effort:
         self._factors = np.array([factor for _, factor in chosen], dtype=float)
 
     def visits(self, k: float) -> int:
-        """Lists to visit for k neighbours."""
+        """Say how many lists to visit for k neighbours."""
         return int(min(np.ceil(np.exp(_interpolate(np.log(k), self._depths, self._visits))), len(self.sizes)))
 
     def candidates(self, k: int) -> int:
-        """Candidates to rank again for k neighbours."""
+        """Say how many candidates to rank again for k neighbours."""
         return int(np.ceil(k * np.interp(np.log(k), self._depths, self._factors)))
 
     def most(self, k: int, share: float) -> int:
-        """Lists to visit at most where this share of the cells may be found: beyond, comparing with each is better."""
+        """Say how many lists to visit at most where this share of the cells may be found: beyond, each is compared."""
         return min(len(self.sizes), 2 * self.visits(k / share))
 
     def filtered(self, order: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
-        """Lists to visit where only some cells may be found: as many as the neighbours lie deeper among all cells.
+        """Visit as many lists, where only some cells may be found, as the neighbours lie deeper among all cells.
 
         Where one cell in ten of the lists visited passes the filter, the k-th neighbour is the 10 k-th of all cells,
         and needs as many visits. What passes is estimated from a sample, list by list, so that filters are followed
@@ -118,12 +118,16 @@ class Effort:
 
         Returns
         -------
-        Number of lists of each query, (m,); none where those given are not enough: a query far from all that passes.
+        Number of lists of each query, (m,); none where those given are not enough, or hold less than half of what
+        passes in as many others: a query far from what passes, whose neighbours lie scattered.
         """
+        share = np.count_nonzero(allowed) / len(allowed)
         passed = np.bincount(self._lists[allowed[self._positions]], minlength=len(self.sizes))
         passed = passed * (self.sizes.sum() / max(len(self._lists), 1))
         visits = np.empty(len(order), dtype=np.int64)
         _visits_needed(order, self.sizes, passed, k, self.visits(k), self._depths, self._visits, visits)
+        base = order[:, : self.visits(k / share)]
+        visits[2 * passed[base].sum(axis=1) < share * self.sizes[base].sum(axis=1)] = 0
         return visits
 
 
