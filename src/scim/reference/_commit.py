@@ -214,8 +214,8 @@ def append_segment(
     if manifest.get("index"):
         from ._faiss import index_files
 
-        for file in index_files(manifest["index"]):
-            (root / files.INDEX / file).unlink(missing_ok=True)
+        for old in index_files(manifest["index"]):
+            (root / files.INDEX / old).unlink(missing_ok=True)
     return new
 
 

@@ -89,7 +89,8 @@ def _text_in(stored: pa.ChunkedArray, wanted: list[Any]) -> tuple[np.ndarray, se
 
     Codes are compared where they lie: text is looked at once for each value, and not once for each cell.
     """
-    passed, found = [np.empty(0, dtype=bool)], set()
+    passed = [np.empty(0, dtype=bool)]
+    found: set[Any] = set()
     for chunk in stored.chunks:
         there = chunk.dictionary.to_pylist()
         found.update(value for value in wanted if value in there)

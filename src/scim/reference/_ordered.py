@@ -96,6 +96,20 @@ class OrderedVectors:
         )
 
 
+def compare_each(
+    segments: list[np.ndarray], queries: np.ndarray, rows: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare queries (m, d) with the cells ``rows``, which ascend; see :meth:`OrderedVectors.best` for the result."""
+    positions = np.full((len(queries), k), -1, dtype=np.int64)
+    similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    starts = np.cumsum([0, *map(len, segments)])
+    bounds = np.searchsorted(rows, starts)
+    for segment, start, a, b in zip(segments, starts[:-1], bounds[:-1], bounds[1:], strict=True):
+        _offer(segment, int(start), rows[a:b], queries, similarity, positions)
+    sort_heaps(similarity, positions, np.arange(len(queries)))
+    return positions, similarity
+
+
 def write_ordered(segments: list[np.ndarray], rows: np.ndarray, path: Path) -> np.ndarray:
     """Write vectors in the order of ``rows``, see :class:`OrderedVectors`, and return the checksums.
 
@@ -181,3 +195,15 @@ def _rank(vectors, rows, sums, seen, queries, candidates, allowed, similarity, p
                 worst = similarity[q, 0]
     sort_heaps(similarity, positions, np.arange(len(queries)))
     return True
+
+
+@njit(cache=True, nogil=True)
+def _offer(segment, start, rows, queries, similarity, positions):  # type: ignore[no-untyped-def]
+    """Offer cells to the heaps of all queries; one without direction has no similarity, and is never better."""
+    k = similarity.shape[1]
+    for i in range(len(rows)):
+        vector = segment[rows[i] - start]
+        for q in range(len(queries)):
+            found = _similarity(vector, queries[q])
+            if found >= similarity[q, 0] and before(similarity[q, 0], positions[q, 0], found, rows[i]):
+                sift(similarity[q], positions[q], found, rows[i], k)

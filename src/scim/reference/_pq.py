@@ -15,13 +15,15 @@ from safetensors.numpy import load_file
 from .._threads import in_threads
 from ..encoder._folder import sha256
 from ._exact import ExactBackend
-from ._ordered import OrderedVectors
+from ._ordered import OrderedVectors, compare_each
 from ._visits import Effort
 
 #: So few cells may be found that comparing with each of them takes less time.
 FEW = 30_000
 #: Queries of which faiss looks through the lists at once, and candidates that are held at a time.
 _QUERIES, _CANDIDATES = 256, 4_000_000
+#: Queries that are compared with each cell by themselves, and not in products.
+_ONE_BY_ONE = 8
 #: Endings of the files of an index: codes; place of each cell's vector; vectors in the order of the lists; the rest.
 CODES, ROWS, ORDERED, REST = ".faiss", ".rows.i32", ".vectors.i16", ".safetensors"
 
@@ -75,7 +77,7 @@ class PQBackend:
         n_cells = sum(map(len, self.segments))
         n_allowed = n_cells if allowed is None else int(np.count_nonzero(allowed))
         if n_allowed <= FEW or 4 * k > n_allowed or not len(queries):
-            return self.exact.search(queries, k, allowed)
+            return self._compare(queries, k, allowed)
         index = self._index()
         n_candidates = min(index.effort.candidates(k) * (1 if allowed is None else 2), n_allowed)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
@@ -84,10 +86,17 @@ class PQBackend:
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             positions[part], similarity[part] = _search(index, queries[part], k, n_candidates, allowed)
-        distances = np.where(positions < 0, np.float32(np.inf), np.clip(1.0 - similarity, 0.0, 2.0))
+        distances = _distances(positions, similarity)
         if (short := (positions < 0).any(axis=1)).any():
-            positions[short], distances[short] = self.exact.search(queries[short], k, allowed)
+            positions[short], distances[short] = self._compare(queries[short], k, allowed)
         return positions, distances
+
+    def _compare(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Compare with each cell that may be found: products of blocks pay from a few queries on."""
+        if allowed is None or len(queries) > _ONE_BY_ONE:
+            return self.exact.search(queries, k, allowed)
+        positions, similarity = compare_each(self.segments, queries, np.flatnonzero(allowed), k)
+        return positions, _distances(positions, similarity)
 
     def _index(self) -> Opened:
         """Read the index, or make one anew where it is missing or damaged."""
@@ -123,6 +132,10 @@ class PQBackend:
         vectors = OrderedVectors(self.segments, self._folder / f"{name}{ORDERED}", rows, rest["sums"])
         effort = effort_of(rest, self._facts)
         return Opened(faiss.read_index(str(self._folder / f"{name}{CODES}")), vectors, effort)
+
+
+def _distances(positions: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    return np.where(positions < 0, np.float32(np.inf), np.clip(1.0 - similarity, 0.0, 2.0))
 
 
 def effort_of(rest: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Effort:
@@ -167,7 +180,8 @@ def _selector(allowed: np.ndarray) -> Any:
     """Tell faiss which cells may be found: a bit for each, which it keeps."""
     import faiss
 
-    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))  # type: ignore[arg-type]
+    selector: Any = faiss.IDSelectorBitmap  # faiss's own types know of the two arguments in C++ only
+    return selector(np.packbits(allowed, bitorder="little"))
 
 
 def _codes_search(
