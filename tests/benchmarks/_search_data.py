@@ -70,8 +70,8 @@ class Atlas:
         }
 
 
-def write_vectors(folder: Path, n_cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Write the vectors of ``n_cells`` as a reference stores them; they, the studies and the types of the cells."""
+def write_vectors(folder: Path, n_cells: int) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Write the vectors of ``n_cells`` as a reference stores them; the file, the studies and the types of the cells."""
     from scim.reference._segments import to_fixed
 
     atlas, path = Atlas(), folder / f"vectors-{n_cells}.i16"
@@ -82,4 +82,4 @@ def write_vectors(folder: Path, n_cells: int) -> tuple[np.ndarray, np.ndarray, n
             x, s, t = atlas.chunk(i)
             file.write(to_fixed(x[:n]).tobytes())
             studies[start : start + n], types[start : start + n] = s[:n], t[:n]
-    return np.memmap(path, dtype="<i2", mode="r", shape=(n_cells, D)), studies, types
+    return path, studies, types
