@@ -55,16 +55,17 @@ def make_backend(
     seed
         Seed of what is built on opening.
     folder, index
-        Where the index of a reference lies, and what its manifest says of it, where it has one.
+        Where the index of a reference lies, and what its manifest says of it, where it has one. It may cover the first
+        cells only; those behind them are searched exactly, and the hits merged.
     """
     if name == "pynndescent":
         from ._pynndescent import PyNNDescentBackend
 
         return PyNNDescentBackend(segments, seed=seed)
     if index is not None and folder is not None:
-        from ._faiss import FaissBackend
+        from ._faiss import open_index
 
-        return FaissBackend(segments, folder, index)
+        return open_index(segments, folder, index)
     from ._exact import ExactBackend
 
     return ExactBackend(segments)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._validate import check_option, check_positive_int
+from .._validate import check_fraction, check_option, check_positive_int
 from ..encoder import Encoder
 from ..encoder._folder import describe_files, sync
 from ..ontology import CellOntology, TermSpace
@@ -48,6 +48,7 @@ def create(
     seed: int,
     plan: Mapping[str, Any] | None = None,
     resume: bool = False,
+    recall: float = 0.98,
 ) -> None:
     """Make the folder of a new reference, which appears when it is whole.
 
@@ -63,13 +64,14 @@ def create(
         Writes the first segment to ``journal.segment``.
     source
         Where labels and studies come from, for the record and as defaults of what is added later.
-    backend, overwrite, seed
+    backend, overwrite, seed, recall
         See :meth:`scim.Reference.build`.
     plan, resume
         See :func:`scim.reference._journal.building`.
     """
     check_option(backend, BACKENDS, argument="backend")
     seed = check_positive_int(seed, argument="seed", minimum=0)
+    check_fraction(recall, argument="recall")
     with building(path, overwrite=overwrite, plan=plan, resume=resume) as journal:
         root = journal.folder
         encoder.save(root / files.ENCODER, decoder=False)  # which no search needs, and is as large again
@@ -92,6 +94,7 @@ def create(
             "studies": written.studies,
             "backend": backend,
             "seed": seed,
+            "recall": recall,
             "source": dict(source),
             "n_latent": encoder.n_latent,
             "n_genes": len(encoder.genes),
@@ -111,6 +114,7 @@ FACTS = (
     "studies",
     "backend",
     "seed",
+    "recall",
     "source",
     "n_latent",
     "n_genes",
@@ -259,7 +263,7 @@ def _index(root: Path, vectors: list[np.ndarray], version: Version) -> dict[str,
     That of the version before serves as long as few cells came after it. The manifest does not list it among the files,
     for it can be made again.
     """
-    from ._faiss import WORTH, build_index
+    from ._faiss import RECALL, WORTH, build_index
 
     n_rows = sum(map(len, vectors))
     if version.facts["backend"] not in ("auto", "faiss") or n_rows < WORTH:
@@ -270,7 +274,8 @@ def _index(root: Path, vectors: list[np.ndarray], version: Version) -> dict[str,
         if n_rows - covered <= max(WORTH, MOST_BEYOND_INDEX * covered):
             return {**there, "n_cells": covered}
     (root / files.INDEX).mkdir(exist_ok=True)
-    return build_index(vectors, root / files.INDEX / f"{version.number:04d}.safetensors", seed=version.facts["seed"])
+    path, recall = root / files.INDEX / f"{version.number:04d}.safetensors", float(version.facts.get("recall", RECALL))
+    return build_index(vectors, path, seed=version.facts["seed"], recall=recall)
 
 
 def _retired(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -283,8 +288,10 @@ def _retired(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _names(manifest: Mapping[str, Any]) -> set[str]:
+    from ._faiss import index_files
+
     index = manifest.get("index")
-    return {*manifest.get("files", {}), *([f"{files.INDEX}/{index['file']}"] if index else [])}
+    return {*manifest.get("files", {}), *(f"{files.INDEX}/{name}" for name in (index_files(index) if index else ()))}
 
 
 @contextmanager

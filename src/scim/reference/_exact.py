@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ._segments import to_float
+from ._segments import take_vectors, to_float
 
 #: Reference cells, and queries, that are multiplied at a time: 64 MB of products.
 _CELLS, _QUERIES = 16_384, 1_024
@@ -93,24 +93,27 @@ class _Best:
 
 def blocks(segments: list[np.ndarray], allowed: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions and unit vectors of cells that have a direction and are ``allowed``, in order."""
+    if allowed is not None:
+        passed = np.flatnonzero(allowed)
+        for begin in range(0, len(passed), _CELLS):
+            rows = passed[begin : begin + _CELLS]
+            yield from _directed(rows, take_vectors(segments, rows))
+        return
     start = 0
     for segment in segments:
         for begin in range(0, len(segment), _CELLS):
-            part = segment[begin : begin + _CELLS]
-            if allowed is not None:
-                inside = np.flatnonzero(allowed[start + begin : start + begin + len(part)])
-                if not len(inside):
-                    continue
-                part = part[inside]
-            else:
-                inside = np.arange(len(part))
-            vectors = to_float(np.asarray(part))
-            directed = vectors.any(axis=1)
-            if directed.all():
-                yield start + begin + inside, vectors
-            elif directed.any():
-                yield start + begin + inside[directed], vectors[directed]
+            vectors = to_float(np.asarray(segment[begin : begin + _CELLS]))
+            yield from _directed(np.arange(start + begin, start + begin + len(vectors)), vectors)
         start += len(segment)
+
+
+def _directed(rows: np.ndarray, vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the cells that have a direction, if there are any."""
+    directed = vectors.any(axis=1)
+    if directed.all():
+        yield rows, vectors
+    elif directed.any():
+        yield rows[directed], vectors[directed]
 
 
 def within_distance(

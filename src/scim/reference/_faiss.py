@@ -1,4 +1,4 @@
-"""Approximate search: lists of cells around centres that faiss finds, of which a query visits the nearest few."""
+"""Approximate search of a middling number of cells: lists around centres that faiss finds, searched exactly."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from ..encoder._folder import sha256, sync
+from ._backend import Backend
 from ._exact import ExactBackend, blocks
 from ._lists import Lists
-from ._segments import take_vectors
+from ._segments import split_at, take_vectors
 
-#: From this many cells on, an index is worth its place.
-WORTH = 20_000
-#: Share of the true neighbours that a search is to find, and of how many neighbours that is measured.
+#: From this many cells on, an index is worth its place; from this many on, one of short codes.
+WORTH, LARGE = 20_000, 300_000
+#: Share of the true neighbours that a search is to find by default, and of how many neighbours that is measured.
 RECALL, DEPTHS = 0.98, (50, 1_000)
 #: Lists per square root of the number of cells; cells of each list that its centre is learned from; trial queries.
 _LISTS, _LEARNED_FROM, _TRIALS = 2, 64, 200
 
 
-def build_index(segments: list[np.ndarray], path: Path, *, seed: int) -> dict[str, Any]:
+def build_index(segments: list[np.ndarray], path: Path, *, seed: int, recall: float = RECALL) -> dict[str, Any]:
     """Build an index, find out how many lists a search has to visit, and write it.
+
+    Many cells get the index of :mod:`~scim.reference._pq`, of several files that begin with the name of ``path``.
 
     Parameters
     ----------
@@ -34,25 +37,49 @@ def build_index(segments: list[np.ndarray], path: Path, *, seed: int) -> dict[st
         File to write.
     seed
         Seed of the centres and of the trial.
+    recall
+        Share of the true neighbours that a search is to find.
 
     Returns
     -------
-    What the manifest says of the index: its file, lists, lists to visit by number of neighbours, and recall there.
+    What the manifest says of the index: its files, the cells it covers, lists, and how many of them to visit.
     """
+    if sum(map(len, segments)) >= LARGE:
+        from ._pq_build import build_pq
+
+        return build_pq(segments, path, seed=seed, recall=recall)
     lists = _make_lists(segments, seed=seed)
     save_file({"centres": lists.centres, "starts": lists.starts, "rows": lists.rows}, path)
     sync(path)
-    visits, recall = _calibrate(lists, segments, seed=seed)
+    visits, reached = _calibrate(lists, segments, seed=seed, target=recall)
     return {
+        "kind": "lists",
         "file": path.name,
         "bytes": path.stat().st_size,
         "sha256": sha256(path),
         "n_cells": sum(map(len, segments)),
         "lists": len(lists),
         "visits": {str(k): n for k, n in visits.items()},
-        "recall": {str(k): r for k, r in recall.items()},
+        "recall": {str(k): r for k, r in reached.items()},
+        "target": recall,
         "seed": seed,
     }
+
+
+def open_index(segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any]) -> Backend:
+    """Backend of the index that ``facts`` tell of; cells behind those that it covers are searched exactly."""
+    from ._delta import DeltaBackend
+    from ._pq import PQBackend
+
+    covered, later = split_at(segments, int(facts.get("n_cells", sum(map(len, segments)))))
+    kind = PQBackend if facts.get("kind") == "pq" else FaissBackend
+    indexed: Backend = kind(covered, folder, facts)
+    return DeltaBackend(indexed, segments) if later else indexed
+
+
+def index_files(facts: Mapping[str, Any] | None) -> list[str]:
+    """Names of the files of an index; none where there is no index."""
+    return [] if not facts else list(facts.get("files", [facts["file"]]))
 
 
 class FaissBackend:
@@ -79,23 +106,6 @@ class FaissBackend:
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
-        n_covered = int(self._facts.get("n_cells", sum(map(len, self.segments))))
-        beyond = np.ones(sum(map(len, self.segments)), dtype=bool) if allowed is None else allowed.copy()
-        beyond[:n_covered] = False
-        if not beyond.any():
-            return self._covered(queries, k, allowed)
-        within = np.ones(len(beyond), dtype=bool) if allowed is None else allowed.copy()
-        within[n_covered:] = False
-        # Each part may have fewer cells than k, or none with a direction.
-        found = [self.exact.search(queries, min(k, int(beyond.sum())), beyond)]
-        if within.any():
-            found.append(self._covered(queries, min(k, int(within.sum())), within))
-        positions, distances = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
-        order = np.lexsort((positions, distances), axis=1)[:, :k]
-        return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
-
-    def _covered(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Search the cells that the index has."""
         n_cells = sum(map(len, self.segments))
         n_allowed = n_cells if allowed is None else int(allowed.sum())
         visits = int(np.ceil(self._visits(k) * n_cells / max(n_allowed, 1)))
@@ -129,9 +139,7 @@ class FaissBackend:
                     UserWarning,
                     stacklevel=6,
                 )
-                ends = np.cumsum([len(segment) for segment in self.segments])
-                covered = self.segments[: int(np.searchsorted(ends, facts.get("n_cells", ends[-1]))) + 1]
-                self._opened = _make_lists(covered, seed=int(facts["seed"]))
+                self._opened = _make_lists(self.segments, seed=int(facts["seed"]))
         return self._opened
 
 
@@ -153,8 +161,10 @@ def _make_lists(segments: list[np.ndarray], *, seed: int) -> Lists:
     return Lists.of(centres, np.concatenate(members), np.concatenate(rows))
 
 
-def _calibrate(lists: Lists, segments: list[np.ndarray], *, seed: int) -> tuple[dict[int, int], dict[int, float]]:
-    """Fewest lists with which cells of the reference find RECALL of their neighbours, and what they find then."""
+def _calibrate(
+    lists: Lists, segments: list[np.ndarray], *, seed: int, target: float
+) -> tuple[dict[int, int], dict[int, float]]:
+    """Fewest lists with which cells of the reference find enough of their neighbours, and what they find then."""
     rows = np.random.default_rng(seed + 1).permutation(sum(map(len, segments)))[:_TRIALS]
     queries = take_vectors(segments, np.sort(rows))
     queries = queries[queries.any(axis=1)]
@@ -165,7 +175,7 @@ def _calibrate(lists: Lists, segments: list[np.ndarray], *, seed: int) -> tuple[
         while True:
             found, _ = lists.search(segments, queries, depth, lists.nearest(queries, n_visits), None)
             share = np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)])
-            if share >= RECALL or n_visits >= len(lists):
+            if share >= target or n_visits >= len(lists):
                 break
             n_visits = min(len(lists), max(n_visits + 1, int(n_visits * 1.25)))
         visits[depth], recall[depth] = n_visits, round(float(share), 4)

@@ -146,6 +146,7 @@ class Reference(WritableCells):
         unlabeled_category: str | None = None,
         landmarks: LandmarkKind = "cells",
         backend: str = "auto",
+        recall: float = 0.98,
         overwrite: bool = False,
         resume: bool = True,
         seed: int = 0,
@@ -186,8 +187,11 @@ class Reference(WritableCells):
             that lack genes, and to tell novel cells by their expression. ``"simulated"`` keeps counts drawn like theirs
             instead, for a reference that others get; ``"none"`` keeps none.
         backend
-            ``"exact"``; ``"faiss"``, which looks through the cells around a query and finds about 98 % of its
-            neighbours, from 20,000 cells on; ``"pynndescent"``; or ``"auto"``: faiss where it pays.
+            ``"exact"``; ``"faiss"``, which looks through the cells around a query and finds most of its neighbours,
+            from 20,000 cells on; ``"pynndescent"``; or ``"auto"``: faiss where it pays.
+        recall
+            Share of the true neighbours that faiss is to find, measured on cells of the reference when it is built.
+            Cells of a study that it does not hold lie farther out, and find one or two hundredths less.
         overwrite
             Replace a reference at ``path``.
         resume
@@ -232,6 +236,7 @@ class Reference(WritableCells):
                 "landmarks": landmarks,
             },
             backend=backend,
+            recall=recall,
             overwrite=overwrite,
             seed=seed,
         )
@@ -247,6 +252,7 @@ class Reference(WritableCells):
         aliases: bool = False,
         ontology: CellOntology | None = None,
         backend: str = "auto",
+        recall: float = 0.98,
         overwrite: bool = False,
         seed: int = 0,
     ) -> Reference:
@@ -266,7 +272,7 @@ class Reference(WritableCells):
             with their metadata, labelled as SCimilarity predicted (needs ``pip install 'scim-tools[tiledb]'``).
         aliases
             See :meth:`scim.Encoder.from_scimilarity`.
-        ontology, backend, overwrite, seed
+        ontology, backend, recall, overwrite, seed
             As in :meth:`build`.
 
         Raises
@@ -292,6 +298,7 @@ class Reference(WritableCells):
             write=lambda to: write_blocks(to.segment, cells.blocks(known), n_cells=cells.n_cells),
             source={"labels_key": "label", "study_key": "study", "obs_columns": list(cells.columns)},
             backend=backend,
+            recall=recall,
             overwrite=overwrite,
             seed=seed,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numba import njit
 
 from .._validate import check_fraction, check_key, check_positive_int, did_you_mean
 from ._backend import Backend
@@ -149,38 +150,34 @@ def _search_capped(
 
 
 def _most_hits(codes: np.ndarray, cap: int) -> int:
-    """How many cells can be found at most with ``cap`` of each group."""
-    return int(np.minimum(np.unique(codes, return_counts=True)[1], cap).sum())
+    """How many cells can be found at most with ``cap`` of each group; a missing value, -1, is a group as well."""
+    return int(np.minimum(np.bincount(codes + 1), cap).sum())
 
 
 def _under_caps(indices: np.ndarray, groups: Mapping[str, tuple[np.ndarray, int]]) -> np.ndarray:
-    """Mark the hits that come before their group is full; a missing value is a group as well."""
+    """Mark the hits that come before their group is full; what one column drops does not fill a group of another."""
     keep = indices >= 0
-    if len(groups) > 1:
-        for row, hits in enumerate(indices):
-            _keep_one_by_one(keep[row], [(codes[hits], most) for codes, most in groups.values()])
-        return keep
-    ((codes, most),) = groups.values()
-    for row, hits in enumerate(indices):
-        mine = codes[hits]
-        order = np.argsort(mine, kind="stable")
-        first = np.searchsorted(mine[order], mine[order])
-        rank = np.empty(len(hits), dtype=np.int64)
-        rank[order] = np.arange(len(hits)) - first
-        keep[row] &= rank < most
+    # A missing value, -1, is a group as well.
+    mine = [np.where(keep, codes[indices], -1) + 1 for codes, _ in groups.values()]
+    stacked = np.stack(mine) if mine else np.empty((0, *indices.shape), dtype=np.int64)
+    caps = np.array([cap for _, cap in groups.values()], dtype=np.int64)
+    _fill_groups(keep, stacked, caps, int(stacked.max(initial=0)) + 1)
     return keep
 
 
-def _keep_one_by_one(keep: np.ndarray, caps: list[tuple[np.ndarray, int]]) -> None:
-    """Drop hits, in place: what one column drops does not fill a group of another."""
-    counts: list[dict[int, int]] = [{} for _ in caps]
-    for i in np.flatnonzero(keep):
-        mine = [int(codes[i]) for codes, _ in caps]
-        if any(n.get(code, 0) >= most for n, code, (_, most) in zip(counts, mine, caps, strict=True)):
-            keep[i] = False
-            continue
-        for n, code in zip(counts, mine, strict=True):
-            n[code] = n.get(code, 0) + 1
+@njit(cache=True, nogil=True)
+def _fill_groups(keep, groups, caps, n_groups):  # type: ignore[no-untyped-def]
+    """Drop hits, in place, of groups (columns, m, k) that are full."""
+    counts = np.zeros((len(caps), n_groups), dtype=np.int64)
+    for row in range(keep.shape[0]):
+        counts[:] = 0
+        for i in range(keep.shape[1]):
+            for column in range(len(caps)):
+                if counts[column, groups[column, row, i]] >= caps[column]:
+                    keep[row, i] = False
+            if keep[row, i]:
+                for column in range(len(caps)):
+                    counts[column, groups[column, row, i]] += 1
 
 
 def _packed(found: np.ndarray, near: np.ndarray, keep: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

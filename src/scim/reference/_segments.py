@@ -218,15 +218,33 @@ def to_float(fixed: np.ndarray) -> np.ndarray:
     return np.divide(vectors, length, out=vectors, where=length > 0)
 
 
-def take_vectors(segments: list[np.ndarray], rows: np.ndarray, *, fixed: bool = False) -> np.ndarray:
-    """Vectors of some cells in the order given, float32 of length 1, or the fixed-point numbers that are stored."""
+def take_vectors(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Vectors of some cells in the order given, float32 of length 1."""
+    return to_float(gather_fixed(segments, rows))
+
+
+def gather_fixed(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Vectors of some cells in the order given, int16 (m, d), as they are stored."""
     starts = np.cumsum([0, *map(len, segments)])
     taken = np.empty((len(rows), segments[0].shape[1]), dtype=np.int16)
-    segment_of = np.searchsorted(starts, rows, side="right") - 1
-    for i in np.unique(segment_of):
-        mine = segment_of == i
+    which = np.searchsorted(starts, rows, side="right") - 1
+    for i in np.unique(which):
+        mine = which == i
         taken[mine] = segments[i][rows[mine] - starts[i]]
-    return taken if fixed else to_float(taken)
+    return taken
+
+
+def split_at(segments: list[np.ndarray], n: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Vectors of the first ``n`` cells, and of the others."""
+    first, others, start = [], [], 0
+    for segment in segments:
+        cut = min(max(n - start, 0), len(segment))
+        if cut:
+            first.append(segment[:cut])
+        if cut < len(segment):
+            others.append(segment[cut:])
+        start += len(segment)
+    return first, others
 
 
 def label_codes(cells: pa.Table, terms: TermSpace) -> np.ndarray:

@@ -15,7 +15,7 @@ from ._build import Source, compile_terms, write_segment
 from ._commit import Version, add_segment, commit, living_tables, sweep, writing
 from ._judged import JudgedCells
 from ._landmarks import thinned
-from ._segments import SegmentWriter, take_vectors
+from ._segments import SegmentWriter, gather_fixed
 from ._tables import STUDY
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class WritableCells(JudgedCells):
         try:
             rows = self._first(self.n_cells)
             for start in range(0, len(rows), _BLOCK):
-                writer.append_fixed(take_vectors(self._segments, rows[start : start + _BLOCK], fixed=True))
+                writer.append_fixed(gather_fixed(self._segments, rows[start : start + _BLOCK]))
             folders = [(self.path / files.SEGMENTS / s["name"], int(s["n_cells"])) for s in version.segments]
             for table in living_tables(folders, version.living):
                 writer.describe(table)

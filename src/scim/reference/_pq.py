@@ -1,0 +1,235 @@
+"""Approximate search of many cells: lists of short codes in memory, and exact distances for what they put first."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from .._threads import in_threads
+from ..encoder._folder import sha256
+from ._exact import ExactBackend
+from ._ordered import OrderedVectors, compare_each
+from ._visits import Effort
+
+#: So few cells may be found that comparing with each of them takes less time.
+FEW = 30_000
+#: Queries of which faiss looks through the lists at once, and candidates that are held at a time.
+_QUERIES, _CANDIDATES = 256, 4_000_000
+#: Queries that are compared with each cell by themselves, and not in products.
+_ONE_BY_ONE = 8
+#: Endings of the files of an index: codes; place of each cell's vector; vectors in the order of the lists; the rest.
+CODES, ROWS, ORDERED, REST = ".faiss", ".rows.i32", ".vectors.i16", ".safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An index in memory.
+
+    Attributes
+    ----------
+    codes
+        faiss.IndexIVFPQFastScan whose ids are positions of cells.
+    vectors
+        Vectors to rank candidates by.
+    effort
+        How far to search.
+    """
+
+    codes: Any
+    vectors: OrderedVectors
+    effort: Effort
+
+
+class PQBackend:
+    """Search codes of 4 bits per two dimensions in the lists nearest to a query, and rank the best again exactly.
+
+    The codes are product-quantised residuals (Jegou, Douze, Schmid 2011), summed by look-ups in registers (Andre,
+    Kermarrec, Le Scouarnec 2015), as faiss's IndexIVFPQFastScan does. What is ranked again comes from the fixed-point
+    vectors, so that distances are exact.
+
+    Parameters
+    ----------
+    segments
+        Vectors of each segment, int16 (n_i, d).
+    folder
+        Where the index lies.
+    facts
+        What :func:`~scim.reference._pq_build.build_pq` returned.
+    """
+
+    name = "faiss"
+
+    def __init__(self, segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any]) -> None:
+        self.segments = segments
+        self.exact = ExactBackend(segments)
+        self._folder, self._facts = folder, facts
+        self._opened: Opened | None = None
+
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
+        n_cells = sum(map(len, self.segments))
+        n_allowed = n_cells if allowed is None else int(np.count_nonzero(allowed))
+        if n_allowed <= FEW or 4 * k > n_allowed or not len(queries):
+            return self._compare(queries, k, allowed)
+        index = self._index()
+        n_candidates = min(index.effort.candidates(k) * (1 if allowed is None else 2), n_allowed)
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        positions, similarity = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+        step = max(1, _CANDIDATES // n_candidates)
+        for start in range(0, len(queries), step):
+            part = slice(start, start + step)
+            positions[part], similarity[part] = _search(index, queries[part], k, n_candidates, allowed)
+        distances = _distances(positions, similarity)
+        if (short := (positions < 0).any(axis=1)).any():
+            positions[short], distances[short] = self._compare(queries[short], k, allowed)
+        return positions, distances
+
+    def _compare(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Compare with each cell that may be found: products of blocks pay from a few queries on."""
+        if allowed is None or len(queries) > _ONE_BY_ONE:
+            return self.exact.search(queries, k, allowed)
+        positions, similarity = compare_each(self.segments, queries, np.flatnonzero(allowed), k)
+        return positions, _distances(positions, similarity)
+
+    def _index(self) -> Opened:
+        """Read the index, or make one anew where it is missing or damaged."""
+        if self._opened is None:
+            name = Path(str(self._facts["file"])).stem
+            if damaged := self._damaged(name):
+                from ._pq_build import make_again
+
+                warnings.warn(
+                    f"The index file {damaged} is missing or damaged, and the index is made again in memory. Build the "
+                    "reference again to have it on disk.",
+                    UserWarning,
+                    stacklevel=6,
+                )
+                self._opened = make_again(self.segments, self._facts)
+            else:
+                self._opened = self._read(name)
+        return self._opened
+
+    def _damaged(self, name: str) -> Path | None:
+        """First file that is not what it was; the vectors are checked as they are read."""
+        for ending in (REST, ROWS, CODES):
+            path, fact = self._folder / f"{name}{ending}", self._facts["files"][f"{name}{ending}"]
+            if not path.is_file() or path.stat().st_size != fact["bytes"] or sha256(path) != fact["sha256"]:
+                return path
+        return None
+
+    def _read(self, name: str) -> Opened:
+        import faiss
+
+        rest = load_file(self._folder / f"{name}{REST}")
+        rows = np.memmap(self._folder / f"{name}{ROWS}", dtype="<i4", mode="r")
+        vectors = OrderedVectors(self.segments, self._folder / f"{name}{ORDERED}", rows, rest["sums"])
+        effort = effort_of(rest, self._facts)
+        return Opened(faiss.read_index(str(self._folder / f"{name}{CODES}")), vectors, effort)
+
+
+def _distances(positions: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    return np.where(positions < 0, np.float32(np.inf), np.clip(1.0 - similarity, 0.0, 2.0))
+
+
+def effort_of(rest: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Effort:
+    """How far to search, by what was measured when the index was built."""
+    sample = rest["sample_lists"], rest["sample_positions"]
+    return Effort(facts["trials"], float(facts["target"]), rest["sizes"], sample)
+
+
+def widened(vectors: np.ndarray, width: int) -> np.ndarray:
+    """Vectors with zeros behind them, so that codes of equal width cover them."""
+    if vectors.shape[1] == width:
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+    return np.pad(vectors.astype(np.float32, copy=False), ((0, 0), (0, width - vectors.shape[1])))
+
+
+def _search(
+    index: Opened, queries: np.ndarray, k: int, n_candidates: int, allowed: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions int64 and similarities float32 (m, k), best first; -1 and -inf for none."""
+    positions, similarity = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    wide = widened(queries, index.codes.d)
+    selector = None if allowed is None else _selector(allowed)
+
+    def work(first: int, last: int) -> None:
+        with _one_thread_of_faiss():
+            order = np.arange(first, last)
+            if last - first > 1:  # neighbours side by side, for they visit the same lists
+                nearest = index.codes.quantizer.search(wide[first:last], 1)[1][:, 0]
+                order = order[np.argsort(nearest, kind="stable")]
+            for start in range(0, len(order), _QUERIES):
+                mine = order[start : start + _QUERIES]
+                asked = wide[mine]
+                distances, lists = _lists_to_visit(index, asked, k, allowed)
+                found = _codes_search(index.codes, asked, n_candidates, lists, distances, selector)
+                positions[mine], similarity[mine] = index.vectors.best(queries[mine], found, k, allowed)
+
+    in_threads(len(queries), work)
+    return positions, similarity
+
+
+def _selector(allowed: np.ndarray) -> Any:
+    """Tell faiss which cells may be found: a bit for each, which it keeps."""
+    import faiss
+
+    selector: Any = faiss.IDSelectorBitmap  # faiss's own types know of the two arguments in C++ only
+    return selector(np.packbits(allowed, bitorder="little"))
+
+
+def _codes_search(
+    codes: Any, queries: np.ndarray, n: int, lists: np.ndarray, distances: np.ndarray, selector: Any
+) -> np.ndarray:
+    """Cells with the nearest codes in some lists, int64 (m, n); -1 for none.
+
+    What faiss's own Python method does, which takes no parameters and so no selector.
+    """
+    import faiss
+
+    m = len(queries)
+    # Of its own for each call: other threads visit another number of lists.
+    parameters: Any = faiss.SearchParametersIVF(nprobe=lists.shape[1])  # type: ignore[call-arg]
+    if selector is not None:
+        parameters.sel = selector
+    labels, scores = np.empty((m, n), dtype=np.int64), np.empty((m, n), dtype=np.float32)
+    arrays = [faiss.swig_ptr(array) for array in (queries, lists, distances, scores, labels)]
+    codes.search_preassigned_c(m, arrays[0], n, *arrays[1:], False, parameters)
+    return labels
+
+
+def _lists_to_visit(
+    index: Opened, queries: np.ndarray, k: int, allowed: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of centres float32 and lists int64 (m, n), nearest first; -1 for none."""
+    quantizer = index.codes.quantizer
+    if allowed is None:
+        distances, lists = quantizer.search(queries, index.effort.visits(k))
+        return distances, lists
+    most = index.effort.most(k, np.count_nonzero(allowed) / len(allowed))
+    distances, lists = quantizer.search(queries, most)
+    needed = index.effort.filtered(lists, k, allowed)
+    width = max(int(needed.max()), 1)
+    distances, lists = np.ascontiguousarray(distances[:, :width]), np.ascontiguousarray(lists[:, :width])
+    # A query that is far from all that passes visits none, finds none, and is compared with each.
+    lists[np.arange(width) >= needed[:, None]] = -1
+    return distances, lists
+
+
+@contextmanager
+def _one_thread_of_faiss() -> Iterator[None]:
+    """Keep faiss to the thread that calls it, while threads of ours share the work."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

@@ -1,0 +1,199 @@
+"""Building the index of many cells: learned from a sample, filled block by block, tried on cells of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from .._progress import progress_bar
+from ..encoder._folder import sha256, sync
+from ._centres import LEARNED_FROM, ROUNDS, Centres, learn
+from ._exact import ExactBackend, blocks
+from ._ordered import OrderedVectors, write_ordered
+from ._pq import CODES, ORDERED, REST, ROWS, Opened, effort_of, widened
+from ._segments import take_vectors
+from ._visits import DEPTHS, found_among, found_in_lists
+
+if TYPE_CHECKING:
+    from tqdm.std import tqdm
+
+#: Lists per square root of the number of cells; vectors that the codes are learned from; most codes of a vector.
+_LISTS, _CODES_FROM, _CODES = 2, 20_000, 64
+#: More lists than this are found through a graph.
+_GRAPH = 16_384
+#: Cells whose neighbours are looked for to try the index; cells of the sample that says where a filter's cells are.
+_TRIALS, _SAMPLE = 100, 65_536
+
+
+def build_pq(segments: list[np.ndarray], path: Path, *, seed: int, recall: float) -> dict[str, Any]:
+    """Build an index, try it, and write its files beside ``path``.
+
+    Memory holds 40 bytes a cell, a sample, and half a gigabyte of vectors at a time.
+
+    Parameters
+    ----------
+    segments
+        Vectors of each segment, int16 (n_i, d).
+    path
+        The files begin with its name, less its ending.
+    seed
+        Seed of the sample, the centres and the trial.
+    recall
+        Share of the true neighbours that a search is to find.
+
+    Returns
+    -------
+    What the manifest says of the index: its files, lists, and the trials that say how far a search has to go.
+    """
+    files = {ending: path.with_name(f"{path.stem}{ending}") for ending in (REST, ROWS, CODES, ORDERED)}
+    n_cells = sum(map(len, segments))
+    with progress_bar(_work(n_cells), desc="Building the index", unit="cells") as bar:
+        made = _make(segments, seed=seed, bar=bar)
+        _write_codes(made.codes, files[CODES])
+        made.rows.astype("<i4").tofile(files[ROWS])
+        sums = write_ordered(segments, made.rows, files[ORDERED])
+        save_file(made.rest | {"sums": sums}, files[REST])
+        bar.update(n_cells)
+        facts = {"trials": _try(made, segments, seed=seed), "target": recall}
+        bar.update(n_cells)
+    for file in files.values():
+        sync(file)
+    return {
+        "kind": "pq",
+        "file": path.with_suffix(REST).name,
+        "files": {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files.values()},
+        "bytes": sum(f.stat().st_size for f in files.values()),
+        "n_cells": n_cells,
+        "lists": len(made.centres),
+        **facts,
+        "seed": seed,
+    }
+
+
+def make_again(segments: list[np.ndarray], facts: Mapping[str, Any]) -> Opened:
+    """Make the index once more, in memory; candidates are ranked by the vectors of the cells themselves."""
+    with progress_bar(_work(sum(map(len, segments))), desc="Building the index", unit="cells") as bar:
+        made = _make(segments, seed=int(facts["seed"]), bar=bar)
+    vectors = OrderedVectors(segments, None, made.rows, np.empty(0, dtype=np.uint64))
+    return Opened(made.codes, vectors, effort_of(made.rest, facts))
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """Codes, centres, list of each cell (-1: none), place of its vector in the order of the lists, and the rest."""
+
+    codes: Any
+    centres: Centres
+    members: np.ndarray
+    rows: np.ndarray
+    rest: dict[str, np.ndarray]
+
+
+def n_lists_for(n_cells: int) -> int:
+    """Say how many lists a number of cells is sorted into."""
+    return max(1, int(_LISTS * np.sqrt(n_cells)))
+
+
+def _work(n_cells: int) -> int:
+    """Vectors that a progress bar counts."""
+    return min(n_cells, LEARNED_FROM * n_lists_for(n_cells)) * ROUNDS + 3 * n_cells
+
+
+def _make(segments: list[np.ndarray], *, seed: int, bar: tqdm) -> _Made:
+    """Learn centres and codes from a sample, and sort all cells that have a direction into lists."""
+    import faiss
+
+    n_cells = sum(map(len, segments))
+    n_lists = n_lists_for(n_cells)
+    chosen = np.random.default_rng(seed).permutation(n_cells)[: LEARNED_FROM * n_lists]
+    learned = take_vectors(segments, np.sort(chosen))
+    learned = learned[learned.any(axis=1)]
+    centres = learn(learned, min(n_lists, len(learned)), seed=seed, step=bar.update)
+    codes, width = _empty_index(centres), _width(learned.shape[1])
+    codes.train(widened(learned[np.random.default_rng(seed).permutation(len(learned))[:_CODES_FROM]], width))
+    del learned
+    members = np.full(n_cells, -1, dtype=np.int32)
+    for rows, vectors in blocks(segments):
+        mine = centres.assign(vectors)
+        members[rows] = mine
+        wide, ids = widened(vectors, width), rows.astype(np.int64)
+        codes.add_core(len(rows), *(faiss.swig_ptr(a) for a in (wide, ids, mine)))
+        bar.update(len(rows))
+    order = np.argsort(members, kind="stable")[np.count_nonzero(members < 0) :]
+    rows = np.full(n_cells, -1, dtype=np.int32)
+    rows[order] = np.arange(len(order), dtype=np.int32)
+    sampled = order[np.linspace(0, len(order) - 1, min(_SAMPLE, len(order))).astype(np.int64)]
+    rest = {
+        "sizes": np.bincount(members[order], minlength=len(centres)),
+        "sample_positions": sampled,
+        "sample_lists": members[sampled].astype(np.int64),
+    }
+    fast = faiss.IndexIVFPQFastScan(codes)
+    codes.reset()  # the codes are held twice, no longer
+    return _Made(fast, centres, members, rows, rest)
+
+
+def _empty_index(centres: Centres) -> Any:
+    """IVF with two dimensions in each code of four bits, or more where that were over 64 codes."""
+    import faiss
+
+    width = _width(centres.centres.shape[1])
+    quantizer: Any
+    if len(centres) > _GRAPH:
+        quantizer = faiss.IndexHNSWFlat(width, 32)
+        quantizer.hnsw.efConstruction, quantizer.hnsw.efSearch = 100, 256
+    else:
+        quantizer = faiss.IndexFlatL2(width)
+    quantizer.add(widened(centres.centres, width))
+    index = faiss.IndexIVFPQ(quantizer, width, len(centres), _n_codes(width), 4, faiss.METRIC_L2)
+    index.use_precomputed_table = -1
+    return index
+
+
+def _n_codes(n_latent: int) -> int:
+    return -(-n_latent // max(2, -(-n_latent // _CODES)))
+
+
+def _width(n_latent: int) -> int:
+    """Dimensions as codes of equal width cover them."""
+    n_codes = _n_codes(n_latent)
+    return n_codes * -(-n_latent // n_codes)
+
+
+def _write_codes(codes: Any, path: Path) -> None:
+    import faiss
+
+    faiss.write_index(codes, str(path))
+
+
+def _try(made: _Made, segments: list[np.ndarray], *, seed: int) -> dict[str, Any]:
+    """Look for neighbours of cells, leaving each out of its own, and record what share lies how far in."""
+    n_cells = len(made.members)
+    rows = np.sort(np.random.default_rng(seed + 1).permutation(np.flatnonzero(made.members >= 0))[:_TRIALS])
+    queries = take_vectors(segments, rows)
+    order = made.centres.by_distance(queries)
+    depths = [depth for depth in DEPTHS if depth <= max(n_cells // 20, 1)] or [min(DEPTHS)]
+    truth, _ = ExactBackend(segments).search(queries, min(max(depths) + 1, n_cells), None)
+    trials = {}
+    for depth in depths:
+        near = truth[:, : depth + 1]
+        others = (near != rows[:, None]) & (near >= 0)
+        visits, found = found_in_lists(order, np.where(others, made.members[near], -1))
+        enough = min(int(np.searchsorted(found, 0.999)), len(visits) - 1)
+        n_candidates = min(DEPTHS[depth] * depth, n_cells)
+        candidates = _candidates(made.codes, queries, n_candidates, visits[enough])
+        among = found_among(candidates, near, others, depth, of=found[enough])
+        trials[str(depth)] = {"visits": visits, "found": found, "among": among}
+    return trials
+
+
+def _candidates(codes: Any, queries: np.ndarray, n: int, n_visits: int) -> np.ndarray:
+    import faiss
+
+    parameters: Any = faiss.SearchParametersIVF(nprobe=n_visits)  # type: ignore[call-arg]
+    return np.asarray(codes.search(widened(queries, codes.d), n, params=parameters)[1])

@@ -1,0 +1,174 @@
+"""How many lists a search visits, and how many candidates it ranks again: measured, and read off when searching."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+#: Numbers of neighbours for which that is measured, and most candidates per neighbour that are tried.
+DEPTHS = {50: 32, 1_000: 8, 10_000: 4}
+#: Candidates per neighbour, of which the fewest are taken that lose no more than this share of the allowed loss.
+_FACTORS, _LOSS = (2, 3, 4, 6, 8, 12, 16, 24, 32), 0.25
+
+
+def found_in_lists(order: np.ndarray, members: np.ndarray) -> tuple[list[int], list[float]]:
+    """Share of the true neighbours that lie in the nearest lists, by the number of lists.
+
+    Parameters
+    ----------
+    order
+        Lists by the distance of their centres, nearest first, (m, n_lists).
+    members
+        List of each true neighbour, (m, k); -1 for one that does not count.
+    """
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(order.shape[1])[None], axis=1)
+    ranks = np.take_along_axis(rank, members, axis=1)[members >= 0]
+    visits = np.unique(np.geomspace(1, order.shape[1], 60).astype(int))
+    share = np.searchsorted(np.sort(ranks), visits, side="left") / max(len(ranks), 1)
+    return visits.tolist(), np.round(share, 5).tolist()
+
+
+def found_among(
+    candidates: np.ndarray, truth: np.ndarray, counts: np.ndarray, k: int, *, of: float
+) -> dict[str, float]:
+    """Share of the true neighbours among the candidates that are among the first 2k, 3k, ... of them.
+
+    Parameters
+    ----------
+    candidates
+        Cells in the order of their approximate distance, (m, c); -1 for none.
+    truth, counts
+        True neighbours (m, t), and which of them count, bool (m, t).
+    k
+        Neighbours looked for.
+    of
+        Share of the true neighbours that lie in the lists that the candidates come from.
+    """
+    found = {}
+    place = np.full(truth.shape, candidates.shape[1])
+    for i in range(len(truth)):
+        order = np.argsort(candidates[i])
+        at = np.minimum(np.searchsorted(candidates[i], truth[i], sorter=order), candidates.shape[1] - 1)
+        there = candidates[i, order[at]] == truth[i]
+        place[i, there] = order[at[there]]
+    total = max(counts.sum() * of, 1)
+    for factor in _FACTORS:
+        if factor * k <= candidates.shape[1]:
+            found[str(factor)] = round(min(float((place[counts] < factor * k).sum() / total), 1.0), 5)
+    return found
+
+
+class Effort:
+    """Visits and candidates for a number of neighbours.
+
+    Parameters
+    ----------
+    trials
+        What was measured: by depth, ``visits`` and ``found``, see :func:`found_in_lists`, and ``among``, see
+        :func:`found_among`.
+    target
+        Share of the true neighbours that a search is to find.
+    sizes
+        Cells of each list, int64 (n_lists,).
+    sample
+        Lists of a sample of the cells, int64 (s,), ascending; and their positions.
+    """
+
+    def __init__(
+        self, trials: Mapping[str, Any], target: float, sizes: np.ndarray, sample: tuple[np.ndarray, np.ndarray]
+    ) -> None:
+        self.sizes, self._lists, self._positions = sizes, *sample
+        depths = sorted(int(depth) for depth in trials)
+        chosen = [_choose(trials[str(depth)], target) for depth in depths]
+        self._depths = np.log(np.array(depths, dtype=float))
+        self._visits = np.log(np.array([visits for visits, _ in chosen], dtype=float))
+        self._factors = np.array([factor for _, factor in chosen], dtype=float)
+
+    def visits(self, k: float) -> int:
+        """Say how many lists to visit for k neighbours."""
+        return int(min(np.ceil(np.exp(_interpolate(np.log(k), self._depths, self._visits))), len(self.sizes)))
+
+    def candidates(self, k: int) -> int:
+        """Say how many candidates to rank again for k neighbours."""
+        return int(np.ceil(k * np.interp(np.log(k), self._depths, self._factors)))
+
+    def most(self, k: int, share: float) -> int:
+        """Say how many lists to visit at most where this share of the cells may be found: beyond, each is compared."""
+        return min(len(self.sizes), 2 * self.visits(k / share))
+
+    def filtered(self, order: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
+        """Visit as many lists, where only some cells may be found, as the neighbours lie deeper among all cells.
+
+        Where one cell in ten of the lists visited passes the filter, the k-th neighbour is the 10 k-th of all cells,
+        and needs as many visits. What passes is estimated from a sample, list by list, so that filters are followed
+        to where their cells are.
+
+        Parameters
+        ----------
+        order
+            Lists by the distance of their centres, nearest first, (m, n).
+        k
+            Neighbours.
+        allowed
+            Cells that may be found, bool (n_cells,).
+
+        Returns
+        -------
+        Number of lists of each query, (m,); none where those given are not enough, or hold less than half of what
+        passes in as many others: a query far from what passes, whose neighbours lie scattered.
+        """
+        share = np.count_nonzero(allowed) / len(allowed)
+        passed = np.bincount(self._lists[allowed[self._positions]], minlength=len(self.sizes))
+        passed = passed * (self.sizes.sum() / max(len(self._lists), 1))
+        visits = np.empty(len(order), dtype=np.int64)
+        _visits_needed(order, self.sizes, passed, k, self.visits(k), self._depths, self._visits, visits)
+        base = order[:, : self.visits(k / share)]
+        visits[2 * passed[base].sum(axis=1) < share * self.sizes[base].sum(axis=1)] = 0
+        return visits
+
+
+def _choose(trial: Mapping[str, Any], target: float) -> tuple[float, int]:
+    """Visits and candidates per neighbour that reach the target at one depth."""
+    among = {int(factor): share for factor, share in trial["among"].items()}
+    enough = [factor for factor, share in among.items() if share >= 1 - (1 - target) * _LOSS]
+    factor = min(enough) if enough else max(among)
+    wanted = min(target / max(among[factor], 1e-6), 1.0)
+    visits, found = np.asarray(trial["visits"], dtype=float), np.asarray(trial["found"], dtype=float)
+    first = int(np.argmax(found >= wanted)) if found[-1] >= wanted else len(found) - 1
+    if first == 0:
+        return visits[0], factor
+    low, high = first - 1, first
+    share = (wanted - found[low]) / max(found[high] - found[low], 1e-9)
+    return float(visits[low] + min(share, 1.0) * (visits[high] - visits[low])), factor
+
+
+@njit(cache=True, nogil=True)
+def _interpolate(x, xs, ys):  # type: ignore[no-untyped-def]
+    """Between points, and on along the last slope beyond the last; the first below it."""
+    if x <= xs[0]:
+        return ys[0]
+    i = 1
+    while i < len(xs) - 1 and x > xs[i]:
+        i += 1
+    if len(xs) == 1:
+        return ys[0] + x - xs[0]
+    return ys[i - 1] + (x - xs[i - 1]) * (ys[i] - ys[i - 1]) / (xs[i] - xs[i - 1])
+
+
+@njit(cache=True, nogil=True)
+def _visits_needed(order, sizes, passed, k, least, depths, visits, out):  # type: ignore[no-untyped-def]
+    for q in range(len(order)):
+        cells, inside = 0.0, 0.0
+        out[q] = len(sizes) if order.shape[1] == len(sizes) else 0
+        for n in range(order.shape[1]):
+            cells += sizes[order[q, n]]
+            inside += passed[order[q, n]]
+            if n + 1 >= least and inside > 0:
+                deep = np.log(k * max(cells / inside, 1.0))
+                if n + 1 >= np.exp(_interpolate(deep, depths, visits)):
+                    out[q] = n + 1
+                    break

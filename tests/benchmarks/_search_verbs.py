@@ -1,0 +1,115 @@
+"""scim.tl.annotate and scim.tl.query, beside the same made of hnswlib, votes in Python and pandas; for search.py."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from _search_data import TYPES, Atlas
+from scipy import sparse
+
+import scim
+from scim.genes import GeneSpace
+from scim.ontology import CellOntology
+from scim.reference._build import Source, write_blocks
+from scim.reference._commit import create
+from scim.reference._segments import to_float
+
+LABELLED, QUERIES, HITS = 100_000, 100, 10_000
+
+
+def verbs(folder: Path, vectors: np.ndarray, studies: np.ndarray, types: np.ndarray, *, peer: bool) -> dict[str, Any]:
+    """Seconds of labelling 100,000 embedded cells, and of 100 queries of 10,000 hits with metadata and summary."""
+    path, obs = folder / "reference.scim", _obs(studies, types)
+    _build(path, vectors, obs)
+    reference = scim.Reference.open(path)
+    asked = Atlas().held_out(LABELLED)["held_out_cells"]
+    line: dict[str, Any] = {"reference_cells": len(vectors), "labelled_cells": len(asked)}
+    for vote in ("ontology", "majority", "auto"):
+        cells = ad.AnnData(sparse.csr_matrix((len(asked), 1), dtype=np.float32), obsm={"X_scim": asked})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "adata.obsm.*has no record of its encoder", UserWarning)
+            scim.tl.annotate(cells[:200].copy(), reference, vote=vote)
+            line[f"annotate_{vote}_s"] = _seconds(lambda c=cells, v=vote: scim.tl.annotate(c, reference, vote=v))
+    empty = ad.AnnData(sparse.csr_matrix((1, 1), dtype=np.float32))
+
+    def query(n: int) -> None:
+        scim.tl.query(empty.copy(), reference, vectors=asked[:n], k=HITS)
+
+    query(2)
+    line["query_s"] = _seconds(lambda: query(QUERIES))
+    if peer:
+        line["peer"] = _peer(vectors, obs, asked)
+        line["annotate_ratio"] = round(line["peer"]["annotate_s"] / line["annotate_ontology_s"], 1)
+        line["query_ratio"] = round(line["peer"]["query_s"] / line["query_s"], 1)
+    return line
+
+
+def _seconds(work: Any) -> float:
+    start = time.perf_counter()
+    work()
+    return round(time.perf_counter() - start, 2)
+
+
+def _obs(studies: np.ndarray, types: np.ndarray) -> pd.DataFrame:
+    ontology = CellOntology.bundled()
+    terms = sorted(t for t in ontology.ids if t.startswith("CL:") and ontology.depth(t) > 4)
+    terms = np.random.default_rng(1).choice(terms, TYPES, replace=False)
+    columns = {"label": terms[types], "study": [f"study {s}" for s in studies]}
+    columns["tissue"] = [f"tissue {t}" for t in Atlas().tissue_of_study[studies]]
+    return pd.DataFrame(columns, index=[f"r{i}" for i in range(len(types))])
+
+
+def _build(path: Path, vectors: np.ndarray, obs: pd.DataFrame) -> None:
+    n_latent = vectors.shape[1]
+    weights = {"output.weight": np.ones((n_latent, 3), np.float32), "output.bias": np.zeros(n_latent, np.float32)}
+    ontology = CellOntology.bundled()
+    source = Source("label", "study", ["tissue"], None, None, None, ontology)
+    create(
+        path,
+        encoder=scim.Encoder(GeneSpace(["CD3E", "MS4A1", "NKG7"], aliases=False), weights),
+        ontology=ontology,
+        write=lambda to: write_blocks(to, [(source.cells(obs, ""), [to_float(vectors)])], n_cells=len(obs)),
+        source={"labels_key": "label", "study_key": "study", "obs_columns": ["tissue"]},
+        backend="auto",
+        overwrite=False,
+        seed=0,
+    )
+
+
+def _peer(vectors: np.ndarray, obs: pd.DataFrame, asked: np.ndarray) -> dict[str, Any]:
+    """Label and query as SCimilarity does: votes and summaries cell by cell in Python, metadata by row in pandas."""
+    import hnswlib
+
+    index = hnswlib.Index(space="cosine", dim=vectors.shape[1])
+    index.init_index(max_elements=len(vectors), ef_construction=200, M=80)
+    index.add_items(to_float(vectors), np.arange(len(vectors)))
+    labels = obs["label"].to_numpy()
+
+    def annotate() -> None:
+        index.set_ef(100)
+        found, distances = index.knn_query(asked, k=50)
+        for hits, near in zip(found, distances, strict=True):
+            votes: dict[str, float] = {}
+            for label, distance in zip(labels[hits], near, strict=True):
+                votes[label] = votes.get(label, 0.0) + 1 / max(float(distance), 1e-9)
+            max(votes, key=votes.__getitem__)
+
+    def query() -> None:
+        index.set_ef(HITS)
+        found, distances = index.knn_query(asked[:QUERIES], k=HITS)
+        tables = []
+        for i, (hits, near) in enumerate(zip(found, distances, strict=True)):
+            table = obs.iloc[hits].assign(query=i, distance=near)
+            Counter(table["study"])
+            Counter(table["label"])
+            tables.append(table)
+        pd.concat(tables)
+
+    return {"annotate_s": _seconds(annotate), "query_s": _seconds(query)}

@@ -1,0 +1,243 @@
+"""Search a reference of many cells, beside hnswlib and pynndescent.
+
+Makes ``--cells`` vectors of 128 dimensions (200 types in 300 studies, see ``_search_data.py``), builds the index of a
+reference over them, and searches cells that it does not hold, of its studies and of another one. Recall is against
+exact search of the stored vectors. Peers are given the first ``--peer-cells`` cells, and scim the same once more,
+because hnswlib as SCimilarity sets it takes minutes of CPU for a hundred thousand. Prints one JSON line.
+
+Run ``python tests/benchmarks/search.py [--cells 1000000] [--peers hnswlib pynndescent] [--verbs]``; a million cells
+take about 0.6 GB of disk and 2 GB of memory. Needs ``pip install hnswlib pynndescent`` for the peers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from _search_data import Atlas, write_vectors
+from _versus_inputs import peak
+
+from scim.reference._backend import Backend, make_backend
+from scim.reference._exact import ExactBackend
+from scim.reference._faiss import build_index
+from scim.reference._filters import select
+from scim.reference._segments import to_float
+
+DEEP, SINGLE, FEW, BATCH = 10_000, 200, 20, 10_000
+
+
+def main() -> None:
+    """Make, build, search, print the line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, default=1_000_000)
+    parser.add_argument("--recall", type=float, default=0.985, help="share of the true neighbours that is aimed at")
+    parser.add_argument("--batch-recall", type=float, default=0.96, help="the same, for the batch")
+    parser.add_argument("--peers", nargs="*", default=[], choices=["hnswlib", "pynndescent"])
+    parser.add_argument("--peer-cells", type=int, default=100_000)
+    parser.add_argument("--verbs", action="store_true", help="annotate and query, beside hnswlib and pandas")
+    parser.add_argument("--scratch", help="where the files go")
+    arguments = parser.parse_args()
+    line: dict[str, Any] = {"benchmark": "search", "cells": arguments.cells, "load": round(os.getloadavg()[0], 1)}
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
+        folder = Path(scratch)
+        # In a process of its own, so that its memory does not count.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            data = pool.submit(write_vectors, folder, arguments.cells).result()
+        path, studies, types = data
+        vectors = np.memmap(path, dtype="<i2", mode="r").reshape(arguments.cells, -1)
+        line["scim"] = ours(folder, vectors, studies, arguments.recall, arguments.batch_recall)
+        if arguments.peers:
+            n = min(arguments.peer_cells, arguments.cells)
+            line["peers"] = {"cells": n} | beside(folder, vectors[:n], arguments.peers, arguments.recall)
+        if arguments.verbs:
+            from _search_verbs import verbs
+
+            n = min(arguments.peer_cells, arguments.cells)
+            line["verbs"] = verbs(folder, vectors[:n], studies[:n], types[:n], peer="hnswlib" in arguments.peers)
+    print(json.dumps(line))
+
+
+class Clock:
+    """Wall and CPU seconds of a block."""
+
+    def __enter__(self) -> Clock:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wall, self.cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+
+
+def memory() -> tuple[int, int]:
+    """Bytes of this process that are its own, and of files mapped into it."""
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return tuple(int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile"))  # type: ignore[return-value]
+
+
+def ours(folder: Path, vectors: np.ndarray, studies: np.ndarray, recall: float, batch_recall: float) -> dict[str, Any]:
+    """Build and search with and without filters."""
+    warm_up(folder, vectors)
+    n = len(vectors)
+    (folder / "index").mkdir()
+    with Clock() as clock:
+        facts = build_index([vectors], folder / "index" / "0001.safetensors", seed=0, recall=recall)
+    line: dict[str, Any] = {"build_cpu_s": round(clock.cpu, 1), "build_s": round(clock.wall, 1)}
+    line |= {"build_peak_gib": round(peak(), 2), "disk_bytes_per_cell": round(facts["bytes"] / n, 1)}
+    queries = Atlas().held_out(BATCH)
+    truth = {w: ExactBackend([vectors]).search(q[:SINGLE], DEEP, None)[0] for w, q in queries.items()}
+    before = memory()
+    backend = make_backend("auto", [vectors], folder=folder / "index", index=facts)
+    for which, asked in queries.items():
+        line[which] = search_one_by_one(lambda q, k: backend.search(q, k, None)[0], asked, truth[which])
+    after = memory()
+    line["ram_bytes_per_cell"] = round((after[0] - before[0]) / n, 1)
+    line["mapped_bytes_per_cell"] = round((after[1] - before[1]) / n, 1)
+    quick = make_backend("auto", [vectors], folder=folder / "index", index=facts | {"target": batch_recall})
+    line["batch"] = search_batch(lambda q, k: quick.search(q, k, None)[0], queries["held_out_cells"], truth)
+    rng = np.random.default_rng(5)
+    donors, tissues = rng.integers(0, 500, n), Atlas().tissue_of_study[studies]
+    columns = {"donor": donors.astype(str), "tissue": tissues.astype(str), "study": studies.astype(str)}
+    cells = pa.table({name: pa.array(values).dictionary_encode() for name, values in columns.items()})
+    largest = str(np.bincount(studies).argmax())
+    line["filters"] = {
+        name: search_filtered(backend, cells, vectors, queries["held_out_cells"][: 2 * FEW], **condition)
+        for name, condition in {
+            "donor, 0.2 %": {"where": {"donor": "7"}},
+            "a rare tissue": {"where": {"tissue": "9"}},
+            "the largest study left out": {"exclude": {"study": largest}},
+        }.items()
+    }
+    return line
+
+
+def warm_up(folder: Path, vectors: np.ndarray) -> None:
+    """Compile what is compiled once per installation."""
+    from scim.reference._pq_build import build_pq
+
+    some = [vectors[:5_000]]
+    (folder / "warm").mkdir()
+    facts = build_pq(some, folder / "warm" / "0001.safetensors", seed=0, recall=0.9)
+    backend = make_backend("auto", some, folder=folder / "warm", index=facts)
+    backend.search(to_float(vectors[:3]), 5, np.arange(5_000) % 2 == 0)
+    ExactBackend(some).search(to_float(vectors[:3]), 5, None)
+
+
+def share(found: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the true neighbours among those found."""
+    return round(float(np.mean([np.isin(t, f).mean() for f, t in zip(found, truth, strict=True)])), 4)
+
+
+def search_one_by_one(search: Callable[[np.ndarray, int], Any], queries: np.ndarray, truth: np.ndarray) -> dict:
+    """Recall and time of searches for 50 and 10,000 neighbours, a query at a time."""
+    line = {}
+    for k, n in ((50, SINGLE), (DEEP, FEW)):
+        search(queries[-1:], k)
+        seconds, found = [], []
+        with Clock() as clock:
+            for i in range(n):
+                with Clock() as one:
+                    found.append(search(queries[i : i + 1], k)[0])
+                seconds.append(one.wall)
+        line[f"recall@{k}"] = share(np.stack(found), truth[:n, :k])
+        line |= {f"p50_ms@{k}": 1e3 * np.median(seconds), f"p95_ms@{k}": 1e3 * np.percentile(seconds, 95)}
+        line[f"cpu_ms@{k}"] = 1e3 * clock.cpu / n
+    return {name: round(float(value), 4) for name, value in line.items()}
+
+
+def search_batch(search: Callable[[np.ndarray, int], Any], queries: np.ndarray, truth: dict[str, Any]) -> dict:
+    """Recall and rate of many searches for 50 neighbours at once."""
+    search(queries[:100], 50)
+    with Clock() as clock:
+        found = search(queries, 50)
+    rates = {"queries_per_s": len(queries) / clock.wall, "queries_per_cpu_s": len(queries) / clock.cpu}
+    return {"recall@50": share(found[:SINGLE], truth["held_out_cells"][:, :50])} | {
+        k: round(v) for k, v in rates.items()
+    }
+
+
+def search_filtered(
+    backend: Backend, cells: pa.Table, vectors: np.ndarray, queries: np.ndarray, **condition: Any
+) -> dict[str, Any]:
+    """Recall, time with and without finding out which cells pass, and cells found that do not."""
+    select(cells, **condition)
+    with Clock() as choosing:
+        allowed = select(cells, **condition)
+    assert allowed is not None
+    backend.search(queries[:1], 50, allowed)
+    with Clock() as clock:
+        found = np.concatenate([backend.search(queries[i : i + 1], 50, allowed)[0] for i in range(len(queries))])
+    truth = ExactBackend([vectors]).search(queries, 50, allowed)[0]
+    return {
+        "share": round(float(allowed.mean()), 4),
+        "recall@50": share(found, truth),
+        "leaked": int((~allowed[found]).sum()),
+        "filter_cpu_ms": round(1e3 * choosing.cpu, 2),
+        "search_ms": round(1e3 * clock.wall / len(queries), 2),
+        "search_cpu_ms": round(1e3 * clock.cpu / len(queries), 2),
+    }
+
+
+def beside(folder: Path, vectors: np.ndarray, peers: list[str], recall: float) -> dict[str, Any]:
+    """Build and search by scim and by the peers, of the same vectors."""
+    queries = Atlas().held_out(BATCH)
+    truth = {w: ExactBackend([vectors]).search(q[:SINGLE], DEEP, None)[0] for w, q in queries.items()}
+    makers: dict[str, Callable[[], Any]] = {"hnswlib": lambda: hnswlib_search(vectors)}
+    makers["pynndescent"] = lambda: pynndescent_search(vectors)
+    makers["scim"] = lambda: scim_search(folder, vectors, recall)
+    lines = {}
+    for name in ["scim", *peers]:
+        before = memory()[0]
+        with Clock() as clock:
+            search = makers[name]()
+        line: dict[str, Any] = {"build_cpu_s": round(clock.cpu, 1)}
+        line |= search_one_by_one(search, queries["held_out_cells"], truth["held_out_cells"])
+        line["batch"] = search_batch(search, queries["held_out_cells"], truth)
+        line["ram_bytes_per_cell"] = round((memory()[0] - before) / len(vectors), 1)
+        lines[name] = line
+    return lines
+
+
+def scim_search(folder: Path, vectors: np.ndarray, recall: float) -> Callable[[np.ndarray, int], Any]:
+    """Build scim's index and search it."""
+    (folder / "beside").mkdir()
+    facts = build_index([vectors], folder / "beside" / "0001.safetensors", seed=0, recall=recall)
+    backend = make_backend("auto", [vectors], folder=folder / "beside", index=facts)
+    return lambda queries, k: backend.search(queries, k, None)[0]
+
+
+def hnswlib_search(vectors: np.ndarray) -> Callable[[np.ndarray, int], Any]:
+    """Build as SCimilarity does (M=80), but with ef_construction 200 and not 1,000, and search with its ef."""
+    import hnswlib
+
+    index = hnswlib.Index(space="cosine", dim=vectors.shape[1])
+    index.init_index(max_elements=len(vectors), ef_construction=200, M=80)
+    index.add_items(to_float(vectors), np.arange(len(vectors)))
+
+    def search(queries: np.ndarray, k: int) -> np.ndarray:
+        index.set_ef(max(100, k))
+        return np.asarray(index.knn_query(queries, k=k)[0]).astype(np.int64)
+
+    return search
+
+
+def pynndescent_search(vectors: np.ndarray) -> Callable[[np.ndarray, int], Any]:
+    """Build with its defaults."""
+    from pynndescent import NNDescent
+
+    index = NNDescent(to_float(vectors), metric="cosine", random_state=0)
+    index.prepare()
+    return lambda queries, k: index.query(queries, k=k)[0]
+
+
+if __name__ == "__main__":
+    main()
