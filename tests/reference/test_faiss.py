@@ -119,9 +119,9 @@ def test_an_index_is_made_again(
 def test_a_reference_has_one_and_renews_it_when_much_was_added(
     pbmc: AnnData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_faiss, "RECALL", 0.8)  # of random vectors, more than half of the lists hold 98 %
     options = {"labels_key": "cell_type", "study_key": "channel"}
-    reference = Reference.build(tmp_path / "auto.scim", pbmc[:600], encoder, **options)
+    # Of random vectors, more than half of the lists hold 98 %.
+    reference = Reference.build(tmp_path / "auto.scim", pbmc[:600], encoder, recall=0.8, **options)
     assert reference.info()["backend"] == "faiss"
     assert [p.name for p in (tmp_path / "auto.scim" / "index").iterdir()] == ["0001.safetensors"]
     more = pbmc[600:].copy()

@@ -27,12 +27,12 @@ def _full(tmp_path_factory: pytest.TempPathFactory, _pbmc: AnnData, encoder: Enc
     folder = tmp_path_factory.mktemp("full")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_faiss, "WORTH", 100)
-        patch.setattr(_faiss, "RECALL", 0.5)  # so that searches visit a part of the lists
         for name, start in (("a", 0), ("b", 1)):
             X = _pbmc.X.tolil()
             X[[4, 5, 600, 601]] = 0
             cells = AnnData(X.tocsr(), obs=_pbmc.obs, var=_pbmc.var)
-            made = Reference.build(folder / name, cells[start:450:2], encoder, **KEYS)
+            # Few neighbours are enough: so searches visit a part of the lists.
+            made = Reference.build(folder / name, cells[start:450:2], encoder, recall=0.5, **KEYS)
             made.add({"more": cells[450 + start :: 2]})
             made.remove(rows=np.arange(0, len(made), 9))
     return folder
@@ -179,17 +179,18 @@ def test_second_writer_is_told_who_the_first_is(folder: Path, pbmc: AnnData, enc
 def test_threads_of_one_process(folder: Path, pbmc: AnnData) -> None:
     results: list[object] = []
     barrier = threading.Barrier(3)
+    cells = {name: pbmc[:40].copy() for name in ("x", "y", "z")}  # which no two threads may do at a time
 
     def add(name: str) -> None:
         reference = Reference.open(folder)
         barrier.wait()
         try:
-            reference.add({name: pbmc[:40].copy()})
+            reference.add({name: cells[name]})
             results.append("done")
         except (BlockingIOError, ValueError) as error:
             results.append(error)
 
-    threads = [threading.Thread(target=add, args=(name,)) for name in ("x", "y", "z")]
+    threads = [threading.Thread(target=add, args=(name,)) for name in cells]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
 from .._validate import check_fraction, check_key, check_positive_int, did_you_mean
 from ._backend import Backend
@@ -156,28 +155,15 @@ def _most_hits(codes: np.ndarray, cap: int) -> int:
 
 def _under_caps(indices: np.ndarray, groups: Mapping[str, tuple[np.ndarray, int]]) -> np.ndarray:
     """Mark the hits that come before their group is full; what one column drops does not fill a group of another."""
+    from ._caps import fill_groups
+
     keep = indices >= 0
     # A missing value, -1, is a group as well.
     mine = [np.where(keep, codes[indices], -1) + 1 for codes, _ in groups.values()]
     stacked = np.stack(mine) if mine else np.empty((0, *indices.shape), dtype=np.int64)
     caps = np.array([cap for _, cap in groups.values()], dtype=np.int64)
-    _fill_groups(keep, stacked, caps, int(stacked.max(initial=0)) + 1)
+    fill_groups(keep, stacked, caps, int(stacked.max(initial=0)) + 1)
     return keep
-
-
-@njit(cache=True, nogil=True)
-def _fill_groups(keep, groups, caps, n_groups):  # type: ignore[no-untyped-def]
-    """Drop hits, in place, of groups (columns, m, k) that are full."""
-    counts = np.zeros((len(caps), n_groups), dtype=np.int64)
-    for row in range(keep.shape[0]):
-        counts[:] = 0
-        for i in range(keep.shape[1]):
-            for column in range(len(caps)):
-                if counts[column, groups[column, row, i]] >= caps[column]:
-                    keep[row, i] = False
-            if keep[row, i]:
-                for column in range(len(caps)):
-                    counts[column, groups[column, row, i]] += 1
 
 
 def _packed(found: np.ndarray, near: np.ndarray, keep: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
