@@ -58,7 +58,8 @@ def annotate(
     most specific term that covers its set: a leaf where one label remains, a broader term ("T cell") where several do,
     and "unassigned" where only terms that say nothing ("cell") would cover them, or where the cell is unlike anything
     in the reference. Where the cells lack genes that matter, the reference's landmarks are embedded anew without these
-    genes, and the head is fitted to them.
+    genes, and the head is fitted to them. Where labels come from studies of a small panel only, cells and landmarks are
+    compared in the genes of that panel: with all genes, cells never get such a label.
 
     Parameters
     ----------
@@ -131,8 +132,8 @@ def annotate(
         With ``by``: a table of the groups, see :func:`scim.get.clusters`.
     ``uns["scim"]["annotate"]``
         Parameters, reference, versions, how it was calibrated (``"within-study"`` where the reference has one study,
-        which promises too much), whether landmarks took the place of the reference's cells, and what novelty was told
-        by.
+        which promises too much), whether landmarks took the place of the reference's cells, in how many genes cells
+        were labelled (``n_genes``), and what novelty was told by.
 
     Raises
     ------
