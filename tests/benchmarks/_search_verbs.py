@@ -75,7 +75,7 @@ def _build(path: Path, vectors: np.ndarray, obs: pd.DataFrame) -> None:
         path,
         encoder=scim.Encoder(GeneSpace(["CD3E", "MS4A1", "NKG7"], aliases=False), weights),
         ontology=ontology,
-        write=lambda to: write_blocks(to, [(source.cells(obs, ""), [to_float(vectors)])], n_cells=len(obs)),
+        write=lambda to: write_blocks(to.segment, [(source.cells(obs, ""), [to_float(vectors)])], n_cells=len(obs)),
         source={"labels_key": "label", "study_key": "study", "obs_columns": ["tissue"]},
         backend="auto",
         overwrite=False,

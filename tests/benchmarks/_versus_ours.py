@@ -81,7 +81,7 @@ def build_reference(folder: Path, encoder: Any, vectors: np.ndarray, labels: np.
         folder / "reference.scim",
         encoder=encoder,
         ontology=ontology,
-        write=lambda to: write_blocks(to, [(source.cells(obs, ""), [vectors])], n_cells=len(obs)),
+        write=lambda to: write_blocks(to.segment, [(source.cells(obs, ""), [vectors])], n_cells=len(obs)),
         source={"labels_key": "label", "study_key": "study", "obs_columns": ["tissue"]},
         backend="auto",
         overwrite=False,
