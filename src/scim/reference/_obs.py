@@ -21,8 +21,8 @@ class CellTable:
     """Metadata of the cells of a reference, mapped into memory.
 
     A column of it is a Series, and several columns, or the cells of a mask, are a DataFrame, as with a DataFrame, and
-    only they are read; the index is the position of each cell. All of it as a DataFrame, which can take gigabytes, is what
-    :meth:`scim.Reference.metadata` gives.
+    only they are read; the index is the position of each cell. All of it as a DataFrame, which can take gigabytes, is
+    what :meth:`scim.Reference.metadata` gives.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class CellTable:
         if mask.dtype == bool and mask.shape == (len(self),):
             rows = self._cells._first(len(self))[mask]
             return self._cells.metadata(rows).set_index(rows)
-        return self._cells.metadata(columns=list(columns))  # type: ignore[arg-type]
+        return self._cells.metadata(columns=list(columns))
 
     def head(self, n: int = _SHOWN) -> pd.DataFrame:
         """First cells."""
