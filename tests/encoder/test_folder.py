@@ -54,6 +54,8 @@ def test_old_folder_comes_back_if_the_move_fails(tmp_path: Path, monkeypatch: py
         replace(source, to)
 
     monkeypatch.setattr(_folder.os, "replace", fail_on_new)
+    # Where the system cannot swap folders, the old one is moved aside first.
+    monkeypatch.setattr(_folder, "_exchange", lambda *_: False)
     with pytest.raises(OSError, match="broken disk"):
         with new_folder(target, **OPTIONS, overwrite=True) as scratch:
             (scratch / "mark").write_text("new")

@@ -144,3 +144,48 @@ def test_opening_and_searching_load_no_torch(reference: Reference) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(reference.path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_obs_is_read_when_asked_for(reference: Reference) -> None:
+    obs, table = reference.obs, reference.metadata()
+    assert list(obs) == obs.columns == list(table) and obs.shape == table.shape and len(obs) == 700
+    assert "label" in obs and "nothing" not in obs
+    assert obs["label"].equals(table["label"]) and obs[["study", "depth"]].equals(table[["study", "depth"]])
+    mask = obs["study"] == "first"
+    assert obs[mask].astype(str).equals(table[mask].astype(str))
+    assert obs.head(3).astype(str).equals(table.head(3).astype(str))
+    assert obs.to_arrow().num_rows == obs.to_dataset().count_rows() == 700
+    assert "700 cells x 7 columns" in repr(obs) and table["cell_id"][0] in repr(obs)
+    with pytest.raises(AttributeError, match=r"no 'groupby': reference.metadata\(\)"):
+        obs.groupby("study")
+    with pytest.raises(KeyError, match="Did you mean 'study'"):
+        _ = obs["studdy"]
+
+
+def test_a_part_in_memory(folder: Path) -> None:
+    reference = Reference.open(folder)
+    reference.remove(where={"channel": "1"})
+    part = reference.to_anndata(where={"tissue": "blood"}, exclude={"study": "third"})
+    rows = part.obs["row"].to_numpy()
+    expected = reference.allowed(where={"tissue": "blood"}, exclude={"study": "third"})
+    np.testing.assert_array_equal(rows, np.flatnonzero(expected))
+    np.testing.assert_array_equal(part.obsm["X_scim"], reference.vectors(rows))
+    assert part.obs_names.tolist() == reference.metadata(rows)["cell_id"].tolist()
+    assert part.n_vars == 0 and part.uns["scim"]["embed"]["encoder_id"] == reference.encoder_id
+    assert reference.to_anndata().n_obs == len(reference) < 700
+    part.write_h5ad(folder.parent / "part.h5ad")
+
+
+def test_sql(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("duckdb")
+    reference = Reference.open(folder)
+    reference.remove(where={"channel": "1"})
+    counted = reference.sql("select label, count(*) as n from cells group by label").set_index("label")["n"]
+    assert counted.to_dict() == reference.obs["label"].astype(str).value_counts().to_dict()
+    rows = reference.sql("select row from cells where study = 'first' order by row")["row"].to_numpy()
+    np.testing.assert_array_equal(rows, np.flatnonzero(reference.allowed(where={"study": "first"})))
+    with pytest.raises(ValueError, match="cannot run the query"):
+        reference.sql("select nothing from cells")
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ImportError, match=r"scim-tools\[sql\]"):
+        reference.sql("select 1")

@@ -63,7 +63,7 @@ def test_read_in_small_blocks(fixture: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("scim.reference._scimilarity._CELLS", 333)
     parts = scim.Reference.from_scimilarity(fixture / "model", tmp_path / "p.scim", part="cellsearch")
     np.testing.assert_array_equal(parts.vectors(), whole.vectors())
-    pd.testing.assert_frame_equal(parts.obs.astype(str), whole.obs.astype(str))
+    pd.testing.assert_frame_equal(parts.metadata().astype(str), whole.metadata().astype(str))
 
 
 def test_former_names_and_unknown_labels(model: Path, tmp_path: Path) -> None:

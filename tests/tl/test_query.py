@@ -30,7 +30,7 @@ def test_cells_are_searched_one_by_one(new: anndata.AnnData, reference: scim.Ref
     np.testing.assert_array_equal(hits["row"], wanted.indices.ravel())
     np.testing.assert_allclose(hits["distance"], wanted.distances.ravel(), atol=1e-6)
     assert list(hits["rank"]) == [*range(7), *range(7)]
-    obs = reference.obs.iloc[wanted.indices.ravel()]
+    obs = reference.metadata(wanted.indices.ravel())
     assert list(hits["cell_id"]) == list(obs["cell_id"]) and list(hits["label"]) == list(obs["label"])
     np.testing.assert_allclose(hits["pvalue"], reference.distance_pvalue(wanted.distances.ravel()))
     assert new.uns["scim_query"]["params"]["kind"] == "cells"

@@ -20,9 +20,9 @@ _SHOWN = 5
 class CellTable:
     """Metadata of the cells of a reference, mapped into memory.
 
-    A column of it is a Series and several are a DataFrame, as with a DataFrame, and only they are read; their index is
-    the position of each cell. All of it as a DataFrame, which can take gigabytes, is what
-    :meth:`scim.Reference.metadata` gives.
+    A column of it is a Series, and several columns, or the cells of a mask, are a DataFrame, as with a DataFrame, and
+    only they are read; the index is the position of each cell. All of it as a DataFrame, which can take gigabytes, is
+    what :meth:`scim.Reference.metadata` gives.
 
     Parameters
     ----------
@@ -52,9 +52,13 @@ class CellTable:
     def __contains__(self, column: object) -> bool:
         return column in self.columns
 
-    def __getitem__(self, columns: str | Sequence[str]) -> Any:
+    def __getitem__(self, columns: str | Sequence[str] | np.ndarray | pd.Series) -> Any:
         if isinstance(columns, str):
             return self._cells.metadata(columns=[columns])[columns]
+        mask = np.asarray(columns)
+        if mask.dtype == bool and mask.shape == (len(self),):
+            rows = self._cells._first(len(self))[mask]
+            return self._cells.metadata(rows).set_index(rows)
         return self._cells.metadata(columns=list(columns))
 
     def head(self, n: int = _SHOWN) -> pd.DataFrame:
@@ -88,7 +92,7 @@ class CellTable:
             raise AttributeError(name)
         raise AttributeError(
             f"The metadata of a reference are no DataFrame and have no {name!r}: reference.metadata() gives one, of "
-            "all cells or of some. Columns are taken with obs[name]."
+            "all cells or of those at some positions. Columns are taken with obs[name]."
         )
 
 
