@@ -52,7 +52,7 @@ def test_few_genes_or_few_labels_are_not_worth_it(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_handful_of_cells_does_not_stand_for_a_label() -> None:
-    studies = np.array([0] * 40 + [0] * 2 + [1] * 20)
-    codes = np.array([0] * 20 + [1] * 20 + [2] * 2 + [2] * 20)
+    studies = np.array([0] * 40 + [0] * 7 + [1] * 60)
+    codes = np.array([0] * 20 + [1] * 20 + [2] * 7 + [2] * 60)
     found = comparable_genes(landmarks(studies, {1}), codes, studies, np.ones(N_GENES, dtype=bool))
     np.testing.assert_array_equal(found, PANEL)

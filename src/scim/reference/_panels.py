@@ -6,8 +6,11 @@ import numpy as np
 
 from ._landmarks import Landmarks
 
-#: Share of the expression that a study has to have measured to stand for a label; landmarks of it that it takes.
-_COVERED, _FEWEST = 0.7, 5
+#: Share of the expression that a study has to have measured to stand for a label.
+_COVERED = 0.7
+#: Landmarks of a label that a study stands for it with: a share of those of the study that has most, within bounds. Some
+#: cells of a kind that a study does not have are called so by mistake.
+_SHARE, _FEWEST, _MANY = 0.2, 5, 50
 #: Fewest genes that labels are compared in, and fewest labels, of all, that are worth the loss of the others.
 _GENES, _LABELS = 500, 0.1
 
@@ -44,7 +47,8 @@ def comparable_genes(
     chosen, labels, n_out = measured.copy(), np.unique(codes[codes >= 0]), 0
     for label in labels:
         sizes = np.bincount(studies[codes == label], minlength=len(has))
-        suppliers = np.flatnonzero(sizes >= min(_FEWEST, int(sizes.max())))
+        most = int(sizes.max())
+        suppliers = np.flatnonzero(sizes >= min(most, max(_FEWEST, min(_MANY, _SHARE * most))))
         best = suppliers[np.argmax(covered[suppliers])]
         if covered[best] < _COVERED:
             chosen &= has[best]
