@@ -167,7 +167,7 @@ class StoredCells:
         >>> import scim
         >>> cells = scim.Reference.open("blood").to_anndata(where={"label": "B cell"})
         >>> cells.obsm["X_scim"].shape[1], cells.n_vars
-        (128, 0)
+        (64, 0)
         """
         from anndata import AnnData
 
