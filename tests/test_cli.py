@@ -388,3 +388,18 @@ def test_references_have_names(reference: Path, files: Path, tmp_path: Path, mon
     )
     fails(scim_command("install-reference", archive, "--sha256", "0" * 64), "Nothing was unpacked")
     fails(scim_command("annotate", files / "new.h5ad", "--reference", "mime", "--out", tmp_path / "x.csv"), "'mine'")
+
+
+def test_filters_find_numbers_and_booleans(reference: Path, files: Path, tmp_path: Path) -> None:
+    study = make_study(3)
+    study.obs["age"], study.obs["smoker"] = np.arange(60) % 3, np.arange(60) % 2 == 0
+    encoder = scim.Reference.open(reference).encoder
+    columns = ["age", "smoker", "tissue"]
+    made = scim.Reference.build(tmp_path / "r", study, encoder, labels_key="cell_type", obs_columns=columns)
+    given = {"age": ["2", "1.0"], "smoker": ["true"], "tissue": ["1"]}
+    assert _files.as_stored(given, made) == {"age": [2, 1], "smoker": [True], "tissue": ["1"]}
+    assert _files.as_stored({"age": ["old"], "aeg": ["1"]}, made) == {"age": ["old"], "aeg": ["1"]}
+    query = ("query", files / "new.h5ad", "--reference", made.path, "--k", 5, "--out", tmp_path / "hits.csv")
+    done = scim_command(*query, "--where", "age=2")
+    assert done.exit_code == 0, done.output
+    assert set(pd.read_csv(tmp_path / "hits.csv")["age"]) == {2}
