@@ -65,7 +65,7 @@ def annotate(
     adata
         AnnData, or MuData with ``mod``. Cells that are not embedded yet are.
     reference
-        A reference, or its path.
+        A reference, its path or its name; the bundled reference of blood by default.
     use_rep
         Embedding in ``obsm`` to start from.
     alpha
