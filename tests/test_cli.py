@@ -293,7 +293,22 @@ def test_interrupt_ends_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_commands, "describe", interrupt)
     done = scim_command("info", tmp_path)
     assert done.exit_code == 130
-    assert "interrupted" in done.stderr
+    assert "interrupted; nothing half-written was left" in done.stderr
+
+
+@pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (OSError, 1)])
+def test_what_is_kept_of_a_build_is_said(
+    kind: type[BaseException], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(path: Path) -> None:
+        error = kind("the disk is full")
+        error.add_note("40,000 cells are done and kept: build it again to go on from there.")
+        raise error
+
+    monkeypatch.setattr(_commands, "describe", stop)
+    done = scim_command("info", tmp_path)
+    assert done.exit_code == code and "nothing half-written" not in done.stderr
+    assert "40,000 cells are done and kept" in done.stderr
 
 
 def test_warnings_of_scim_are_one_line_and_others_are_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
