@@ -317,13 +317,15 @@ def writing(root: Path, manifest: Mapping[str, Any], what: str) -> Iterator[Vers
     OSError
         The disk is full.
     ValueError
-        Somebody else has changed the reference since it was opened.
+        Somebody else has changed the reference since it was opened, or deleted it.
     """
     if is_bundled(root):
         raise PermissionError(
             f"{root} comes with scim, and what is in it is the default of every verb. Copy the folder to a place of "
             "your own, and open that."
         )
+    if not root.is_dir():
+        raise files.ReferenceFolderError(f"{root} is gone: it was deleted or moved since it was opened.")
     if not all(os.access(folder, os.W_OK | os.X_OK) for folder in (root, root / files.SEGMENTS)):
         raise PermissionError(f"{root} is read-only. Copy the reference to a place of your own.")
     with one_writer(root, what):
