@@ -77,3 +77,10 @@ def test_views_and_empty_choices() -> None:
     view = ad.AnnData(sparse.csr_matrix(DENSE))[5:9]
     np.testing.assert_array_equal(together(view.X, chunk_size=3), DENSE[5:9])
     assert list(iter_chunks(DENSE, rows=np.array([], dtype=int))) == []
+
+
+def test_half_precision_comes_as_single() -> None:
+    X = np.arange(12, dtype=np.float16).reshape(4, 3)
+    for options in ({}, {"rows": np.array([2, 0])}, {"rows": slice(1, 3)}):
+        for _, block in iter_chunks(X, **options):
+            assert block.dtype == np.float32

@@ -293,7 +293,22 @@ def test_interrupt_ends_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_commands, "describe", interrupt)
     done = scim_command("info", tmp_path)
     assert done.exit_code == 130
-    assert "interrupted" in done.stderr
+    assert "interrupted; nothing half-written was left" in done.stderr
+
+
+@pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (OSError, 1)])
+def test_what_is_kept_of_a_build_is_said(
+    kind: type[BaseException], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(path: Path) -> None:
+        error = kind("the disk is full")
+        error.add_note("40,000 cells are done and kept: build it again to go on from there.")
+        raise error
+
+    monkeypatch.setattr(_commands, "describe", stop)
+    done = scim_command("info", tmp_path)
+    assert done.exit_code == code and "nothing half-written" not in done.stderr
+    assert "40,000 cells are done and kept" in done.stderr
 
 
 def test_warnings_of_scim_are_one_line_and_others_are_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,3 +403,18 @@ def test_references_have_names(reference: Path, files: Path, tmp_path: Path, mon
     )
     fails(scim_command("install-reference", archive, "--sha256", "0" * 64), "Nothing was unpacked")
     fails(scim_command("annotate", files / "new.h5ad", "--reference", "mime", "--out", tmp_path / "x.csv"), "'mine'")
+
+
+def test_filters_find_numbers_and_booleans(reference: Path, files: Path, tmp_path: Path) -> None:
+    study = make_study(3)
+    study.obs["age"], study.obs["smoker"] = np.arange(60) % 3, np.arange(60) % 2 == 0
+    encoder = scim.Reference.open(reference).encoder
+    columns = ["age", "smoker", "tissue"]
+    made = scim.Reference.build(tmp_path / "r", study, encoder, labels_key="cell_type", obs_columns=columns)
+    given = {"age": ["2", "1.0"], "smoker": ["true"], "tissue": ["1"]}
+    assert _files.as_stored(given, made) == {"age": [2, 1], "smoker": [True], "tissue": ["1"]}
+    assert _files.as_stored({"age": ["old"], "aeg": ["1"]}, made) == {"age": ["old"], "aeg": ["1"]}
+    query = ("query", files / "new.h5ad", "--reference", made.path, "--k", 5, "--out", tmp_path / "hits.csv")
+    done = scim_command(*query, "--where", "age=2")
+    assert done.exit_code == 0, done.output
+    assert set(pd.read_csv(tmp_path / "hits.csv")["age"]) == {2}

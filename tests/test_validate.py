@@ -21,6 +21,11 @@ def test_did_you_mean_names_the_close_one_first() -> None:
     assert text == "Did you mean 'cell_type'? Available: 'cell_type', 'study'."
 
 
+def test_did_you_mean_does_not_mind_capitals() -> None:
+    assert v.did_you_mean("bcells", ["T cell", "B cell"]).startswith("Did you mean 'B cell'?")
+    assert v.did_you_mean("blood", ["skin", "BLOOD"]).startswith("Did you mean 'BLOOD'?")
+
+
 def test_did_you_mean_cuts_long_lists_and_says_so() -> None:
     text = v.did_you_mean("x", [f"gene{i}" for i in range(20)], limit=3)
     assert "'gene2' and 17 more" in text and "gene3" not in text

@@ -137,4 +137,5 @@ def _in_memory(part: Any) -> Any:
         part = part.to_memory()
     if sparse.issparse(part):
         return part if part.format == "csr" else part.tocsr()
-    return np.asarray(part)
+    part = np.asarray(part)
+    return part.astype(np.float32) if part.dtype == np.float16 else part  # no sparse matrix holds these

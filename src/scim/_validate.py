@@ -27,7 +27,8 @@ def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) 
     "Did you mean 'cell_type'? Available: 'cell_type', 'study'."
     """
     names = [str(a) for a in available]
-    close = difflib.get_close_matches(str(name), names[:_MANY], n=1, cutoff=0.6)
+    plain = {n.casefold(): n for n in reversed(names[:_MANY])}
+    close = [plain[n] for n in difflib.get_close_matches(str(name).casefold(), plain, n=1, cutoff=0.6)]
     shown = ", ".join(f"'{n}'" for n in names[:limit]) or "nothing"
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     hint = f"Did you mean '{close[0]}'? " if close else ""

@@ -179,6 +179,13 @@ def test_two_writers(folder: Path, more: AnnData, pbmc: AnnData) -> None:
     assert len(Reference.open(folder)) == 760
 
 
+def test_a_folder_that_was_deleted(folder: Path, more: AnnData) -> None:
+    reference = Reference.open(folder)
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(ValueError, match="is gone: it was deleted or moved"):
+        reference.remove(rows=[0])
+
+
 def test_read_only(folder: Path, more: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = Reference.open(folder)
     monkeypatch.setattr("os.access", lambda *_: False)

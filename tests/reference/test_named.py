@@ -115,3 +115,15 @@ def test_a_folder_that_is_not_there_is_no_name(tmp_path: Path, monkeypatch: pyte
     assert scim.Reference.open("blood").path.name == "blood.scim"
     with pytest.raises(FileNotFoundError, match="no reference 'blood.scim'"):
         scim.Reference.open("blood.scim")
+
+
+def test_a_bundled_one_is_not_changed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(folder, tmp_path / "bundled" / "blood.scim")
+    monkeypatch.setattr("scim.reference._named._BUNDLED", tmp_path / "bundled")
+    bundled = scim.Reference.open(None)
+    for change in (lambda: bundled.remove(rows=[0]), bundled.compact, bundled.reindex):
+        with pytest.raises(PermissionError, match="comes with scim"):
+            change()
+    assert len(bundled) == 700
+    shutil.copytree(bundled.path, tmp_path / "mine.scim")
+    assert scim.Reference.open(tmp_path / "mine.scim").remove(rows=[0]) == 1

@@ -169,3 +169,28 @@ def test_index_serves_until_it_is_built_anew(
     assert (reference.search(queries, k=5).indices % 2 == 1).all()
     reference.compact()
     assert read_manifest(tmp_path / "r")["index"]["n_cells"] == 350
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_sql_tells_positions_from_a_column_that_is_called_row(
+    pbmc: AnnData, encoder: Encoder, tmp_path: Path, own: bool
+) -> None:
+    pytest.importorskip("duckdb")
+    pbmc.obs["row"] = ["A", "B"] * 350
+    keys = {**KEYS, "obs_columns": ["row"] if own else []}
+    reference = Reference.build(tmp_path / "r.scim", pbmc, encoder, **keys)
+    for n_cells in (700, 600):
+        found = reference.sql("select row, cell_id from cells")
+        assert found["cell_id"].tolist() == reference.obs["cell_id"].tolist() and list(found) == ["row", "cell_id"]
+        rows = reference.obs["row"].astype(str) if own else reference.obs["cell_id"].index
+        assert found["row"].tolist() == rows.tolist() and len(found) == n_cells
+        reference.remove(rows=np.arange(100) if n_cells == 700 else [100])
+    with pytest.raises(ValueError, match="The query is empty"):
+        reference.sql("")
+
+
+def test_rows_and_columns_by_name(folder: Path) -> None:
+    reference = Reference.open(folder)
+    assert list(reference.metadata([0, 1], "label")) == ["label"]
+    with pytest.raises(TypeError, match="rows must be positions"):
+        reference.metadata(["a"])

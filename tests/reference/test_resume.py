@@ -219,3 +219,10 @@ def test_paths_that_are_no_data(
     with pytest.raises(error, match=text):
         Reference.build(tmp_path / "r.scim", given, encoder, **KEYS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["Meine Studien"]
+
+
+def test_an_iterator_does_not_make_one_study_of_two_files(files: Path, encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "first.h5ad").write_bytes((files / "second.h5ad").read_bytes())
+    with pytest.raises(ValueError, match="Two files are named first"):
+        Reference.build(tmp_path / "r.scim", tmp_path.rglob("first.h5ad"), encoder, **KEYS)

@@ -116,6 +116,12 @@ def test_only_listed_labels_vote(new: anndata.AnnData, reference: scim.Reference
     assert scores["B cell"].max() == 0
 
 
+@pytest.mark.parametrize("kind", [np.array, pd.Series, iter])
+def test_listed_labels_may_be_any_sequence(new: anndata.AnnData, reference: scim.Reference, kind: object) -> None:
+    scim.tl.annotate(new, reference, labels=kind(["B cell", "T cell"]))  # type: ignore[operator]
+    assert new.uns["scim"]["annotate"]["params"]["labels"] == ["B cell", "T cell"]
+
+
 def test_listed_labels_must_be_there(new: anndata.AnnData, reference: scim.Reference) -> None:
     before = names_of(new)
     with pytest.raises(KeyError, match="Did you mean 'B cell'"):

@@ -144,12 +144,14 @@ def test_columns_of_groups(new: anndata.AnnData, values: object, names: list[str
 def test_what_are_no_groups(new: anndata.AnnData, reference: scim.Reference) -> None:
     new.obs["leiden"] = "0"
     new.obs["depth"] = np.linspace(0.37, 9, new.n_obs)
+    new.obs["ratio"] = np.where(np.arange(new.n_obs) < 3, np.inf, 1.0)
     new.obs["barcode"] = new.obs_names
     new.obs["none"] = pd.Series(np.nan, index=new.obs_names)
     new.obs["scim_label"] = "0"
     for by, error, message in (
         ("leidn", KeyError, "Did you mean 'leiden'"),
         ("depth", ValueError, r"measurements \(such as 0\.37\)"),
+        ("ratio", ValueError, r"measurements \(such as inf\)"),
         ("barcode", ValueError, "100 groups for 100 cells"),
         ("none", ValueError, "no group"),
         ("scim_label", ValueError, "a column that annotate writes"),

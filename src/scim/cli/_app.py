@@ -39,10 +39,11 @@ class _Group(TyperGroup):
                 _quieten_third_parties()
             try:
                 return super().invoke(ctx)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as stop:
                 if debug:
                     raise
-                typer.echo("scim: interrupted; nothing half-written was left.", err=True)
+                kept = " ".join(getattr(stop, "__notes__", ())) or "nothing half-written was left."
+                typer.echo(f"scim: interrupted; {kept}", err=True)
                 raise typer.Exit(130) from None
             except BrokenPipeError:
                 raise
@@ -128,7 +129,7 @@ for _command, _lines in _EXAMPLES.items():
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error without line breaks, and without the quotes that KeyError adds.
+    """Return the message of an error, and its notes, without line breaks, and without the quotes that KeyError adds.
 
     Examples
     --------
@@ -136,7 +137,8 @@ def one_line(error: BaseException) -> str:
     "labels_key='x' is not in obs."
     """
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(str(message).split()) or type(error).__name__
+    said = " ".join([str(message), *getattr(error, "__notes__", ())])
+    return " ".join(said.split()) or type(error).__name__
 
 
 def _quieten_third_parties() -> None:

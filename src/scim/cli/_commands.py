@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from .. import _keys
-from ._files import H5AD, filters, output_kind, read, write_adata, write_table
+from ._files import H5AD, as_stored, filters, output_kind, read, write_adata, write_table
 
 if TYPE_CHECKING:
     from ..reference._votes import Vote
@@ -82,9 +82,10 @@ def annotate(
 
     from .. import Reference, get, tl
 
+    opened = Reference.open(reference)
     tl.annotate(
         adata,
-        Reference.open(reference),
+        opened,
         use_rep=use_rep or _keys.obsm_embedding(key_added),
         alpha=alpha,
         novelty_fdr=novelty_fdr,
@@ -92,8 +93,8 @@ def annotate(
         k=k,
         by=by,
         labels=label,
-        where=chosen,
-        exclude=barred,
+        where=as_stored(chosen, opened),
+        exclude=as_stored(barred, opened),
         layer=layer,
         key_added=key_added,
     )
@@ -142,8 +143,8 @@ def query(
         groupby=groupby,
         k=k,
         max_distance=max_distance,
-        where=chosen,
-        exclude=barred,
+        where=as_stored(chosen, opened),
+        exclude=as_stored(barred, opened),
         layer=layer,
     )
     hits = get.hits(adata)

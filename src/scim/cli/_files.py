@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._validate import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+
+    from ..reference import Reference
 
 H5AD, PARQUET, CSV = ".h5ad", ".parquet", ".csv"
 _OUTPUTS = (H5AD, PARQUET, CSV, ".csv.gz")
@@ -127,3 +130,20 @@ def filters(pairs: Sequence[str] | None, *, option: str) -> dict[str, list[str]]
             raise ValueError(f"{option} {pair!r} must look like COLUMN=VALUE, for example {option} tissue=lung.")
         chosen.setdefault(column.strip(), []).append(value.strip())
     return chosen or None
+
+
+def as_stored(chosen: dict[str, list[str]] | None, reference: Reference) -> dict[str, list[Any]] | None:
+    """Bring the values of filters to numbers, True and False in columns that hold such; what is none stays text."""
+
+    def stored(text: str, values: Iterable[Any]) -> Any:
+        with suppress(ValueError):
+            return next((value for value in values if value == float(text)), text)
+        return {"true": True, "false": False}.get(text.lower(), text)
+
+    kinds = reference.obs.head(1).dtypes
+    return chosen and {
+        column: [stored(text, reference.codes(column)[1]) for text in texts]
+        if column in kinds and getattr(kinds[column], "kind", "O") in "iufb"
+        else texts
+        for column, texts in chosen.items()
+    }

@@ -58,7 +58,7 @@ class StoredCells:
         """Vectors of some or all cells, float32 (n, d), as they are stored."""
         return take_vectors(self._segments, self._first(self.n_cells) if rows is None else self._rows(rows))
 
-    def metadata(self, rows: np.ndarray | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    def metadata(self, rows: np.ndarray | None = None, columns: str | Sequence[str] | None = None) -> pd.DataFrame:
         """Metadata of some or all cells: cell_id, label, term_id, study, and the columns kept.
 
         Parameters
@@ -66,7 +66,7 @@ class StoredCells:
         rows
             Positions of cells, (m,), or bool (n_rows,); None: all.
         columns
-            Columns to give; None: all.
+            Columns to give, or one; None: all.
 
         Returns
         -------
@@ -77,6 +77,7 @@ class StoredCells:
         IndexError, KeyError
             There is no such row or column, or the cell was removed.
         """
+        columns = [columns] if isinstance(columns, str) else columns
         for column in columns or ():
             check_key(dict.fromkeys(self._cells.column_names), column, argument="columns", where="the metadata")
         names = self._cells.column_names if columns is None else list(columns)
@@ -97,6 +98,8 @@ class StoredCells:
         rows = np.asarray(rows)
         if rows.dtype == bool and rows.shape == (self.n_rows,):
             rows = np.flatnonzero(rows)
+        if rows.size and rows.dtype.kind not in "iufb":
+            raise TypeError(f"rows must be positions of cells, or bool ({self.n_rows},), got {rows.dtype}.")
         if rows.size and (rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= self.n_rows):
             raise IndexError(
                 f"rows must be positions from 0 to {self.n_rows - 1}, got {rows.dtype} from {rows.min()} to "
@@ -214,18 +217,22 @@ class StoredCells:
         import pyarrow as pa
 
         self._check(self._cells.column_names)
-        rows = np.arange(self.n_rows)
-        table = self._cells
-        if "row" not in table.column_names:
-            table = table.append_column("row", pa.array(rows))
+        # Data may have a column that is called row, of plates for instance.
+        rows, own = np.arange(self.n_rows), "row" in self._cells.column_names
+        table = self._cells.append_column("__row", pa.array(rows))
+        view = f"create view cells as select * exclude (__row){'' if own else ', __row as row'} from __all"
         # Nothing is fetched: DuckDB would otherwise load what a query needs from its makers.
         with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
-            connection.register("cells" if self._living is None else "__all", table)
+            connection.register("__all", table)
             if self._living is not None:
-                connection.register("__gone", pa.table({"row": rows[~self._living]}))
-                connection.execute("create view cells as select * from __all anti join __gone using (row)")
+                connection.register("__gone", pa.table({"__row": rows[~self._living]}))
+                view += " anti join __gone using (__row)"
+            connection.execute(view)
             try:
-                return connection.execute(query).df()
+                answer = connection.execute(query)
+                if answer is None:
+                    raise ValueError("The query is empty. Ask, say: select label, count(*) from cells group by 1")
+                return answer.df()
             except duckdb.Error as error:
                 raise ValueError(f"DuckDB cannot run the query: {error}") from error
 

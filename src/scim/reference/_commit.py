@@ -24,6 +24,7 @@ from ._build import Written, compile_terms
 from ._calibration import calibrate
 from ._journal import Journal, building, told_of_full_disk
 from ._lock import one_writer
+from ._named import is_bundled
 from ._removed import load_living, save_living
 from ._segments import join_cells, label_codes, open_cells, open_vectors
 from ._tables import STUDY, dictionary
@@ -310,14 +311,21 @@ def writing(root: Path, manifest: Mapping[str, Any], what: str) -> Iterator[Vers
     Raises
     ------
     PermissionError
-        The folder cannot be written to.
+        The folder cannot be written to, or is that of a reference which comes with scim.
     BlockingIOError
         Somebody else is writing to it.
     OSError
         The disk is full.
     ValueError
-        Somebody else has changed the reference since it was opened.
+        Somebody else has changed the reference since it was opened, or deleted it.
     """
+    if is_bundled(root):
+        raise PermissionError(
+            f"{root} comes with scim, and what is in it is the default of every verb. Copy the folder to a place of "
+            "your own, and open that."
+        )
+    if not root.is_dir():
+        raise files.ReferenceFolderError(f"{root} is gone: it was deleted or moved since it was opened.")
     if not all(os.access(folder, os.W_OK | os.X_OK) for folder in (root, root / files.SEGMENTS)):
         raise PermissionError(f"{root} is read-only. Copy the reference to a place of your own.")
     with one_writer(root, what):

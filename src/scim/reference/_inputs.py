@@ -77,7 +77,11 @@ def list_parts(data: Any, taken: frozenset[str]) -> Iterator[Part]:
         if isinstance(data, list | tuple):
             _check_names([Path(p) for p in data if isinstance(p, str | Path)])
         names = _free_names(1, taken)
+        files: list[Path] = []
         for part in data:
+            if isinstance(part, str | Path):  # of an iterator, they come one by one
+                _check_names([path for path in files if path.stem == Path(part).stem] + [Path(part)])
+                files.append(Path(part))
             yield _part(Path(part).stem if isinstance(part, str | Path) else next(names), part)
 
 

@@ -84,6 +84,11 @@ def find(name: str) -> Path:
     )
 
 
+def is_bundled(path: Path) -> bool:
+    """Whether a folder is one that comes with scim, which all share who use this installation."""
+    return path.resolve().parent == _BUNDLED.resolve()
+
+
 def is_name(text: str) -> bool:
     """Whether a text is a name rather than a path: "blood.scim" is a folder of the user's, there or not."""
     return (

@@ -66,7 +66,7 @@ def annotate(
     adata
         AnnData, or MuData with ``mod``. Cells that are not embedded yet are.
     reference
-        A reference, or its path.
+        A reference, its path or its name; the bundled reference of blood by default.
     use_rep
         Embedding in ``obsm`` to start from.
     alpha
@@ -177,6 +177,7 @@ def annotate(
     check_writable(data, key_added, copy=copy)
     groups = None if by is None else clusters.find_groups(data, by, key=key_added)
     opened = Reference.open(reference)
+    labels = labels if labels is None or isinstance(labels, str) else list(labels)
     allowed = None if labels is None else _chosen_labels(opened.terms, labels)
     # Filters are checked before the cells are embedded, which takes longer.
     vote = _choose_vote(vote, opened, where=where, exclude=exclude)

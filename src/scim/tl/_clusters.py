@@ -74,7 +74,7 @@ def find_groups(adata: AnnData, by: str, *, key: str) -> Groups:
     # Clusters that were joined to more cells became 0.0, 1.0 and NaN.
     is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
     if is_number:
-        measured = column[column.notna() & (column != column.round())]
+        measured = column[column.notna() & ((column != column.round()) | np.isinf(column.astype(float)))]
         if len(measured):
             raise ValueError(
                 f"by={by!r} holds measurements (such as {measured.iloc[0]:.4g}), where groups are expected. Choose a "

@@ -37,7 +37,7 @@ def embed(
     adata
         AnnData, or MuData with ``mod``; counts or log1p values, in memory, backed or Dask.
     reference
-        A reference, or its path: its encoder is used.
+        A reference, its path or its name: its encoder is used. The bundled reference of blood by default.
     encoder
         An encoder, or its path, instead of a reference.
     layer
@@ -63,7 +63,7 @@ def embed(
     Raises
     ------
     ValueError
-        Neither or both of ``reference`` and ``encoder`` are given; too few genes are shared; the values are neither
+        Both ``reference`` and ``encoder`` are given; too few genes are shared; the values are neither
         counts nor log1p.
     KeyError
         There is no such layer, column or modality.

@@ -56,7 +56,7 @@ def explain(
     adata
         AnnData, or MuData with ``mod``.
     reference, encoder
-        A reference or its path, or an encoder or its path.
+        A reference, its path or its name (the bundled reference of blood by default), or an encoder or its path.
     groupby
         Column of ``obs``.
     groups
@@ -88,7 +88,7 @@ def explain(
     KeyError
         A column or group is not there.
     ValueError
-        Neither or both of ``reference`` and ``encoder`` are given, or there is nothing to compare with.
+        Both ``reference`` and ``encoder`` are given, or there is nothing to compare with.
     ImportError
         captum is not installed.
 

@@ -56,7 +56,7 @@ def query(
     adata
         AnnData or MuData; in memory, backed or Dask. A view becomes an AnnData of its own.
     reference
-        Reference, or the path of one.
+        Reference, or the path or name of one; the bundled reference of blood by default.
     groupby
         Column of ``obs``: each group is a query. Cells without a group are left out.
     cells
