@@ -19,6 +19,7 @@ from ._backend import make_backend
 from ._build import Source, write_blocks, write_segment
 from ._calibration import Calibration, Judge
 from ._commit import create
+from ._distributed import serve
 from ._landmarks import LandmarkKind
 from ._removed import LivingCells, findable_cells, load_living
 from ._search import Hits, check_caps, check_queries, search, unknown_reference
@@ -355,6 +356,7 @@ class Reference(WritableCells):
         max_distance: float | None = None,
         max_per_group: Mapping[str, int] | None = None,
         within: np.ndarray | None = None,
+        client: Any = None,
     ) -> Hits:
         """Find the nearest cells of each query.
 
@@ -374,11 +376,16 @@ class Reference(WritableCells):
             Column -> most hits of one group, such as ``{"donor": 50}``.
         within
             Cells that may be found beside all that, bool (n_rows,).
+        client
+            A ``distributed.Client`` (``pip install 'scim-tools[dask]'``): the workers of its cluster, which see the
+            folder under the same path, each search a part of the cells, exactly, whatever the backend.
 
         Raises
         ------
         ValueError, KeyError, TypeError
             An argument does not fit; a filter names an unknown column or value, or leaves no cell.
+        ImportError, FileNotFoundError, RuntimeError
+            dask.distributed is not installed; a worker does not see the folder, has another scim, or died repeatedly.
         """
         queries = check_queries(vectors, self.n_latent)
         allowed = self._select(where, exclude)
@@ -390,14 +397,16 @@ class Reference(WritableCells):
             if not allowed.any():
                 raise ValueError("No cell of the reference passes both the filter and the choice of labels.")
         caps = check_caps(max_per_group, self._cells.column_names)
+        backend, find_within = (self._backend, None) if client is None else serve(self, client)
         return search(
-            self._backend,
+            backend,
             queries,
             k,
             n_cells=self._n_findable,
             allowed=allowed if allowed is None or self._findable is None else allowed & self._findable,
             max_distance=max_distance,
             groups={column: (self._codes(column), most) for column, most in caps.items()},
+            find_within=find_within,
         )
 
     def allowed(self, *, where: Any = None, exclude: Any = None) -> np.ndarray:
