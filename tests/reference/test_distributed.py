@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy import sparse
 
 import scim
 from scim import Encoder, Reference
 from scim.genes import GeneSpace
-from scim.reference import _search
+from scim.reference import _embedding, _journal, _parts, _search
 
 distributed = pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'scim-tools[dask]'")
 
@@ -211,3 +212,136 @@ def test_without_distributed(many: Reference, queries: np.ndarray, monkeypatch: 
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     with pytest.raises(ImportError, match=r"pip install 'scim-tools\[dask\]'"):
         many.search(queries, client=object())
+
+
+@pytest.fixture
+def studies(pbmc: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Three files, one of them zarr and one stored by columns, of which a hundred cells are a stage."""
+    monkeypatch.setattr(_parts, "STAGE", 100)
+    monkeypatch.setattr(_journal, "WORTH_KEEPING", 100)
+    monkeypatch.setattr(_embedding, "CHUNK_SIZE", 50)
+    defaults = {**Encoder.embed_chunks.__kwdefaults__, "chunk_size": 50}
+    monkeypatch.setattr(Encoder.embed_chunks, "__kwdefaults__", defaults)
+    first, second, third = (pbmc[pbmc.obs["study"] == name].copy() for name in ("first", "second", "third"))
+    second.X = sparse.csc_matrix(second.X)
+    first.write_h5ad(tmp_path / "first.h5ad")
+    second.write_h5ad(tmp_path / "second.h5ad")
+    third.write_zarr(tmp_path / "third.zarr")
+    return [tmp_path / "first.h5ad", tmp_path / "second.h5ad", tmp_path / "third.zarr"]
+
+
+KEYS = {"labels_key": "cell_type", "obs_columns": ["tissue", "depth"]}
+
+
+def contents(reference: Reference) -> dict[str, str]:
+    return {name: facts["sha256"] for name, facts in reference._manifest["files"].items()}
+
+
+@pytest.fixture
+def not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process embeds nothing but the landmarks."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("embedded in this process")
+
+    monkeypatch.setattr(Encoder, "embed_chunks", refuse)
+
+
+@pytest.fixture
+def expected(studies: list[Path], encoder: Encoder, tmp_path: Path) -> dict[str, str]:
+    return contents(Reference.build(tmp_path / "expected.scim", studies, encoder, **KEYS))
+
+
+def test_build_is_that_of_one_process(
+    expected: dict[str, str], not_here: None, studies: list[Path], encoder: Encoder, client: Any, tmp_path: Path
+) -> None:
+    for i, data in enumerate([studies, iter(studies), {p.stem: str(p) for p in studies}]):
+        made = Reference.build(tmp_path / f"{i}.scim", data, encoder, **KEYS, client=client)
+        assert contents(made) == expected
+    assert not client.futures
+
+
+def test_build_of_data_in_memory_says_so(
+    expected: dict[str, str], studies: list[Path], pbmc: AnnData, encoder: Encoder, client: Any, tmp_path: Path
+) -> None:
+    memory = {p.stem: pbmc[pbmc.obs["study"] == p.stem].copy() for p in studies}
+    with pytest.warns(UserWarning, match="data of 'first' are in memory, and are embedded in this process") as caught:
+        made = Reference.build(tmp_path / "made.scim", memory, encoder, **KEYS, client=client)
+    assert contents(made) == expected
+    assert [w.filename for w in caught if "in memory" in str(w.message)] == [__file__]
+
+
+def test_build_goes_on(
+    expected: dict[str, str],
+    not_here: None,
+    studies: list[Path],
+    encoder: Encoder,
+    client: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An interrupted build goes on in the middle of a file, and notices a file that changed."""
+    real, noted = _journal.Journal.append, []
+
+    def stop(self: Any, record: Any) -> None:
+        real(self, record)
+        noted.append(record)
+        if len(noted) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_journal.Journal, "append", stop)
+    target = tmp_path / "made.scim"
+    with pytest.raises(KeyboardInterrupt):
+        Reference.build(target, studies, encoder, **KEYS, client=client)
+    assert not client.futures
+    with pytest.warns(UserWarning, match="200 cells are done"):
+        made = Reference.build(target, studies, encoder, **KEYS, client=client)
+    assert contents(made) == expected
+    noted.clear()
+    shutil.rmtree(target)
+    with pytest.raises(KeyboardInterrupt):
+        Reference.build(target, studies, encoder, **KEYS, client=client)
+    os.utime(studies[0])
+    with pytest.warns(UserWarning, match="200 cells are done"):
+        assert contents(Reference.build(target, studies, encoder, **KEYS, client=client)) == expected
+
+
+def test_build_survives_a_worker_that_is_killed(
+    expected: dict[str, str],
+    not_here: None,
+    studies: list[Path],
+    encoder: Encoder,
+    client: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, killed = _journal.Journal.append, []
+
+    def kill(self: Any, record: Any) -> None:
+        real(self, record)
+        if not killed:
+            killed.extend(client.run(os.getpid).values())
+            os.kill(killed[0], signal.SIGKILL)
+
+    monkeypatch.setattr(_journal.Journal, "append", kill)
+    monkeypatch.setattr(_embedding, "_FEWEST", 1)
+    monkeypatch.setattr(_embedding, "_PER_THREAD", 1)
+    made = Reference.build(tmp_path / "made.scim", studies, encoder, **KEYS, client=client)
+    assert killed
+    assert contents(made) == expected
+
+
+def test_build_that_a_worker_refuses(
+    studies: list[Path], encoder: Encoder, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "made.scim"
+    with pytest.raises(TypeError, match=r"client must be a distributed\.Client, got str"):
+        Reference.build(target, studies, encoder, **KEYS, client="tcp://127.0.0.1:8786")
+    with monkeypatch.context() as patched:
+        patched.setattr(_parts, "ENCODER", "nowhere")
+        with pytest.raises(FileNotFoundError, match=r"The Dask worker tcp://127.* cannot see .*nowhere.*share"):
+            Reference.build(target, studies, encoder, **KEYS, client=client)
+    monkeypatch.setattr(scim, "__version__", "99.0")
+    with pytest.raises(RuntimeError, match=r"has scim .*, and the client has 99\.0"):
+        Reference.build(target, studies, encoder, **KEYS, client=client)
+    assert not target.exists()

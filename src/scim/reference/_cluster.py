@@ -69,14 +69,16 @@ class Cluster:
 
     def threads(self) -> list[str]:
         """Addresses of the workers, each as often as it has threads, those of a node side by side."""
-        threads = [address for address, n in sorted(self.client.nthreads().items()) for _ in range(n)]
-        if not threads:
+        return [address for address, n in sorted(self.client.nthreads().items()) for _ in range(n)]
+
+    def warn_if_empty(self, *, stacklevel: int) -> None:
+        """Say so where there is no worker that could begin."""
+        if not self.threads():
             warnings.warn(
                 "The cluster has no worker yet: waiting for one. See client.cluster.scale(), and the logs of the jobs.",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=stacklevel,
             )
-        return threads
 
     def submit(self, function: Callable[..., Any], *args: Any, at: str | None = None) -> Future:
         """Have a worker call a function, ``at`` an address if that one is there when its turn comes.
@@ -109,6 +111,13 @@ class Cluster:
         finally:
             if running and self.client.status == "running":
                 self.client.cancel([future for job in running for future in (job.result, *job.others)])
+
+
+def connect(client: Any) -> Cluster:
+    """Check a client that a caller of scim gave, and say so where it has no workers."""
+    cluster = Cluster(client)
+    cluster.warn_if_empty(stacklevel=4)
+    return cluster
 
 
 @contextmanager

@@ -110,6 +110,7 @@ class ShardedBackend:
         self._cluster = Cluster(client)
         self.segments = reference._segments
         self._n_latent = reference.n_latent
+        self._cluster.warn_if_empty(stacklevel=5)
         self._threads = self._cluster.threads()
         root = str(reference.path.absolute())
         about = root, str(reference._manifest["sha256"]), reference.n_latent, scim_version()

@@ -18,6 +18,7 @@ from . import _named as named
 from ._backend import make_backend
 from ._build import Source, write_blocks, write_segment
 from ._calibration import Calibration, Judge
+from ._cluster import connect
 from ._commit import create
 from ._distributed import serve
 from ._landmarks import LandmarkKind
@@ -150,6 +151,7 @@ class Reference(WritableCells):
         overwrite: bool = False,
         resume: bool = True,
         seed: int = 0,
+        client: Any = None,
     ) -> Reference:
         """Embed labelled cells and write them as a reference.
 
@@ -195,6 +197,10 @@ class Reference(WritableCells):
             Go on with a build that was interrupted; False: begin afresh.
         seed
             Seed of what is drawn at random.
+        client
+            A ``distributed.Client`` (``pip install 'scim-tools[dask]'``): the workers of its cluster, which see the
+            folder of ``path`` and the files under the same paths, embed the files, and this process writes what it
+            would have written without them. Data in memory are embedded here.
 
         Raises
         ------
@@ -210,19 +216,22 @@ class Reference(WritableCells):
             A column is not in ``obs``.
         ValueError
             No cell has a label, or the data cannot be embedded.
+        ImportError, RuntimeError
+            dask.distributed is not installed; a worker has another scim, or workers died repeatedly.
         """
         path = Path(path).expanduser()
         if not isinstance(encoder, Encoder):
             raise TypeError(f"encoder must be a scim.Encoder, got {type(encoder).__name__}. See SCIM.to_encoder.")
         known = CellOntology.bundled() if ontology is None else ontology
         check_option(landmarks, get_args(LandmarkKind), argument="landmarks")
+        cluster = None if client is None else connect(client)
         source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, known, unlabeled_category)
         source = replace(source, landmarks=landmarks)
         create(
             path,
             encoder=encoder,
             ontology=known,
-            write=lambda journal: write_segment(journal.segment, adata, encoder, source, journal=journal),
+            write=lambda to: write_segment(to.segment, adata, encoder, source, journal=to, cluster=cluster),
             plan=source.plan(encoder),
             resume=resume,
             source={
