@@ -70,7 +70,7 @@ def many(large: Path) -> Reference:
 
 @pytest.fixture(scope="module")
 def queries() -> np.ndarray:
-    return np.random.default_rng(1).normal(size=(1_100, N_LATENT)).astype(np.float32)
+    return np.random.default_rng(1).normal(size=(1_030, N_LATENT)).astype(np.float32)
 
 
 def assert_same(one: Any, two: Any) -> None:
@@ -150,7 +150,7 @@ def test_too_many_within_a_distance(
 
 
 def test_survives_a_worker_that_is_killed(many: Reference, client: Any) -> None:
-    queries = np.random.default_rng(2).normal(size=(30_000, N_LATENT)).astype(np.float32)
+    queries = np.random.default_rng(2).normal(size=(8_000, N_LATENT)).astype(np.float32)
     expected = many.search(queries, k=20)
     with ThreadPoolExecutor(1) as other:
         found = other.submit(many.search, queries, k=20, client=client)
