@@ -162,7 +162,7 @@ def test_survives_a_worker_that_is_killed(many: Reference, client: Any) -> None:
                 os.kill(killed[0], signal.SIGKILL)
         assert killed
         assert not found.done()
-        assert_same(found.result(timeout=120), expected)
+        assert_same(found.result(timeout=300), expected)
     deadline = time.monotonic() + 60
     while len(client.nthreads()) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)  # the nanny starts another

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -89,7 +89,7 @@ class Cluster:
         where = {"workers": [at], "allow_other_workers": True} if at is not None else {}
         return self.client.submit(function, *args, pure=False, **where)
 
-    def in_order(self, jobs: Iterable[Job], *, at_once: int) -> Iterator[Any]:
+    def in_order(self, jobs: Iterable[Job], *, at_once: int) -> Generator[Any, None, None]:
         """Yield results in the order of the jobs, which are taken from the iterator when their turn comes.
 
         Parameters

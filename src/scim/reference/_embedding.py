@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class RemoteEmbedder:
         self._encoder, self._folder = encoder, folder
         self._rows = -(-rows // CHUNK_SIZE) * CHUNK_SIZE
         self._coming: deque[tuple[int, Block]] = deque()
-        self._results: Iterator[np.ndarray] | None = None
+        self._results: Generator[np.ndarray, None, None] | None = None
         self._said = False
 
     def takes(self, part: Part) -> bool:
@@ -133,7 +133,7 @@ class RemoteEmbedder:
     def close(self) -> None:
         """Let the workers stop."""
         if self._results is not None:
-            self._results.close()  # type: ignore[attr-defined]
+            self._results.close()
         self._results = None
         self._coming.clear()
 
