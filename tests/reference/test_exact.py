@@ -30,8 +30,8 @@ def segments() -> list[np.ndarray]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_exact, "_CELLS", 64)
-    monkeypatch.setattr(_exact, "_QUERIES", 7)
+    monkeypatch.setattr(_exact, "CELLS", 64)
+    monkeypatch.setattr(_exact, "QUERIES", 7)
 
 
 def plain_search(segments: list[np.ndarray], queries: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
@@ -97,3 +97,11 @@ def test_nearest_of_other_groups(segments: list[np.ndarray], small_blocks: None)
     found = nearest_elsewhere(segments, stored[rows], groups[rows], groups)
     np.testing.assert_allclose(found, distances.min(axis=1).clip(0), atol=1e-6)
     assert np.isinf(nearest_elsewhere(segments, stored[rows], np.zeros(5), np.zeros(1000))).all()
+
+
+def test_distances_that_round_alike_are_sorted_by_position() -> None:
+    """Identical cells differ by rounding in their similarity, and which of them comes first must not."""
+    similarity = np.array([[0.3, 0.9, 1.0, 1.0000001, 0.30000001, 1.0000002]], dtype=np.float32)
+    best = _exact._Best(1, 2)
+    best.offer(similarity, np.arange(6))
+    assert best.result()[0].tolist() == [[2, 3]]

@@ -16,7 +16,7 @@ from .._validate import check_key, get_adata, is_unlabeled
 from ..encoder import Encoder
 from ..ontology import CellOntology, TermSpace
 from ._ids import distinct_ids
-from ._inputs import count_cells, is_named, list_parts
+from ._inputs import count_cells, is_listed, is_named, list_parts
 from ._journal import Journal
 from ._landmarks import LandmarkKind
 from ._manifest import LANDMARKS
@@ -27,6 +27,8 @@ from ._tables import CELL_ID, FIXED_COLUMNS, LABEL, STUDY, TERM_ID, distinct_val
 if TYPE_CHECKING:
     import pyarrow as pa
     from anndata import AnnData
+
+    from ._cluster import Cluster
 
 #: Columns of obs that are kept where they are there and none are named.
 DEFAULT_COLUMNS = ("donor", "sample", "assay", "tissue", "disease", "batch")
@@ -176,6 +178,7 @@ def write_segment(
     *,
     known: Sequence[pa.Table] = (),
     journal: Journal | None = None,
+    cluster: Cluster | None = None,
 ) -> Written:
     """Embed labelled data block by block and write them as a segment.
 
@@ -193,6 +196,8 @@ def write_segment(
         Metadata of the cells that the reference has already.
     journal
         Where finished work is noted, and found.
+    cluster
+        Embeds files, where there is a journal; None: this process does.
 
     Raises
     ------
@@ -200,7 +205,8 @@ def write_segment(
         There are no cells, or the reference has some of them already.
     """
     with progress_bar(count_cells(data), desc="Building the reference") as bar:
-        work = PartWriter(folder, encoder, source, journal, bar)
+        ahead = dict(enumerate(list_parts(data, source.taken))) if cluster is not None and is_listed(data) else None
+        work = PartWriter(folder, encoder, source, journal, bar, cluster=cluster, parts=ahead)
         try:
             n_parts = 0
             for n_parts, part in enumerate(list_parts(data, source.taken), start=1):
@@ -212,7 +218,7 @@ def write_segment(
                 landmarks.save(folder / LANDMARKS)
             work.segment.discard_stages()
         finally:
-            work.segment.abort()
+            work.close()
     return written
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from ._segments import take_vectors, to_float
 
 #: Reference cells, and queries, that are multiplied at a time: 64 MB of products.
-_CELLS, _QUERIES = 16_384, 1_024
+CELLS, QUERIES = 16_384, 1_024
+#: Similarities this close may be the same distance, once it is rounded.
+_ROUNDING = np.float32(2**-23)
 
 
 class ExactBackend:
@@ -28,7 +30,7 @@ class ExactBackend:
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
-        parts = [slice(i, i + _QUERIES) for i in range(0, len(queries), _QUERIES)]
+        parts = [slice(i, i + QUERIES) for i in range(0, len(queries), QUERIES)]
         best = [_Best(len(queries[part]), k) for part in parts]
         for rows, block in blocks(self.segments, allowed):
             for part, mine in zip(parts, best, strict=True):
@@ -55,7 +57,8 @@ class _Best:
             # The k-th of the first block: without it, all of that block would have to be sorted.
             n_below = max(similarity.shape[1] - self.k, 0)
             floor = np.partition(similarity, n_below, axis=1)[:, n_below] if n_below else np.float32(-np.inf)
-            better = similarity >= np.reshape(floor, (-1, 1))
+            # Equal distances are sorted by position, whatever rounding did to the similarities.
+            better = similarity >= np.reshape(np.minimum(floor, 1) - _ROUNDING, (-1, 1))
         else:
             # An equal one further behind loses against those that are held already.
             better = similarity > self.floor[:, None]
@@ -95,14 +98,14 @@ def blocks(segments: list[np.ndarray], allowed: np.ndarray | None = None) -> Ite
     """Yield positions and unit vectors of cells that have a direction and are ``allowed``, in order."""
     if allowed is not None:
         passed = np.flatnonzero(allowed)
-        for begin in range(0, len(passed), _CELLS):
-            rows = passed[begin : begin + _CELLS]
+        for begin in range(0, len(passed), CELLS):
+            rows = passed[begin : begin + CELLS]
             yield from _directed(rows, take_vectors(segments, rows))
         return
     start = 0
     for segment in segments:
-        for begin in range(0, len(segment), _CELLS):
-            vectors = to_float(np.asarray(segment[begin : begin + _CELLS]))
+        for begin in range(0, len(segment), CELLS):
+            vectors = to_float(np.asarray(segment[begin : begin + CELLS]))
             yield from _directed(np.arange(start + begin, start + begin + len(vectors)), vectors)
         start += len(segment)
 
@@ -146,16 +149,12 @@ def within_distance(
     """
     parts, n_found = [], 0
     for rows, block in blocks(segments, allowed):
-        for start in range(0, len(queries), _QUERIES):
-            distance = np.clip(1.0 - queries[start : start + _QUERIES] @ block.T, 0.0, 2.0)
+        for start in range(0, len(queries), QUERIES):
+            distance = np.clip(1.0 - queries[start : start + QUERIES] @ block.T, 0.0, 2.0)
             query, column = np.nonzero(distance <= np.float32(max_distance))
             parts.append((query + start, rows[column], distance[query, column]))
             n_found += len(query)
-            if n_found > limit:
-                raise ValueError(
-                    f"More than {limit:,} cells are within max_distance={max_distance:g}. Give a smaller one, fewer "
-                    "queries, a filter, or k=."
-                )
+            check_limit(n_found, limit, max_distance)
     empty = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
     query, position, near = (np.concatenate(columns) for columns in zip(empty, *parts, strict=True))
     order = np.lexsort((position, near, query))
@@ -165,6 +164,21 @@ def within_distance(
     distances = np.full(positions.shape, np.inf, dtype=np.float32)
     positions[query[order], place], distances[query[order], place] = position[order], near[order]
     return positions, distances
+
+
+def check_limit(n_found: int, limit: int, max_distance: float) -> None:
+    """Refuse to go on when there are more hits than a search may have.
+
+    Raises
+    ------
+    ValueError
+        There are more than ``limit``.
+    """
+    if n_found > limit:
+        raise ValueError(
+            f"More than {limit:,} cells are within max_distance={max_distance:g}. Give a smaller one, fewer "
+            "queries, a filter, or k=."
+        )
 
 
 def nearest_elsewhere(
@@ -189,8 +203,8 @@ def nearest_elsewhere(
     """
     best = np.full(len(queries), -np.inf, dtype=np.float32)
     for rows, block in blocks(segments, allowed):
-        for i in range(0, len(queries), _QUERIES):
-            part = slice(i, i + _QUERIES)
+        for i in range(0, len(queries), QUERIES):
+            part = slice(i, i + QUERIES)
             similarity = queries[part] @ block.T
             similarity[query_groups[part, None] == groups[rows]] = -np.inf
             np.maximum(best[part], similarity.max(axis=1), out=best[part])

@@ -35,12 +35,15 @@ class Part:
         Cells in it, if that is known.
     stamp
         What tells this version of a file from others, without opening it; None for data in memory.
+    path
+        The file, if it is one.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[Any]]
     n_cells: int | None = None
     stamp: str | None = None
+    path: Path | None = None
 
 
 def is_named(data: Any) -> bool:
@@ -48,6 +51,11 @@ def is_named(data: Any) -> bool:
     if isinstance(data, Mapping | str | Path):
         return True
     return isinstance(data, list | tuple) and bool(data) and all(isinstance(part, str | Path) for part in data)
+
+
+def is_listed(data: Any) -> bool:
+    """Whether the data can be gone through more than once."""
+    return isinstance(data, Mapping | str | Path | list | tuple) or hasattr(data, "obs")
 
 
 def list_parts(data: Any, taken: frozenset[str]) -> Iterator[Part]:
@@ -87,7 +95,7 @@ def list_parts(data: Any, taken: frozenset[str]) -> Iterator[Part]:
 
 def count_cells(data: Any) -> int | None:
     """Cells in all, where that can be known beforehand."""
-    if not isinstance(data, Mapping | str | Path | list | tuple) and not hasattr(data, "obs"):
+    if not is_listed(data):
         return None
     numbers = [part.n_cells for part in list_parts(data, frozenset())]
     return None if None in numbers else sum(n for n in numbers if n is not None)
@@ -134,7 +142,7 @@ def _part(name: str, data: Any) -> Part:
     about = path.stat()
     # A zarr store is a folder, whose time says nothing of what is in it: that is looked at.
     stamp = None if path.is_dir() else f"{path.name}:{about.st_size}:{about.st_mtime_ns}"
-    return Part(name, lambda: _opened(path), n_cells, stamp)
+    return Part(name, lambda: opened(path), n_cells, stamp, path)
 
 
 def _is_zarr(path: Path) -> bool:
@@ -162,7 +170,7 @@ def _group(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[AnnData]:
+def opened(path: Path) -> Iterator[AnnData]:
     """Open a file as an AnnData whose matrices stay on disk, layers too, and without what no embedding needs."""
     from anndata import AnnData
     from anndata.io import read_elem, sparse_dataset

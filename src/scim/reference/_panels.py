@@ -8,8 +8,8 @@ from ._landmarks import Landmarks
 
 #: Share of the expression that a study has to have measured to stand for a label.
 _COVERED = 0.7
-#: Landmarks of a label that a study stands for it with: a share of those of the study that has most, within bounds. Some
-#: cells of a kind that a study does not have are called so by mistake.
+#: Landmarks of a label that a study stands for it with: a share of those of the study that has most, within bounds. A
+#: few cells are called what their study does not have, by mistake.
 _SHARE, _FEWEST, _MANY = 0.2, 5, 50
 #: Fewest genes that labels are compared in, and fewest labels, of all, that are worth the loss of the others.
 _GENES, _LABELS = 500, 0.1

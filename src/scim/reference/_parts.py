@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,13 @@ import pandas as pd
 
 from ..encoder import Encoder
 from ..encoder._folder import sha256, sync
+from ._embedding import RemoteEmbedder
 from ._head import choose
 from ._inputs import Part, content_stamp
 from ._journal import STAGE, Journal
 from ._landmarks import MOST, PER_GROUP, Landmarks, values_of
-from ._segments import SegmentWriter
+from ._manifest import ENCODER
+from ._segments import SegmentWriter, to_fixed
 from ._tables import STUDY, TERM_ID, read_table
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tqdm.std import tqdm
 
     from ._build import Source
+    from ._cluster import Cluster
 
 _LANDMARKS = ".landmarks.npz"
 
@@ -42,12 +45,45 @@ class PartWriter:
         Where finished stages are noted, and found; None: nowhere.
     bar
         Counts cells.
+    cluster
+        Embeds the files; None: this process does.
+    parts
+        All that will be written, by number, where that is known beforehand.
     """
 
-    def __init__(self, folder: Path, encoder: Encoder, source: Source, journal: Journal | None, bar: tqdm) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        encoder: Encoder,
+        source: Source,
+        journal: Journal | None,
+        bar: tqdm,
+        *,
+        cluster: Cluster | None = None,
+        parts: Mapping[int, Part] | None = None,
+    ) -> None:
         self._folder, self._encoder, self._source = folder, encoder, source
         self._journal, self._bar = journal, bar
         self.segment = self._open()
+        self._remote = None
+        if cluster is not None and journal is not None:
+            where = {"layer": source.layer, "gene_column": source.gene_column, "mod": source.mod}
+            self._remote = RemoteEmbedder(
+                cluster, encoder, journal.folder / ENCODER, where, rows=STAGE, parts=parts or {}, first_of=self._first
+            )
+
+    def close(self) -> None:
+        """Close what is open, and let workers stop."""
+        self.segment.abort()
+        if self._remote is not None:
+            self._remote.close()
+
+    def _first(self, number: int, part: Part) -> int | None:
+        """Cell that a part will most likely be begun at, or None if it is done."""
+        done = self._journal.done(number) if self._journal else []
+        if any(part.stamp not in (None, record["stamp"]) for record in done):
+            return 0
+        return None if done and done[-1]["is_last"] else sum(int(record["n_cells"]) for record in done)
 
     def _open(self) -> SegmentWriter:
         journal = self._journal
@@ -75,7 +111,8 @@ class PartWriter:
             if not is_done:
                 stages = [self.segment.stages / name for r in done for name in r["files"] if _LANDMARKS not in name]
                 first = sum(int(record["n_cells"]) for record in done)
-                self._embed(adata, obs, self._source.describer(obs, part.name), stages, first, (number, stamp))
+                chunks = self._chunks(adata, part, number, first)
+                self._embed(adata, obs, self._source.describer(obs, part.name), stages, chunks, first, (number, stamp))
 
     def _prepared(self, adata: AnnData) -> Any:
         return self._encoder._prepare(adata, self._source.layer, self._source.gene_column)[1]
@@ -86,14 +123,14 @@ class PartWriter:
         obs: pd.DataFrame,
         describe: Callable[[slice], pd.DataFrame],
         stages: list[Path],
+        chunks: Iterator[tuple[slice, np.ndarray]],
         start: int,
         about: tuple[int, str | None],
     ) -> None:
-        """Embed the cells of a part from ``start`` on; ``stages`` hold the metadata of those before."""
-        layer, genes = self._source.layer, self._source.gene_column
+        """Write the vectors of a part from ``start`` on; ``stages`` hold the metadata of the cells before."""
         begin = self.segment.n_cells - start
-        for span, vectors in self._encoder.embed_chunks(adata, layer=layer, gene_column=genes, start=start):
-            self.segment.append(vectors)
+        for span, vectors in chunks:
+            self.segment.append_fixed(vectors)
             self._bar.update(len(vectors))
             is_last = span.stop == len(obs)
             if is_last or span.stop - start >= STAGE:
@@ -103,6 +140,17 @@ class PartWriter:
                     written = [*written, self._keep_landmarks(adata, stages, begin)]
                 self._note(written, span.stop - start, is_last, about)
                 start = span.stop
+
+    def _chunks(self, adata: AnnData, part: Part, number: int, start: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Embed the cells of a part from ``start`` on: yield positions and fixed-point vectors."""
+        if self._remote is not None:
+            if self._remote.takes(part):
+                yield from self._remote.chunks(number, part, start, self._prepared(adata))
+                return
+            self._remote.leave(part)
+        layer, genes = self._source.layer, self._source.gene_column
+        for span, vectors in self._encoder.embed_chunks(adata, layer=layer, gene_column=genes, start=start):
+            yield span, to_fixed(vectors)
 
     def _note(self, written: list[Path], n_cells: int, is_last: bool, about: tuple[int, str | None]) -> None:
         if self._journal is not None:

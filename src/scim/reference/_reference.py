@@ -18,7 +18,9 @@ from . import _named as named
 from ._backend import make_backend
 from ._build import Source, write_blocks, write_segment
 from ._calibration import Calibration, Judge
+from ._cluster import connect
 from ._commit import create
+from ._distributed import serve
 from ._landmarks import LandmarkKind
 from ._removed import LivingCells, findable_cells, load_living
 from ._search import Hits, check_caps, check_queries, search, unknown_reference
@@ -150,6 +152,7 @@ class Reference(WritableCells):
         overwrite: bool = False,
         resume: bool = True,
         seed: int = 0,
+        client: Any = None,
     ) -> Reference:
         """Embed labelled cells and write them as a reference.
 
@@ -198,6 +201,10 @@ class Reference(WritableCells):
             Go on with a build that was interrupted; False: begin afresh.
         seed
             Seed of what is drawn at random.
+        client
+            A ``distributed.Client`` (``pip install 'scim-tools[dask]'``): the workers of its cluster, which see the
+            folder of ``path`` and the files under the same paths, embed the files, and this process writes what it
+            would have written without them. Data in memory are embedded here.
 
         Raises
         ------
@@ -213,19 +220,22 @@ class Reference(WritableCells):
             A column is not in ``obs``.
         ValueError
             No cell has a label, or the data cannot be embedded.
+        ImportError, RuntimeError
+            dask.distributed is not installed; a worker has another scim, or workers died repeatedly.
         """
         path = Path(path).expanduser()
         if not isinstance(encoder, Encoder):
             raise TypeError(f"encoder must be a scim.Encoder, got {type(encoder).__name__}. See SCIM.to_encoder.")
         known = CellOntology.bundled() if ontology is None else ontology
         check_option(landmarks, get_args(LandmarkKind), argument="landmarks")
+        cluster = None if client is None else connect(client)
         source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, known, unlabeled_category)
         source = replace(source, landmarks=landmarks)
         create(
             path,
             encoder=encoder,
             ontology=known,
-            write=lambda journal: write_segment(journal.segment, adata, encoder, source, journal=journal),
+            write=lambda to: write_segment(to.segment, adata, encoder, source, journal=to, cluster=cluster),
             plan=source.plan(encoder),
             resume=resume,
             source={
@@ -362,6 +372,7 @@ class Reference(WritableCells):
         max_distance: float | None = None,
         max_per_group: Mapping[str, int] | None = None,
         within: np.ndarray | None = None,
+        client: Any = None,
     ) -> Hits:
         """Find the nearest cells of each query.
 
@@ -381,11 +392,16 @@ class Reference(WritableCells):
             Column -> most hits of one group, such as ``{"donor": 50}``.
         within
             Cells that may be found beside all that, bool (n_rows,).
+        client
+            A ``distributed.Client`` (``pip install 'scim-tools[dask]'``): the workers of its cluster, which see the
+            folder under the same path, each search a part of the cells, exactly, whatever the backend.
 
         Raises
         ------
         ValueError, KeyError, TypeError
             An argument does not fit; a filter names an unknown column or value, or leaves no cell.
+        ImportError, FileNotFoundError, RuntimeError
+            dask.distributed is not installed; a worker does not see the folder, has another scim, or died repeatedly.
         """
         queries = check_queries(vectors, self.n_latent)
         allowed = self._select(where, exclude)
@@ -397,14 +413,16 @@ class Reference(WritableCells):
             if not allowed.any():
                 raise ValueError("No cell of the reference passes both the filter and the choice of labels.")
         caps = check_caps(max_per_group, self._cells.column_names)
+        backend, find_within = (self._backend, None) if client is None else serve(self, client)
         return search(
-            self._backend,
+            backend,
             queries,
             k,
             n_cells=self._n_findable,
             allowed=allowed if allowed is None or self._findable is None else allowed & self._findable,
             max_distance=max_distance,
             groups={column: (self._codes(column), most) for column, most in caps.items()},
+            find_within=find_within,
         )
 
     def allowed(self, *, where: Any = None, exclude: Any = None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,7 @@ def search(
     allowed: np.ndarray | None,
     max_distance: float | None,
     groups: Mapping[str, tuple[np.ndarray, int]],
+    find_within: Callable[[np.ndarray, float, np.ndarray | None, int], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Hits:
     """Search with a filter, a largest distance, and caps on hits per group.
 
@@ -79,6 +80,8 @@ def search(
         Largest cosine distance of a hit.
     groups
         Column -> (group code of each cell, most hits of a group).
+    find_within
+        Finds all cells within a distance, of queries, distance, ``allowed`` and most hits; by default in this process.
     """
     if max_distance is not None:
         check_fraction(max_distance, argument="max_distance", high=2.0)
@@ -86,7 +89,10 @@ def search(
     if k is None:
         if max_distance is None:
             raise ValueError("k=None gives all cells within max_distance=, which is missing. Give one of them.")
-        found = within_distance(backend.segments, queries[directed], max_distance, allowed, limit=MAX_HITS)
+        if find_within is None:
+            found = within_distance(backend.segments, queries[directed], max_distance, allowed, limit=MAX_HITS)
+        else:
+            found = find_within(queries[directed], max_distance, allowed, MAX_HITS)
         if groups:
             keep = _under_caps(found[0], groups)
             found = _packed(*found, keep, int(keep.sum(axis=1).max(initial=0)))
