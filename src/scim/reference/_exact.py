@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ._segments import take_vectors, to_float
+from ._segments import to_float
 
 #: Reference cells, and queries, that are multiplied at a time: 64 MB of products.
 CELLS, QUERIES = 16_384, 1_024
@@ -96,17 +96,17 @@ class _Best:
 
 def blocks(segments: list[np.ndarray], allowed: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions and unit vectors of cells that have a direction and are ``allowed``, in order."""
-    if allowed is not None:
-        passed = np.flatnonzero(allowed)
-        for begin in range(0, len(passed), CELLS):
-            rows = passed[begin : begin + CELLS]
-            yield from _directed(rows, take_vectors(segments, rows))
-        return
     start = 0
     for segment in segments:
         for begin in range(0, len(segment), CELLS):
-            vectors = to_float(np.asarray(segment[begin : begin + CELLS]))
-            yield from _directed(np.arange(start + begin, start + begin + len(vectors)), vectors)
+            # The same cells stand in a product whatever else is searched, here and elsewhere: so do its roundings.
+            part = segment[begin : begin + CELLS]
+            inside = np.arange(len(part))
+            if allowed is not None:
+                inside = np.flatnonzero(allowed[start + begin : start + begin + len(part)])
+                part = part[inside]
+            if len(inside):
+                yield from _directed(start + begin + inside, to_float(np.asarray(part)))
         start += len(segment)
 
 
