@@ -137,12 +137,21 @@ def _part(name: str, data: Any) -> Part:
     if path.suffix not in (H5AD, ZARR) and not _is_zarr(path):
         raise ValueError(f"{path} is neither an {H5AD} nor a {ZARR} file. Write one with adata.write_h5ad.")
     with _group(path) as group:
-        index = group["obs"].attrs.get("_index")  # files of old have none
-        n_cells = None if index is None else int(group["obs"][index].shape[0])
+        n_cells = _count_rows(group["obs"])
     about = path.stat()
     # A zarr store is a folder, whose time says nothing of what is in it: that is looked at.
     stamp = None if path.is_dir() else f"{path.name}:{about.st_size}:{about.st_mtime_ns}"
     return Part(name, lambda: opened(path), n_cells, stamp, path)
+
+
+def _count_rows(obs: Any) -> int | None:
+    """Rows of a table in a file; None for the tables of old, which do not say what their index is."""
+    name = obs.attrs.get("_index")
+    if name is None:
+        return None
+    index = obs[name]
+    # Text that may be missing, as newer files have it, is a group of values and of what is missing.
+    return int((index["values"] if hasattr(index, "keys") else index).shape[0])
 
 
 def _is_zarr(path: Path) -> bool:
