@@ -17,7 +17,7 @@ from ._lists import Lists
 from ._segments import split_at, take_vectors
 
 #: From this many cells on, an index is worth its place; from this many on, one of short codes.
-WORTH, LARGE = 20_000, 200_000
+WORTH, LARGE = 20_000, 100_000
 #: Share of the true neighbours that a search is to find by default, and of how many neighbours that is measured.
 RECALL, DEPTHS = 0.98, (50, 1_000)
 #: Lists per square root of the number of cells; cells of each list that its centre is learned from; trial queries.
