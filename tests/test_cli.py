@@ -409,8 +409,9 @@ def test_filters_find_numbers_and_booleans(reference: Path, files: Path, tmp_pat
     study = make_study(3)
     study.obs["age"], study.obs["smoker"] = np.arange(60) % 3, np.arange(60) % 2 == 0
     encoder = scim.Reference.open(reference).encoder
-    columns = ["age", "smoker", "tissue"]
-    made = scim.Reference.build(tmp_path / "r", study, encoder, labels_key="cell_type", obs_columns=columns)
+    keys = {"labels_key": "cell_type", "study_key": "half", "obs_columns": ["age", "smoker", "tissue"]}
+    study.obs["half"] = np.where(np.arange(60) < 30, "first", "second")
+    made = scim.Reference.build(tmp_path / "r", study, encoder, **keys)
     given = {"age": ["2", "1.0"], "smoker": ["true"], "tissue": ["1"]}
     assert _files.as_stored(given, made) == {"age": [2, 1], "smoker": [True], "tissue": ["1"]}
     assert _files.as_stored({"age": ["old"], "aeg": ["1"]}, made) == {"age": ["old"], "aeg": ["1"]}

@@ -22,5 +22,6 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    assert found.attempted > 0
+    # What goes to the network is only shown.
+    assert found.attempted > 0 or name == "scim.reference._hub"
     assert found.failed == 0
