@@ -89,7 +89,9 @@ nitpick_ignore = [
     ("py:attr", "history"),  # of scvi-tools' models
     ("py:class", "Vote"),  # a Literal, spelt out in the text
     ("py:class", "LandmarkKind"),
-    ("py:class", "scim.reference._judged.JudgedCells"),  # its methods stand on the page of Reference
+    ("py:class", "scim.reference._judged.JudgedCells"),  # their methods stand on the page of Reference
+    ("py:class", "scim.reference._writing.WritableCells"),
+    ("py:class", "scim.reference._obs.CellTable"),  # what Reference.obs is, read like a DataFrame
     ("py:class", "scim.reference._calibration.Judge"),  # what tl.annotate works with
     ("py:class", "scim.reference._landmarks.Landmarks"),
     ("py:class", "scim.reference._novelty.Profiles"),

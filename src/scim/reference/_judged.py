@@ -70,7 +70,7 @@ class JudgedCells(StoredCells):
             its cells.
         embeds
             The query can be embedded anew with fewer of its genes, the judge's ``genes``, where these are needed to
-            compare it with cells of all labels, see :func:`~scim.reference._panels.comparable_genes`.
+            compare it with cells of all labels, see ``scim.reference._panels``.
         """
         landmarks = self.landmarks
         if landmarks is None:
