@@ -174,7 +174,13 @@ def train(folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(0)
     X, labels, studies = batch()
     module = SCIMModule(
-        N_GENES, HIDDEN, LATENT, dropout_input=0.4, dropout_hidden=0.5, comparable=np.eye(50, dtype=bool)
+        N_GENES,
+        HIDDEN,
+        LATENT,
+        dropout_input=0.4,
+        dropout_hidden=0.5,
+        comparable=np.eye(50, dtype=bool),
+        descends=np.eye(50, dtype=bool),
     )
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, fused=True)
     tensors = {
