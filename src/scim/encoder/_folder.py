@@ -95,8 +95,8 @@ def new_parents(path: Path) -> Iterator[None]:
         for folder in reversed(made):
             _remove_empty(folder)
         # Where nothing can be written, an administrator is told that there is no such file.
-        strange = isinstance(error, OSError) and error.errno == errno.ENOENT and path.parent.is_dir()
-        hidden = strange and Path(str(error.filename)).parent == path.parent  # type: ignore[attr-defined]
+        there = path.parent.is_dir()
+        hidden = isinstance(error, FileNotFoundError) and there and Path(str(error.filename)).parent == path.parent
         denied = hidden or (isinstance(error, OSError) and error.errno in _DENIED)
         if denied and not isinstance(error, PermissionError):
             raise PermissionError(f"{path} cannot be written: {error}. Choose another path.") from error

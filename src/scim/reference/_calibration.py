@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -58,9 +58,8 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write an .npz file."""
-        head = {} if self.head is None else self.head.to_arrays()
-        fixed = {"background": self.background, "kind": np.array(self.kind), "doubted": self.doubted}
-        np.savez(path, **fixed, **head)  # type: ignore[arg-type]
+        arrays: dict[str, Any] = {} if self.head is None else dict(self.head.to_arrays())
+        np.savez(path, background=self.background, kind=np.array(self.kind), doubted=self.doubted, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -70,7 +69,8 @@ class Calibration:
                 head = Head.from_arrays(saved)
                 # References of old have none.
                 doubted = np.asarray(saved["doubted"] if "doubted" in saved else [], dtype=np.int64)
-                return cls(np.asarray(saved["background"]), str(saved["kind"]), head, doubted)  # type: ignore[arg-type]
+                kind: CalibrationKind = "within-study" if str(saved["kind"]) == "within-study" else "cross-study"
+                return cls(np.asarray(saved["background"]), kind, head, doubted)
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ReferenceFolderError(f"{path} is damaged: {error}. Build the reference again.") from error
 

@@ -89,7 +89,7 @@ class JudgedCells(StoredCells):
         """Judge by the landmarks, embedded anew with some genes."""
         landmarks = self.landmarks
         assert landmarks is not None  # judge() made sure
-        key = hashlib.sha256(np.packbits(genes).tobytes()).hexdigest()
+        key = _key_of(genes)
         if key not in self._judged:
             segments = [to_fixed(landmarks.embed(self.encoder, genes))]
             codes, studies = self._landmark_codes
@@ -158,4 +158,5 @@ class JudgedCells(StoredCells):
 
 
 def _key_of(measured: np.ndarray) -> str:
+    """Name for a choice of genes, bool (n_genes,)."""
     return hashlib.sha256(np.packbits(measured).tobytes()).hexdigest()
