@@ -34,11 +34,11 @@ def measured_genes(
     made = Input.of(embedded.info or record_of(adata, use_rep), adata)
     if reference.landmarks is None or made is None or made.n_matched == made.n_encoder:
         return None
-    gene_map = reference.encoder.genes.match_adata(adata, gene_column=made.gene_column, use_raw=made.layer == "raw")
     # Genes that were dropped since then say nothing of the embedding.
-    if gene_map.n_matched != made.n_matched:
-        return None
-    return np.asarray(gene_map.measured) if expression is None else expression.measured
+    if expression is not None:
+        return expression.measured if expression.n_matched == made.n_matched else None
+    gene_map = reference.encoder.genes.match_adata(adata, gene_column=made.gene_column, use_raw=made.layer == "raw")
+    return np.asarray(gene_map.measured) if gene_map.n_matched == made.n_matched else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,8 @@ class Expression:
         Gives those of some cells, whose positions ascend, float32 CSR (n, n_genes).
     measured
         Genes that there are values of, or whose values would be next to nothing, bool (n_genes,).
+    n_matched
+        Genes that there are values of.
     n_cells
         Cells in all.
     depth
@@ -59,6 +61,7 @@ class Expression:
 
     read: Callable[[np.ndarray], csr_matrix]
     measured: np.ndarray
+    n_matched: int
     n_cells: int
     depth: float | None
 
@@ -84,9 +87,10 @@ class Expression:
             return None
         counts = _as_counts(sample)
         total = np.asarray(counts.sum(axis=0)).ravel() * (adata.n_obs / len(sampled))
+        n_matched = int(measured.sum())
         measured = measured | reference.unseen_genes(measured, total)
         depth = np.median(np.asarray(sample[:, measured].sum(axis=1))) if made is not None and made.is_counts else None
-        return cls(read, measured, adata.n_obs, None if depth is None else float(depth))
+        return cls(read, measured, n_matched, adata.n_obs, None if depth is None else float(depth))
 
     def blocks(self, desc: str) -> Iterator[csr_matrix]:
         """Yield the values of all cells, some at a time, beside a progress bar."""
