@@ -7,7 +7,7 @@ import numpy as np
 #: Neighbours that are asked; a label is doubted if at least _RIVAL of them have one that excludes it, the same one, and
 #: no more than _OWN have a label that fits it, of as many as could. Cells of a rare kind need not lie together: labels
 #: of fewer than _RARE cells are not doubted.
-_NEIGHBOURS, _RIVAL, _OWN, _RARE = 30, 0.5, 0.1, 20
+_NEIGHBOURS, _RIVAL, _OWN, _RARE = 30, 0.5, 0.2, 20
 
 
 def contradicted(

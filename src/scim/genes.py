@@ -340,6 +340,7 @@ def name_candidates(
     """
     from pandas.api.types import is_object_dtype, is_string_dtype
 
+    var = getattr(var, "to_memory", lambda: var)()  # of anndata.experimental.read_lazy
     if gene_column is not None:
         check_key(var, gene_column, argument="gene_column", where=where)
         return [(gene_column, var[gene_column].astype(str).tolist())]

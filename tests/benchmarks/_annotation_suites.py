@@ -80,6 +80,7 @@ def _robustness() -> Iterator[Job]:
 
 SUITES = {
     "blood": lambda: _of_group("blood", ["scim", *_OTHERS]),
+    "cells": lambda: _of_group("cells", ["scim", *_QUICK]),
     "distant": lambda: _of_group("distant", ["scim", *_OTHERS]),
     "chemistry": lambda: _of_group("chemistry", ["scim", *_OTHERS]),
     "platform": _platform,

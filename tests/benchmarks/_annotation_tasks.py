@@ -74,8 +74,10 @@ class Group:
 _PAIRS = [(a, b) for i, a in enumerate(BLOOD_FILES) for b in list(BLOOD_FILES)[i + 1 :]]
 _CELSEQ = ("CELseq2_3cl", "CELseq2_5cl_p1", "CELseq2_5cl_p2", "CELseq2_5cl_p3")
 _ISLET_PANELS = ("Segerstolpe2016", "Lawlor2017")
+_FIFTHS = {name: f"{name}, a fifth" for name in BLOOD_FILES}
 GROUPS = {
     "blood": Group({name: (name,) for name in BLOOD_FILES}),
+    "cells": Group({name: (fifth,) for name, fifth in _FIFTHS.items()}, tuple(_FIFTHS.values())),
     "distant": Group({name: (name,) for name in DISTANT_FILES}, tuple(DISTANT_FILES)),
     "chemistry": Group({name: (name,) for name in ("threepv1", "threepfresh", "fivePrime")}),
     "platform": Group({"Drop-seq": ("Dropseq_3cl",), "CEL-seq2": _CELSEQ}),
@@ -229,6 +231,11 @@ def load_group(group: str) -> dict[str, ad.AnnData]:
     """Studies of a group by name, with ``obs[LABEL]``, reduced to labels that two of them share."""
     if group in ("blood", "integration"):
         return shared_labels({k: coarse(read(files), BLOOD_LABELS) for k, files in BLOOD_FILES.items()})
+    if group == "cells":
+        rng, found = np.random.default_rng(0), load_group("blood")
+        held = {name: rng.random(adata.n_obs) < 0.2 for name, adata in found.items()}
+        rest = {name: found[name][~mask].copy() for name, mask in held.items()}
+        return rest | {_FIFTHS[name]: found[name][mask].copy() for name, mask in held.items()}
     if group == "distant":
         return shared_labels({k: coarse(read(f), TISSUE_LABELS) for k, f in (BLOOD_FILES | DISTANT_FILES).items()})
     if group == "pancreas":

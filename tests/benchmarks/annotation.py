@@ -3,6 +3,7 @@
 Suites, each of real studies of which every one is held out in turn (``_annotation_tasks.py``):
 
 - ``blood``: pbmc3k, the two Zheng sets as one study, three chemistries of symphony, lung lavage; coarse labels
+- ``cells``: the same studies, a fifth of the cells of each held out
 - ``distant``: trained on all four, tested on studies too special to train on: inDrops with 100 counts a cell, sorted
   dendritic cells by Smart-seq2, two tumours, breast
 - ``chemistry``: the three chemistries of symphony, fine labels

@@ -112,6 +112,7 @@ def report(
 ) -> dict[str, Any]:
     """The line that is printed."""
     import numba
+    import torch
 
     line = {
         "benchmark": "mining",
@@ -126,7 +127,7 @@ def report(
         "studies": arguments.studies,
         "noise": arguments.noise,
         "n_triplets": {"ours": ours["n"], "peer": None},
-        "threads": numba.get_num_threads(),
+        "threads": torch.get_num_threads(),
         "load": round(load, 1),
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__, "numba": numba.__version__},
     }

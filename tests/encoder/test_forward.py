@@ -73,3 +73,14 @@ def test_devices_that_are_not_there() -> None:
         make_forward({}, device=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="device"):
         choose_device("tpu")
+
+
+def test_devices_that_are_not_here_are_no_typos(encoder: Encoder) -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device='cuda:1' is not on this machine, which has .*cpu"):
+            choose_device("cuda:1")
+    with pytest.raises(ValueError, match="device='cpu:zzz' is not on this machine"):
+        choose_device("cpu:zzz")
+    with pytest.raises(ValueError, match="device='gpu' is not known"):
+        choose_device("gpu")
+    assert choose_device("cpu:0").type == "cpu"

@@ -29,7 +29,7 @@ def fixture(shared_dir: Path) -> Path:
 def full(encoder: Encoder, weights: dict[str, np.ndarray], make_weights: Callable[..., dict]) -> Encoder:
     """An encoder with a decoder."""
     return Encoder(
-        encoder.genes,
+        GeneSpace(sorted(map(str, encoder.genes.names))),  # as they are written
         weights,
         decoder=make_weights([16, 24, 32, len(encoder.genes)], seed=1),
         provenance={"labels": ["B cell", 'T "cell"'], "hyperparameters": {"lr": 0.1}},
@@ -79,6 +79,39 @@ def test_what_is_written_is_read_again(full: Encoder, model: Path) -> None:
     sizes = json.loads((model / "layer_sizes.json").read_text())
     assert sizes["network.0.1.weight"] == [32, len(full.genes)]
     assert sizes["network.2.weight"] == [16, 24]
+
+
+def test_genes_are_written_sorted(full: Encoder, tmp_path: Path, pbmc: AnnData) -> None:
+    """SCimilarity's align_dataset joins data and model by an outer join, which sorts the genes."""
+    order = np.random.default_rng(0).permutation(len(full.genes))
+    names = [str(full.genes.names[i]) for i in order]
+    weights = {**full.weights, "layers.0.weight": full.weights["layers.0.weight"][:, order]}
+    decoder = {**full.decoder, **{f"output.{n}": full.decoder[f"output.{n}"][order] for n in ("weight", "bias")}}
+    Encoder(GeneSpace(names), weights, decoder=decoder).to_scimilarity(tmp_path / "model")
+    written = (tmp_path / "model" / "gene_order.tsv").read_text().splitlines()
+    assert written == sorted(names)
+    again = Encoder.from_scimilarity(tmp_path / "model", aliases=True)
+    np.testing.assert_allclose(again.embed(pbmc), full.embed(pbmc), atol=1e-6)
+    place = [str(g) for g in full.genes.names].index(written[3])
+    np.testing.assert_array_equal(again.decoder["output.weight"][3], full.decoder["output.weight"][place])
+
+
+@pytest.mark.parametrize("key", ["network.0.7.weight", "network.3.0.foo", "network.00.1.weight", "network.1.3.bias"])
+def test_weights_of_no_layer_are_refused(model: Path, key: str) -> None:
+    saved = torch.load(model / "encoder.ckpt", weights_only=True)
+    saved["state_dict"][key] = torch.ones(3)
+    torch.save(saved, model / "encoder.ckpt")
+    with pytest.raises(EncoderFolderError, match=r"encoder\.ckpt (holds|lacks)"):
+        Encoder.from_scimilarity(model)
+
+
+def test_parameters_are_tensors_too(model: Path, full: Encoder) -> None:
+    saved = torch.load(model / "encoder.ckpt", weights_only=True)
+    saved["state_dict"] = {
+        k: torch.nn.Parameter(t) if t.is_floating_point() else t for k, t in saved["state_dict"].items()
+    }
+    torch.save(saved, model / "encoder.ckpt")
+    assert Encoder.from_scimilarity(model).n_latent == full.n_latent
 
 
 def test_no_decoder_no_file(encoder: Encoder, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -113,6 +114,19 @@ def test_same_seed_same_weights(blood: ad.AnnData) -> None:
         runs.append(model.module.encoder_weights()["output.weight"])
     np.testing.assert_array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
+
+
+def test_training_leaves_the_number_of_threads_alone() -> None:
+    """Numba's parallel functions set it for the whole process: another training would round differently."""
+    code = (
+        "import torch, scim; torch.set_num_threads(1); blood = scim.datasets.pbmc68k();"
+        "scim.SCIM.setup_anndata(blood, labels_key='cell_type', batch_key='channel');"
+        "scim.SCIM(blood, n_hidden=(8,), n_latent=4).train(max_epochs=1, enable_progress_bar=False);"
+        "print(torch.get_num_threads())"
+    )
+    env = os.environ | {"NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.strip() == "1"
 
 
 def test_training_leaves_the_callers_random_state_alone(blood: ad.AnnData) -> None:

@@ -8,7 +8,7 @@ from scipy import sparse
 
 from scim.reference import _panels
 from scim.reference._landmarks import Landmarks
-from scim.reference._panels import comparable_genes
+from scim.reference._panels import comparable_genes, unseen_genes
 
 N_GENES, PANEL = 1_000, np.arange(1_000) < 600
 
@@ -56,3 +56,44 @@ def test_a_handful_of_cells_does_not_stand_for_a_label() -> None:
     codes = np.array([0] * 20 + [1] * 20 + [2] * 7 + [2] * 60)
     found = comparable_genes(landmarks(studies, {1}), codes, studies, np.ones(N_GENES, dtype=bool))
     np.testing.assert_array_equal(found, PANEL)
+
+
+@pytest.fixture
+def mixture() -> tuple[Landmarks, np.ndarray, np.ndarray, np.ndarray]:
+    """Landmarks of two labels and studies, one of a panel, and the profile of each label."""
+    rng = np.random.default_rng(0)
+    profiles = rng.gamma(0.2, 1.0, (2, N_GENES))
+    codes, studies = np.tile([0, 1], 100), np.repeat([0, 1], 100)
+    counts = rng.poisson(5 * profiles[codes]).astype(np.float32)
+    counts[studies == 1] *= PANEL
+    return Landmarks.of(sparse.csr_matrix(counts), np.arange(200)), codes, studies, profiles / profiles.sum(1)[:, None]
+
+
+@pytest.mark.parametrize("n_counts", [20_000, 500_000])
+def test_genes_that_would_have_few_counts_are_unseen(mixture, n_counts: int) -> None:
+    marks, codes, studies, profiles = mixture
+    total = np.random.default_rng(1).poisson(n_counts * profiles[0]).astype(float)
+    measured = total >= 3
+    found = unseen_genes(marks, codes, studies, measured, total * measured)
+    assert not (found & measured).any()
+    assert found[~measured].mean() > 0.95
+    # Genes of the other label are no less unseen: the query has none of its cells.
+    assert found[~measured & (profiles[1] * n_counts > 50)].mean() > 0.8
+
+
+def test_a_gene_that_was_left_out_is_not_unseen(mixture) -> None:
+    marks, codes, studies, profiles = mixture
+    total = np.random.default_rng(1).poisson(20_000 * profiles[0]).astype(float)
+    measured = total >= 3
+    lost = np.argsort(-profiles[0])[5:9]
+    measured[lost] = False
+    found = unseen_genes(marks, codes, studies, measured, total * measured)
+    assert not found[lost].any() and found[~measured].mean() > 0.9
+
+
+def test_nothing_is_unseen_by_a_query_of_a_panel(mixture) -> None:
+    marks, codes, studies, profiles = mixture
+    total = np.random.default_rng(1).poisson(20_000 * profiles[0]).astype(float)
+    measured = np.arange(N_GENES) % 2 == 0
+    assert not unseen_genes(marks, codes, studies, measured, total * measured).any()
+    assert not unseen_genes(marks, codes, studies, measured, np.zeros(N_GENES)).any()

@@ -76,6 +76,38 @@ def test_former_names_and_unknown_labels(model: Path, tmp_path: Path) -> None:
     assert "native blob" in reference.terms.labels
 
 
+def test_labels_that_the_ontology_does_not_know_are_told_of(model: Path, tmp_path: Path) -> None:
+    labels = model / "annotation/reference_labels.tsv"
+    studies = [line.split("\t")[1] for line in labels.read_text().splitlines()]
+    labels.write_text("\n".join(f"blob {i % 3}\t{study}" for i, study in enumerate(studies)))
+    with pytest.warns(UserWarning, match="None of the 3 labels, such as 'blob 0', is in the ontology"):
+        reference = scim.Reference.from_scimilarity(model, tmp_path / "a.scim")
+    assert reference.info()["ontology"] == "flat"
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("T cell", r"has no study in line 6 \('T cell'\)"),
+        ("T cell\t", "has no study in line 6"),
+        ("\t", "has no study in line 6"),
+        ("T cell\tone\rB cell\ttwo", "400 lines, but 401 cells"),
+    ],
+)
+def test_a_broken_line_of_labels_is_named(model: Path, tmp_path: Path, line: str, text: str) -> None:
+    labels = model / "annotation/reference_labels.tsv"
+    lines = labels.read_text().splitlines()
+    labels.write_bytes("\n".join([*lines[:5], line, *lines[6:]]).encode())
+    with pytest.raises(ReferenceFolderError, match=rf"reference_labels\.tsv.* {text}|reference_labels\.tsv {text}"):
+        scim.Reference.from_scimilarity(model, tmp_path / "a.scim")
+    assert not (tmp_path / "a.scim").exists()
+
+
+def test_an_ontology_is_no_path(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"ontology must be a scim\.CellOntology, got str"):
+        scim.Reference.from_scimilarity(model, tmp_path / "a.scim", ontology="cl.owl")  # type: ignore[arg-type]
+
+
 def test_can_be_extended_and_searched(fixture: Path, tmp_path: Path) -> None:
     from anndata import read_h5ad
 

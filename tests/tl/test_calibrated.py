@@ -7,10 +7,11 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
+from scipy import sparse
 
 import scim
 from scim.reference import _panels
-from scim.tl import _common
+from scim.tl import _expression
 
 
 @pytest.fixture
@@ -109,6 +110,32 @@ def test_fewer_genes_are_matched_by_landmarks(new: anndata.AnnData, reference: s
     assert np.mean(above) > 0.7
 
 
+def test_genes_dropped_after_embedding_do_not_make_cells_novel(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.embed(new, reference)
+    whole = scim.tl.annotate(new, reference, copy=True)
+    few = new[:, ::4].copy()
+    scim.tl.annotate(few, reference)
+    record = few.uns["scim"]["annotate"]
+    assert record["novelty"] == "expression" and record["n_novel"] < 10
+    # The embedding is still that of all genes, and so are the labels.
+    assert record["panel_matched"] is False
+    same = few.obs["scim_term_id"].astype(str) == whole.obs["scim_term_id"].astype(str)
+    assert same[~(few.obs["scim_label"] == "unassigned")].mean() > 0.99
+
+
+def test_genes_filtered_for_want_of_counts_are_measured(new: anndata.AnnData, reference: scim.Reference) -> None:
+    counted = new.copy()
+    depth = 400 / np.asarray(new.X.expm1().sum(axis=1))
+    counted.X = sparse.csr_matrix(np.random.default_rng(0).poisson(new.X.expm1().toarray() * depth).astype("f4"))
+    filtered = counted[:, np.asarray((counted.X > 0).sum(axis=0)).ravel() >= 3].copy()
+    assert filtered.n_vars < 0.9 * counted.n_vars
+    for adata in (counted, filtered):
+        scim.tl.annotate(adata, reference)
+    assert filtered.uns["scim"]["annotate"]["panel_matched"] is False
+    same = filtered.obs["scim_term_id"].astype(str) == counted.obs["scim_term_id"].astype(str)
+    assert same.mean() > 0.95
+
+
 def test_without_values_novelty_is_told_by_distance(annotated: anndata.AnnData, reference: scim.Reference) -> None:
     alone = anndata.AnnData(np.full((100, 3), 0.5, dtype="f4"), obsm={"X_scim": annotated.obsm["X_scim"]})
     alone.uns["scim"] = {"embed": {"encoder_id": reference.encoder_id}}
@@ -119,7 +146,7 @@ def test_without_values_novelty_is_told_by_distance(annotated: anndata.AnnData, 
 
 def test_blocks_do_not_matter(new: anndata.AnnData, reference: scim.Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     one = scim.tl.annotate(new, reference, copy=True)
-    monkeypatch.setattr(_common, "_CELLS", 7)
+    monkeypatch.setattr(_expression, "_CELLS", 7)
     two = scim.tl.annotate(new, reference, copy=True)
     np.testing.assert_array_equal(one.obs["scim_novelty"], two.obs["scim_novelty"])
 

@@ -8,6 +8,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import scim
 
@@ -99,6 +100,10 @@ def test_attributions_are_complete(new: anndata.AnnData, encoder: scim.Encoder) 
     assert (found.sum(axis=1) >= ((one - other) ** 2).sum(axis=1) * 0.98).all()
     with pytest.raises(ValueError, match="must both be"):
         encoder.attribute(high, low[:2])
+    np.testing.assert_array_equal(encoder.attribute(sparse.csr_matrix(high), low, n_steps=200), found)
+    high[0, 0] = np.nan
+    with pytest.raises(ValueError, match="anchors"):
+        encoder.attribute(high, low)
 
 
 def test_without_captum_the_extra_is_named(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._counts import check_values
 from .._progress import progress_bar
 from ._weights import fold_batch_norm
 
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
 
 #: Pairs at a time: 50 points on each path, and the gradients at them, are held in memory.
 _PAIRS = 4
+
+
+def check_pairs(anchors: Any, negatives: Any, *, n_genes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of profiles, arrays or sparse matrices, as float32 (n, n_genes); raises if they do not fit."""
+    one, other = (
+        np.ascontiguousarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float32)
+        for x in (anchors, negatives)
+    )
+    if one.shape != other.shape or one.ndim != 2 or one.shape[1] != n_genes:
+        raise ValueError(f"anchors and negatives must both be (n, {n_genes}), got {one.shape} and {other.shape}.")
+    for name, profiles in (("anchors", one), ("negatives", other)):
+        check_values(profiles, where=name)
+    return one, other
 
 
 def attribute(

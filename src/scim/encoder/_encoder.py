@@ -255,7 +255,7 @@ class Encoder:
         Parameters
         ----------
         anchors, negatives
-            Pairs of log-normalised profiles over the encoder's genes, (n, n_genes).
+            Pairs of log-normalised profiles over the encoder's genes, arrays or sparse matrices (n, n_genes).
         n_steps
             Points on the line between the two.
 
@@ -266,17 +266,13 @@ class Encoder:
         Raises
         ------
         ValueError
-            The two differ in shape, or from the encoder's genes.
+            The two differ in shape, or from the encoder's genes, or hold NaN.
         ImportError
             captum is not installed.
         """
-        from ._attribution import attribute
+        from ._attribution import attribute, check_pairs
 
-        one, other = (np.ascontiguousarray(x, dtype=np.float32) for x in (anchors, negatives))
-        if one.shape != other.shape or one.ndim != 2 or one.shape[1] != len(self.genes):
-            raise ValueError(
-                f"anchors and negatives must both be (n, {len(self.genes)}), got {one.shape} and {other.shape}."
-            )
+        one, other = check_pairs(anchors, negatives, n_genes=len(self.genes))
         return attribute(self.weights, one, other, n_steps=check_positive_int(n_steps, argument="n_steps"))
 
     def save(self, path: str | Path, *, overwrite: bool = False, decoder: bool = True) -> None:
@@ -387,7 +383,7 @@ class Encoder:
         return encoder
 
     def to_scimilarity(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write a folder that SCimilarity 0.4.1 loads: the model, without its indexes.
+        """Write a folder that SCimilarity 0.4.1 loads: the model, its genes sorted, without its indexes.
 
         Parameters
         ----------

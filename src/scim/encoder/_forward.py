@@ -158,6 +158,10 @@ def _may_have_gpu() -> bool:
     return Path("/dev/kfd").exists() or any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
 
 
+#: Kinds of devices that are tried.
+_KINDS = ("cuda", "mps", "cpu")
+
+
 def choose_device(device: str) -> Any:
     """Torch device for ``device``, or an error that lists those that are here."""
     import torch
@@ -169,5 +173,11 @@ def choose_device(device: str) -> Any:
         there.insert(0, "cuda")
     if device == "auto":
         return torch.device(there[0])
-    check_option(device.split(":")[0], there, argument="device")
+    kind, _, number = device.partition(":")
+    if kind not in there and kind in _KINDS:
+        raise ValueError(f"device={device!r} is not on this machine, which has {', '.join(there)}.")
+    check_option(kind, there, argument="device")
+    n_there = torch.cuda.device_count() if kind == "cuda" else 1
+    if number and not (number.isdecimal() and int(number) < n_there):
+        raise ValueError(f"device={device!r} is not on this machine: there are {n_there} of {kind!r}, counted from 0.")
     return torch.device(device)

@@ -79,7 +79,7 @@ def read_weights(folder: Path, name: str) -> dict[str, np.ndarray]:
         for key, t in tensors.items()
     ):
         raise EncoderFolderError(f"{path} has no state_dict of dense tensors, as SCimilarity's checkpoints do.")
-    return _canonical({key: tensor.float().numpy() for key, tensor in tensors.items()}, path)
+    return _canonical({key: tensor.detach().float().numpy() for key, tensor in tensors.items()}, path)
 
 
 def _canonical(state: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
@@ -90,7 +90,10 @@ def _canonical(state: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndar
         if parts is None:
             raise EncoderFolderError(f"{path} holds {key!r}, which is in no network of SCimilarity.")
         layer, module, name = parts.groups()
-        found.setdefault(int(layer), {})[int(module or 0), name] = array
+        place = found.setdefault(int(layer), {})
+        if (int(module or 0), name) in place:
+            raise EncoderFolderError(f"{path} holds the weights of {key!r} twice.")
+        place[int(module or 0), name] = array
     if not found:
         raise EncoderFolderError(f"{path} holds no weights.")
     *blocks, last = (found[layer] for layer in sorted(found))
@@ -102,12 +105,24 @@ def _canonical(state: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndar
             for name, canonical in names.items():
                 if (first + offset, name) not in block:
                     raise EncoderFolderError(f"{path} lacks {name!r} of module {first + offset} in layer {i}.")
-                weights[f"layers.{i}.{canonical}"] = block[first + offset, name]
+                weights[f"layers.{i}.{canonical}"] = block.pop((first + offset, name))
+        block.pop((first + 1, "num_batches_tracked"), None)
+        _refuse_rest(block, i, path)
     for name in ("weight", "bias"):
         if (0, name) not in last:
             raise EncoderFolderError(f"{path} lacks {name!r} of its last layer.")
-        weights[f"output.{name}"] = last[0, name]
+        weights[f"output.{name}"] = last.pop((0, name))
+    _refuse_rest(last, len(blocks), path)
     return weights
+
+
+def _refuse_rest(block: Mapping[tuple[int, str], np.ndarray], layer: int, path: Path) -> None:
+    """Raise for weights that no layer of SCimilarity has: without them, this would be another network."""
+    if block:
+        module, name = next(iter(block))
+        raise EncoderFolderError(
+            f"{path} holds {name!r} of module {module} in layer {layer}, which no network of SCimilarity has."
+        )
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -142,6 +157,7 @@ def write_model(
     """Write a folder that SCimilarity 0.4.1 loads."""
     import torch
 
+    genes, weights, decoder = _sorted(genes, weights, decoder)
     if there := [name for name in ("annotation", "cellsearch") if (folder / name).exists()]:
         raise FileExistsError(
             f"{folder} holds {' and '.join(there)}, indexes of another model, which are not overwritten. Choose "
@@ -168,6 +184,21 @@ def write_model(
             writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
             writer.writerow(["", 0])
             writer.writerows(enumerate(map(str, provenance.get("labels") or ())))
+
+
+def _sorted(
+    genes: Sequence[str], weights: Mapping[str, np.ndarray], decoder: Mapping[str, np.ndarray] | None
+) -> tuple[list[str], dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+    """Bring genes into the order of the alphabet, and the weights with them.
+
+    SCimilarity aligns data to a model's genes by an outer join, which sorts them, and takes the order for the model's.
+    """
+    order = sorted(range(len(genes)), key=lambda i: genes[i])
+    name = "layers.0.weight"
+    weights = {**weights, name: np.ascontiguousarray(weights[name][:, order])}
+    if decoder is not None:
+        decoder = {**decoder, **{f"output.{what}": decoder[f"output.{what}"][order] for what in ("weight", "bias")}}
+    return [genes[i] for i in order], weights, decoder
 
 
 def _state(weights: Mapping[str, np.ndarray], *, is_decoder: bool) -> dict[str, np.ndarray]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
+from .._threads import in_threads
 from .._validate import check_option, check_positive_int
 
 Strategy = Literal["semihard", "hardest", "random"]
@@ -136,20 +137,11 @@ def mine_from_distances(
     keep = keep_threshold(n_pairs, max_pairs)
     offsets = np.zeros(len(labels) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
-    positive, negative = _mine(
-        d,
-        labels,
-        studies,
-        comparable,
-        members,
-        starts,
-        same_study_allowed,
-        offsets,
-        np.float32(margin),
-        STRATEGIES.index(strategy),
-        np.uint64(seed % 2**63),
-        np.int64(keep),
-    )
+    positive = np.empty(n_pairs, dtype=np.int32)
+    negative = np.full(n_pairs, _NOT_LOOKED_AT, dtype=np.int32)
+    cells = d, labels, studies, comparable, members, starts, same_study_allowed, offsets
+    options = np.float32(margin), STRATEGIES.index(strategy), np.uint64(seed % 2**63), np.int64(keep)
+    in_threads(len(labels), lambda first, last: _mine(first, last, *cells, *options, positive, negative))
     anchor = np.repeat(np.arange(len(labels), dtype=np.int32), counts)
     found = negative >= 0
     n_looked_at = int((negative > _NOT_LOOKED_AT).sum())
@@ -159,7 +151,8 @@ def mine_from_distances(
 def distances(z: np.ndarray) -> np.ndarray:
     """Euclidean distances between unit vectors (n, d) -> float32 (n, n), zero on the diagonal."""
     d = np.empty((len(z), len(z)), dtype=np.float32)
-    _fill_distances(z, np.ascontiguousarray(z.T), d)
+    columns = np.ascontiguousarray(z.T)
+    in_threads(len(z), lambda first, last: _fill_distances(first, last, z, columns, d))
     return d
 
 
@@ -233,12 +226,12 @@ def _bits(seed, a, b):  # type: ignore[no-untyped-def]
     return np.int64((h ^ (h >> np.uint64(31))) >> np.uint64(33))
 
 
-@njit(cache=True, parallel=True)
-def _fill_distances(z, columns, d):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True)
+def _fill_distances(first, last, z, columns, d):  # type: ignore[no-untyped-def]
     # A product of this size is a few million multiplications: BLAS would wake threads that then spin beside those of
     # the miner and of torch. Adding column by column keeps the order of the sums, whatever the threads.
     n, n_latent = z.shape
-    for a in prange(n):
+    for a in range(first, last):
         row = d[a]
         row[:] = np.float32(0.0)
         # Four columns at a time, so that the row is read and written a quarter as often.
@@ -269,12 +262,27 @@ def _count_pairs(labels, studies, members, starts, same_study_allowed):  # type:
     return counts
 
 
-@njit(cache=True, parallel=True)
-def _mine(d, labels, studies, comparable, members, starts, same_study_allowed, offsets, margin, strategy, seed, keep):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True)
+def _mine(  # type: ignore[no-untyped-def]
+    first,
+    last,
+    d,
+    labels,
+    studies,
+    comparable,
+    members,
+    starts,
+    same_study_allowed,
+    offsets,
+    margin,
+    strategy,
+    seed,
+    keep,
+    positive,
+    negative,
+):
     n = len(labels)
-    positive = np.empty(offsets[n], dtype=np.int32)
-    negative = np.full(offsets[n], _NOT_LOOKED_AT, dtype=np.int32)
-    for a in prange(n):
+    for a in range(first, last):
         if offsets[a] == offsets[a + 1]:
             continue
         label = labels[a]
@@ -306,7 +314,6 @@ def _mine(d, labels, studies, comparable, members, starts, same_study_allowed, o
                 j = _choose(gaps[:n_others], d[a, p], margin, strategy, nearest, _bits(seed, a, p), counts)
                 negative[place] = others[j] if j >= 0 else -1
             place += 1
-    return positive, negative
 
 
 @njit(cache=True)

@@ -71,6 +71,11 @@ def create(
         See :func:`scim.reference._journal.building`.
     """
     check_option(backend, BACKENDS, argument="backend")
+    if not isinstance(ontology, CellOntology):
+        raise TypeError(
+            f"ontology must be a scim.CellOntology, got {type(ontology).__name__}. Read a file with "
+            "scim.CellOntology.from_owl(path) or from_obo(path)."
+        )
     seed = check_positive_int(seed, argument="seed", minimum=0)
     check_fraction(recall, argument="recall")
     with building(path, overwrite=overwrite, plan=plan, resume=resume) as journal:

@@ -17,7 +17,7 @@ from ._cells import StoredCells
 from ._exact import ExactBackend
 from ._landmarks import ENOUGH, Landmarks
 from ._novelty import Panel, Profiles
-from ._panels import comparable_genes
+from ._panels import comparable_genes, unseen_genes
 from ._segments import to_fixed
 from ._tables import STUDY
 
@@ -59,7 +59,7 @@ class JudgedCells(StoredCells):
         """P-value of nearest-neighbour distances: the share of the reference's own that are as large."""
         return self._calibration.pvalue(distances)
 
-    def judge(self, measured: np.ndarray | None = None, *, embeds: bool = False) -> Judge:
+    def judge(self, measured: np.ndarray | None = None, *, embeds: np.ndarray | None = None) -> Judge:
         """Find what labels cells, and what that is worth, for a query that measured some of the genes.
 
         Parameters
@@ -69,17 +69,17 @@ class JudgedCells(StoredCells):
             reference's landmarks, whose counts it keeps, are embedded anew without these genes, and take the place of
             its cells.
         embeds
-            The query can be embedded anew with fewer of its genes, the judge's ``genes``, where these are needed to
-            compare it with cells of all labels, see ``scim.reference._panels``.
+            Genes, bool (n_genes,), with some of which the query can be embedded anew, the judge's ``genes``, where that
+            is needed to compare it with cells of all labels, see ``scim.reference._panels``. None: it cannot.
         """
         landmarks = self.landmarks
         if landmarks is None:
             return Judge(self._calibration, self._backend, panel_matched=False)
         every = np.ones(int(self._manifest["n_genes"]), dtype=bool) if measured is None else measured
-        if embeds:
+        if embeds is not None:
             codes, studies = self._landmark_codes
             genes = comparable_genes(landmarks, codes, studies, every)
-            if genes is not None:
+            if genes is not None and not (genes & ~embeds).any():
                 return replace(self._judge_with(genes), genes=genes)
         if landmarks.missing(every) < ENOUGH:
             return Judge(self._calibration, self._backend, panel_matched=False)
@@ -131,6 +131,20 @@ class JudgedCells(StoredCells):
         if depth not in known:
             known[depth] = panel.at(depth, seed=int(self._manifest["seed"]))
         return known[depth]
+
+    def unseen_genes(self, measured: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """Find genes that a query may lack because hardly any of its cells had a count, bool (n_genes,).
+
+        Parameters
+        ----------
+        measured
+            Genes of the encoder that the query has, bool (n_genes,).
+        total
+            Their counts in all cells, (n_genes,).
+        """
+        if self.landmarks is None or measured.all():
+            return np.zeros(len(measured), dtype=bool)
+        return unseen_genes(self.landmarks, *self._landmark_codes, measured, total)
 
     @property
     def _landmark_codes(self) -> tuple[np.ndarray, np.ndarray]:

@@ -202,7 +202,7 @@ def _within(positions: np.ndarray, n: int) -> bool:
 
 def values_of(
     encoder: Encoder, adata: AnnData, *, layer: str | None = None, gene_column: str | None = None
-) -> Callable[[np.ndarray], csr_matrix]:
+) -> tuple[Callable[[np.ndarray], csr_matrix], np.ndarray]:
     """Find the values of cells over the encoder's genes: counts, or what log1p was taken of.
 
     Parameters
@@ -214,7 +214,8 @@ def values_of(
 
     Returns
     -------
-    A function that reads some cells, whose positions ascend: float32 CSR matrix (n, n_genes).
+    A function that reads some cells, whose positions ascend: float32 CSR matrix (n, n_genes); and the genes that were
+    found, bool (n_genes,).
     """
     from scipy import sparse
 
@@ -229,4 +230,4 @@ def values_of(
             matrix.data = np.expm1(matrix.data)
         return matrix
 
-    return read
+    return read, np.asarray(gene_map.measured)

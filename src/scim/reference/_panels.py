@@ -13,6 +13,9 @@ _COVERED = 0.7
 _SHARE, _FEWEST, _MANY = 0.2, 5, 50
 #: Fewest genes that labels are compared in, and fewest labels, of all, that are worth the loss of the others.
 _GENES, _LABELS = 500, 0.1
+#: Counts in all cells of a query below which it may lack a gene for want of them; and counts that no gene is left out
+#: with, share of such genes that a query has unless it is of a panel.
+_UNSEEN, _PLENTY, _ALL = 10.0, 30.0, 0.8
 
 
 def comparable_genes(
@@ -37,9 +40,7 @@ def comparable_genes(
     -------
     bool (n_genes,); None where all the query's genes will do for nine of ten labels, or too few would be left of them.
     """
-    n_studies, n_genes = int(studies.max(initial=0)) + 1, len(measured)
-    place = np.repeat(studies.astype(np.int64), np.diff(landmarks.indptr)) * n_genes + landmarks.genes
-    expression = np.bincount(place, landmarks.logged(), n_studies * n_genes).reshape(n_studies, n_genes)
+    expression = _sums(landmarks, studies, landmarks.logged(), len(measured))
     has = (expression > 0) & measured
     # What genes are worth to the study that measured most of them: a panel's own share is all there is of it.
     weight = np.where(measured, expression[has.sum(axis=1).argmax()], 0.0)
@@ -54,3 +55,51 @@ def comparable_genes(
             chosen &= has[best]
             n_out += 1
     return chosen if chosen.sum() >= _GENES and n_out >= max(1, _LABELS * len(labels)) else None
+
+
+def unseen_genes(
+    landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, measured: np.ndarray, total: np.ndarray
+) -> np.ndarray:
+    """Find genes that a query may lack because hardly any of its cells had a count.
+
+    The query is taken for a mixture of the labels (non-negative least squares of its counts on the mean of each label
+    in each study, over the genes that it has), and what it would have of the other genes is read off that mixture: a
+    gene that its cells express is missing because it was not measured, or was left out. A query that lacks genes of
+    many counts, too, is of a panel, and nothing is said of its other genes.
+
+    Parameters
+    ----------
+    landmarks, codes, studies
+        As in :func:`comparable_genes`.
+    measured
+        Genes that the query has, bool (n_genes,).
+    total
+        Their counts in all cells, (n_genes,).
+
+    Returns
+    -------
+    bool (n_genes,).
+    """
+    from scipy.optimize import nnls
+
+    groups, own = np.unique(np.stack([studies, codes]), axis=1, return_inverse=True)
+    sums = _sums(landmarks, own.ravel(), landmarks.values, len(measured))
+    # A study of a panel would say of all other genes that nobody has them.
+    per_study = np.stack([(sums[groups[0] == study] > 0).any(axis=0) for study in np.unique(studies)])
+    wide = np.unique(studies)[per_study.sum(axis=1) >= per_study.sum(axis=1).max() / 2]
+    sums = sums[np.isin(groups[0], wide)]
+    sums /= np.maximum(sums.sum(axis=1, keepdims=True), 1e-12)
+    scale = max(float(total[measured].sum()), 1.0)
+    shares, _ = nnls(sums[:, measured].T, total[measured] / scale)
+    expected = scale * (shares @ sums)
+    plenty = expected >= _PLENTY
+    if not plenty.any() or measured[plenty].mean() < _ALL:
+        return np.zeros(len(measured), dtype=bool)
+    return np.asarray(~measured & (expected < _UNSEEN))
+
+
+def _sums(landmarks: Landmarks, groups: np.ndarray, values: np.ndarray, n_genes: int) -> np.ndarray:
+    """Add up the landmarks' values (nnz,) in each group (n,), float64 (n_groups, n_genes)."""
+    place = np.repeat(groups.astype(np.int64), np.diff(landmarks.indptr)) * n_genes + landmarks.genes
+    n_groups = int(groups.max(initial=0)) + 1
+    return np.bincount(place, values, n_groups * n_genes).reshape(n_groups, n_genes)

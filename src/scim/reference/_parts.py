@@ -178,7 +178,8 @@ class PartWriter:
         groups = pa.concat_tables(tables).unify_dictionaries().to_pandas()
         rows = _choose(groups)
         layer, genes = self._source.layer, self._source.gene_column
-        landmarks = Landmarks.of(values_of(self._encoder, adata, layer=layer, gene_column=genes)(rows), rows + begin)
+        read, _ = values_of(self._encoder, adata, layer=layer, gene_column=genes)
+        landmarks = Landmarks.of(read(rows), rows + begin)
         names = {name: groups[name].iloc[rows].astype(str).to_numpy(dtype=np.str_) for name in (TERM_ID, STUDY)}
         path = stages[-1].with_suffix(_LANDMARKS)
         np.savez(path, **landmarks.__dict__, **names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -312,7 +313,15 @@ class Reference(WritableCells):
             overwrite=overwrite,
             seed=seed,
         )
-        return cls.open(path)
+        made = cls.open(path)
+        if made.info()["ontology"] == "flat":
+            warnings.warn(
+                f"None of the {len(made.terms.labels)} labels, such as {made.terms.labels[0]!r}, is in the ontology: "
+                "each stands by itself, and none is above another.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return made
 
     @classmethod
     def open(cls, reference: Reference | str | Path | None, *, verify: files.Verify = "sizes") -> Reference:

@@ -60,7 +60,7 @@ class AnnotationCells:
     def n_cells(self) -> int:
         """Cells in all."""
         with open(self.folder / ANNOTATION_LABELS, "rb") as file:
-            return sum(1 for line in file if line.strip())
+            return sum(1 for line in file if line.strip(b"\r\n "))
 
     def blocks(self, ontology: CellOntology) -> Iterator[tuple[pd.DataFrame, Iterable[np.ndarray]]]:
         """Metadata and vectors, in the order of the index ids."""
@@ -79,6 +79,13 @@ class AnnotationCells:
             )
         except ValueError as error:  # pandas' ParserError, and a wrong encoding
             raise ReferenceFolderError(f"{path} has no label and study in each line: {error}. {_REMEDY}") from error
+        if len(obs) != self.n_cells:
+            raise ReferenceFolderError(
+                f"{path} has {self.n_cells:,} lines, but {len(obs):,} cells: a line is broken within. {_REMEDY}"
+            )
+        if (nowhere := obs[STUDY].fillna("") == "").any():
+            at = int(nowhere.to_numpy().argmax())
+            raise ReferenceFolderError(f"{path} has no study in line {at + 1} ({obs[LABEL].iloc[at]!r}). {_REMEDY}")
         obs.index = obs.index.astype(str)
         yield _source((), ontology).cells(obs, ""), index.blocks()
 

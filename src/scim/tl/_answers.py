@@ -10,7 +10,8 @@ import numpy as np
 from ..reference._search import check_queries
 from ..reference._votes import Vote, assign, cover, plain_vote, prediction_sets
 from ..reference._votes import vote as ontology_vote
-from ._common import Embedded, Expression, measured_genes
+from ._common import Embedded
+from ._expression import Expression, measured_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,9 +66,9 @@ def calibrated(
     from scipy.stats import false_discovery_control
 
     terms, vectors = reference.terms, check_queries(embedded.vectors, reference.n_latent)
-    measured = measured_genes(data, reference, embedded, use_rep=use_rep)
     expression = Expression.of(data, reference, embedded, use_rep=use_rep)
-    judge = reference.judge(measured, embeds=expression is not None)
+    measured = measured_genes(data, reference, embedded, expression, use_rep=use_rep)
+    judge = reference.judge(measured, embeds=None if expression is None else expression.measured)
     if expression is not None and judge.genes is not None:
         vectors = expression.embed(reference.encoder, judge.genes)
     head = judge.calibration.head or reference.judge().calibration.head
@@ -81,7 +82,7 @@ def calibrated(
     # What no label fits is no empty promise: the best one stays.
     inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
     inside &= by_label > 0
-    novelty = None if expression is None else expression.novelty(reference, measured)
+    novelty = None if expression is None else expression.novelty(reference)
     told_by = "distance" if novelty is None else "expression"
     novelty = judge.novelty(vectors) if novelty is None else novelty
     novel = false_discovery_control(novelty, method="bh") <= novelty_fdr if len(novelty) else np.empty(0, bool)

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _keys
-from .._progress import progress_bar
 from .._validate import did_you_mean
 from ..encoder import Encoder
 from ..reference import Reference
-from ..reference._landmarks import embed_with, values_of
+from ._records import Input, record_of, recorded_encoder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
-    from scipy.sparse import csr_matrix
-
-
-#: Cells that the depth of a query is told from, and cells whose expression is read at a time.
-_DEPTH_SAMPLE, _CELLS = 2_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -101,136 +94,13 @@ def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: s
             UserWarning,
             stacklevel=3,
         )
-    elif layer is not None and ((made := _Input.of(_record_of(adata, use_rep), adata)) is None or made.layer != layer):
+    elif layer is not None and ((made := Input.of(record_of(adata, use_rep), adata)) is None or made.layer != layer):
         warnings.warn(
             f"layer={layer!r} is not used for the embedding, for adata.obsm[{use_rep!r}] is there already. {remedy}",
             UserWarning,
             stacklevel=3,
         )
     return Embedded(vectors, None)
-
-
-@dataclass(frozen=True)
-class _Input:
-    """What cells were embedded from, as far as a record tells.
-
-    Attributes
-    ----------
-    layer
-        Where their values were: a layer, ``"X"`` or ``"raw"``.
-    gene_column
-        Column of ``var`` with their genes; None for its index, or where the column is gone.
-    is_counts
-        The values are counts.
-    n_matched, n_encoder
-        Genes that were found, of those of the encoder.
-    """
-
-    layer: str
-    gene_column: str | None
-    is_counts: bool
-    n_matched: int
-    n_encoder: int
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any], adata: AnnData) -> _Input | None:
-        """Read the record of an embedding; None where there is none."""
-        values, genes = record.get("input"), record.get("genes")
-        if not values or not genes:
-            return None
-        # Records of old have the layer in words only.
-        layer = values.get("layer") or re.sub(r"""^layers\[(['"])(.*)\1\]$""", r"\2", str(values["source"]))
-        column = str(genes["source"]) if genes["source"] in adata.var else None
-        return cls(str(layer), column, values["kind"] == "counts", int(genes["n_matched"]), int(genes["n_encoder"]))
-
-
-def measured_genes(adata: AnnData, reference: Reference, embedded: Embedded, *, use_rep: str) -> np.ndarray | None:
-    """Genes of the encoder that cells were embedded with, bool (n_genes,); None where all, unknown, or of no use."""
-    made = _Input.of(embedded.info or _record_of(adata, use_rep), adata)
-    if reference.landmarks is None or made is None or made.n_matched == made.n_encoder:
-        return None
-    gene_map = reference.encoder.genes.match_adata(adata, gene_column=made.gene_column, use_raw=made.layer == "raw")
-    # Genes that were dropped since then say nothing of the embedding.
-    return np.asarray(gene_map.measured) if gene_map.n_matched == made.n_matched else None
-
-
-@dataclass(frozen=True, eq=False)
-class Expression:
-    """Values of cells over the genes of an encoder: counts, or what log1p was taken of.
-
-    Attributes
-    ----------
-    read
-        Gives those of some cells, whose positions ascend, float32 CSR (n, n_genes).
-    n_cells
-        Cells in all.
-    is_counts
-        They are known to be counts.
-    """
-
-    read: Callable[[np.ndarray], csr_matrix]
-    n_cells: int
-    is_counts: bool
-
-    @classmethod
-    def of(cls, adata: AnnData, reference: Reference, embedded: Embedded, *, use_rep: str) -> Expression | None:
-        """Find what the cells were embedded from; None where that, or landmarks to compare it with, are not there."""
-        if reference.landmarks is None or not adata.n_obs:
-            return None
-        # Without a record, the values are taken from where they would be to embed the cells.
-        made = _Input.of(embedded.info or _record_of(adata, use_rep), adata)
-        layer, column = (None, None) if made is None else (made.layer, made.gene_column)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
-                read = values_of(reference.encoder, adata, layer=layer, gene_column=column)
-            read(np.arange(1))
-        except (ValueError, KeyError):  # what the embedding was made of is not here any more
-            return None
-        return cls(read, adata.n_obs, made is not None and made.is_counts)
-
-    def blocks(self, desc: str) -> Iterator[csr_matrix]:
-        """Yield the values of all cells, some at a time, beside a progress bar."""
-        with progress_bar(self.n_cells, desc=desc) as bar:
-            for start in range(0, self.n_cells, _CELLS):
-                rows = np.arange(start, min(start + _CELLS, self.n_cells))
-                yield self.read(rows)
-                bar.update(len(rows))
-
-    def novelty(self, reference: Reference, measured: np.ndarray | None) -> np.ndarray | None:
-        """P-values of novelty by expression, (n_cells,); None where the landmarks have no two studies to compare."""
-        sample = self.read(np.unique(np.linspace(0, self.n_cells - 1, _DEPTH_SAMPLE).astype(int)))
-        known = np.ones(sample.shape[1], dtype=bool) if measured is None else measured
-        depth = float(np.median(np.asarray(sample[:, known].sum(axis=1)))) if self.is_counts else None
-        profiles = reference.profiles(measured, depth=depth)
-        if profiles is None:
-            return None
-        return np.concatenate([profiles.pvalues(block) for block in self.blocks("Comparing expression")])
-
-    def embed(self, encoder: Encoder, genes: np.ndarray) -> np.ndarray:
-        """Embed the cells with some of their genes, bool (n_genes,) -> unit vectors, float32 (n_cells, d)."""
-        blocks = self.blocks("Embedding with the genes of all labels")
-        return np.concatenate([embed_with(encoder, block, genes) for block in blocks])
-
-
-def recorded_encoder(adata: AnnData, use_rep: str) -> str | None:
-    """Id of the encoder that made ``obsm[use_rep]``, if scim wrote it."""
-    made_by = _record_of(adata, use_rep).get("encoder_id")
-    return None if made_by is None else str(made_by)
-
-
-def recorded_genes(adata: AnnData, use_rep: str) -> str | None:
-    """Column of ``var`` that the genes of ``obsm[use_rep]`` were found in; None for ``var_names``, or if unknown."""
-    made = _Input.of(_record_of(adata, use_rep), adata)
-    return None if made is None else made.gene_column
-
-
-def _record_of(adata: AnnData, use_rep: str) -> Mapping[str, Any]:
-    """Return what :func:`scim.tl.embed` noted of ``obsm[use_rep]``; empty where there is nothing."""
-    found: Any = adata.uns
-    for part in (use_rep.removeprefix("X_"), "embed"):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
 
 
 def choose_encoder(reference: Reference | str | Path | None, encoder: Encoder | str | Path | None) -> Encoder:

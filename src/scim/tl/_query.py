@@ -12,9 +12,10 @@ from .. import _keys
 from .._validate import check_positive_int, get_adata
 from ..reference import Reference
 from ..reference._search import MAX_HITS
-from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, recorded_genes, write_results
+from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, write_results
 from ._hits import coherence_table, hits_table, one_sided, summary_table
 from ._queries import Queries, pick_cells, pool_groups
+from ._records import recorded_genes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,124 @@
+"""Expression of cells that are embedded already: what novelty is told by, and what fewer genes are embedded from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._progress import progress_bar
+from ..encoder import Encoder
+from ..reference import Reference
+from ..reference._landmarks import embed_with, values_of
+from ._common import Embedded
+from ._records import Input, record_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+#: Cells that the depth of a query is told from, and cells whose expression is read at a time.
+_SAMPLE, _CELLS = 2_000, 10_000
+
+
+def measured_genes(
+    adata: AnnData, reference: Reference, embedded: Embedded, expression: Expression | None, *, use_rep: str
+) -> np.ndarray | None:
+    """Genes of the encoder that cells were embedded with, bool (n_genes,); None where all, unknown, or of no use.
+
+    Genes that are not there for too few of the cells had them count as measured, see :meth:`Expression.of`.
+    """
+    made = Input.of(embedded.info or record_of(adata, use_rep), adata)
+    if reference.landmarks is None or made is None or made.n_matched == made.n_encoder:
+        return None
+    # Genes that were dropped since then say nothing of the embedding.
+    if expression is not None:
+        return expression.measured if expression.n_matched == made.n_matched else None
+    gene_map = reference.encoder.genes.match_adata(adata, gene_column=made.gene_column, use_raw=made.layer == "raw")
+    return np.asarray(gene_map.measured) if gene_map.n_matched == made.n_matched else None
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """Values of cells over the genes of an encoder: counts, or what log1p was taken of.
+
+    Attributes
+    ----------
+    read
+        Gives those of some cells, whose positions ascend, float32 CSR (n, n_genes).
+    measured
+        Genes that there are values of, or whose values would be next to nothing, bool (n_genes,).
+    n_matched
+        Genes that there are values of.
+    n_cells
+        Cells in all.
+    depth
+        Median counts of a cell; None where the values are not known to be counts.
+    """
+
+    read: Callable[[np.ndarray], csr_matrix]
+    measured: np.ndarray
+    n_matched: int
+    n_cells: int
+    depth: float | None
+
+    @classmethod
+    def of(cls, adata: AnnData, reference: Reference, embedded: Embedded, *, use_rep: str) -> Expression | None:
+        """Find what the cells were embedded from; None where that, or landmarks to compare it with, are not there.
+
+        Genes without a count, or seen in a few cells only, are often left out of a small query. Such a gene is no
+        less measured than the others: by the landmarks that the query looks like, it would have had a few counts.
+        """
+        if reference.landmarks is None or not adata.n_obs:
+            return None
+        # Without a record, the values are taken from where they would be to embed the cells.
+        made = Input.of(embedded.info or record_of(adata, use_rep), adata)
+        layer, column = (None, None) if made is None else (made.layer, made.gene_column)
+        sampled = np.unique(np.linspace(0, adata.n_obs - 1, _SAMPLE).astype(int))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
+                read, measured = values_of(reference.encoder, adata, layer=layer, gene_column=column)
+            sample = read(sampled)
+        except (ValueError, KeyError):  # what the embedding was made of is not here any more
+            return None
+        counts = _as_counts(sample)
+        total = np.asarray(counts.sum(axis=0)).ravel() * (adata.n_obs / len(sampled))
+        n_matched = int(measured.sum())
+        measured = measured | reference.unseen_genes(measured, total)
+        depth = np.median(np.asarray(sample[:, measured].sum(axis=1))) if made is not None and made.is_counts else None
+        return cls(read, measured, n_matched, adata.n_obs, None if depth is None else float(depth))
+
+    def blocks(self, desc: str) -> Iterator[csr_matrix]:
+        """Yield the values of all cells, some at a time, beside a progress bar."""
+        with progress_bar(self.n_cells, desc=desc) as bar:
+            for start in range(0, self.n_cells, _CELLS):
+                rows = np.arange(start, min(start + _CELLS, self.n_cells))
+                yield self.read(rows)
+                bar.update(len(rows))
+
+    def novelty(self, reference: Reference) -> np.ndarray | None:
+        """P-values of novelty by expression, (n_cells,); None where the landmarks have no two studies to compare."""
+        profiles = reference.profiles(self.measured, depth=self.depth)
+        if profiles is None:
+            return None
+        return np.concatenate([profiles.pvalues(block) for block in self.blocks("Comparing expression")])
+
+    def embed(self, encoder: Encoder, genes: np.ndarray) -> np.ndarray:
+        """Embed the cells with some of their genes, bool (n_genes,) -> unit vectors, float32 (n_cells, d)."""
+        blocks = self.blocks("Embedding with the genes of all labels")
+        return np.concatenate([embed_with(encoder, block, genes) for block in blocks])
+
+
+def _as_counts(values: csr_matrix) -> csr_matrix:
+    """Take multiples of a cell's smallest value, which are its counts where they were scaled, (n, n_genes)."""
+    counts = values.copy()
+    lengths = np.diff(counts.indptr)
+    if counts.nnz:
+        counts.data = np.where(counts.data > 0, counts.data, np.inf)
+        smallest = np.minimum.reduceat(counts.data, counts.indptr[:-1][lengths > 0])
+        counts.data = np.where(np.isinf(counts.data), 0, counts.data / np.repeat(smallest, lengths[lengths > 0]))
+    return counts
