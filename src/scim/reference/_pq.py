@@ -160,7 +160,7 @@ def _search(
     selector = None if allowed is None else _selector(allowed)
 
     def work(first: int, last: int) -> None:
-        with _one_thread_of_faiss():
+        with one_thread_of_faiss():
             order = np.arange(first, last)
             if last - first > 1:  # neighbours side by side, for they visit the same lists
                 nearest = index.codes.quantizer.search(wide[first:last], 1)[1][:, 0]
@@ -169,7 +169,7 @@ def _search(
                 mine = order[start : start + _QUERIES]
                 asked = wide[mine]
                 distances, lists = _lists_to_visit(index, asked, k, allowed)
-                found = _codes_search(index.codes, asked, n_candidates, lists, distances, selector)
+                found = search_codes(index.codes, asked, n_candidates, lists, distances, selector)
                 positions[mine], similarity[mine] = index.vectors.best(queries[mine], found, k, allowed)
 
     in_threads(len(queries), work)
@@ -184,7 +184,7 @@ def _selector(allowed: np.ndarray) -> Any:
     return selector(np.packbits(allowed, bitorder="little"))
 
 
-def _codes_search(
+def search_codes(
     codes: Any, queries: np.ndarray, n: int, lists: np.ndarray, distances: np.ndarray, selector: Any
 ) -> np.ndarray:
     """Cells with the nearest codes in some lists, int64 (m, n); -1 for none.
@@ -223,8 +223,8 @@ def _lists_to_visit(
 
 
 @contextmanager
-def _one_thread_of_faiss() -> Iterator[None]:
-    """Keep faiss to the thread that calls it, while threads of ours share the work."""
+def one_thread_of_faiss() -> Iterator[None]:
+    """Keep faiss to the thread that calls it: ours share the work, and its own spend more on waiting than they save."""
     import faiss
 
     before = faiss.omp_get_max_threads()

@@ -20,7 +20,6 @@ from ._build import Source, write_blocks, write_segment
 from ._calibration import Calibration, Judge
 from ._cluster import connect
 from ._commit import create
-from ._distributed import serve
 from ._landmarks import LandmarkKind
 from ._removed import LivingCells, findable_cells, load_living
 from ._search import Hits, check_caps, check_queries, search, unknown_reference
@@ -235,7 +234,15 @@ class Reference(WritableCells):
             path,
             encoder=encoder,
             ontology=known,
-            write=lambda to: write_segment(to.segment, adata, encoder, source, journal=to, cluster=cluster),
+            write=lambda to: write_segment(
+                to.segment,
+                adata,
+                encoder,
+                source,
+                journal=to,
+                cluster=cluster,
+                encoder_folder=to.folder / files.ENCODER,
+            ),
             plan=source.plan(encoder),
             resume=resume,
             source={
@@ -413,7 +420,7 @@ class Reference(WritableCells):
             if not allowed.any():
                 raise ValueError("No cell of the reference passes both the filter and the choice of labels.")
         caps = check_caps(max_per_group, self._cells.column_names)
-        backend, find_within = (self._backend, None) if client is None else serve(self, client)
+        backend, find_within = self._searcher(client)
         return search(
             backend,
             queries,
@@ -439,6 +446,8 @@ class Reference(WritableCells):
             "labels": [str(name) for name in self.terms.term_names[self.terms.label_term]],
             "studies": list(manifest["studies"]),
             "columns": list(self._cells.column_names),
+            "labels_key": manifest["source"]["labels_key"],
+            "study_key": manifest["source"]["study_key"],
             "backend": self._backend.name,
             "encoder": self.encoder_id,
             "genes": int(self._manifest["n_genes"]),
