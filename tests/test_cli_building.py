@@ -12,15 +12,39 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
-from test_cli import GENES, fails, make_study, scim_command
+import scipy.sparse as sp
+from typer.testing import CliRunner, Result
 
 import scim
-from scim.cli import _building
+from scim.cli import _building, app
 from scim.genes import GeneSpace
 from scim.reference import _manifest
 
 KEYS = ("--labels-key", "cell_type")
+GENES = list(scim.datasets.pbmc68k().var_names[:80])
+
+
+def scim_command(*args: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def fails(result: Result, *texts: str) -> None:
+    """Assert that a command ended with status 1 and one line on stderr that holds the texts."""
+    assert result.exit_code == 1, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("scim: error: ")]
+    for text in texts:
+        assert text in line
+
+
+def make_study(seed: int, n: int = 60, tissue: str = "blood") -> anndata.AnnData:
+    """Cells of three labels; raw counts."""
+    rng = np.random.default_rng(seed)
+    obs = pd.DataFrame({"cell_type": np.resize(["B cell", "T cell", "monocyte"], n), "tissue": tissue})
+    obs.index = [f"{seed}.{i}" for i in range(n)]
+    counts = sp.csr_matrix(rng.poisson(1.0, size=(n, len(GENES))).astype(np.float32))
+    return anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=GENES))
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +62,7 @@ def studies(tmp_path: Path) -> Path:
     folder = tmp_path / "meine Studien"
     folder.mkdir()
     for i in range(3):
-        study = make_study(i, tissue=["blood", "lung", "gut"][i])
-        study.obs_names = [f"{i}.{name}" for name in study.obs_names]
-        study.write_h5ad(folder / f"s{i}.h5ad")
+        make_study(i, tissue=["blood", "lung", "gut"][i]).write_h5ad(folder / f"s{i}.h5ad")
     make_study(3).write_zarr(folder / "s3.zarr")
     return folder
 
@@ -214,11 +236,15 @@ def test_labels_in_other_words(studies: Path, encoder: Path, tmp_path: Path) -> 
     args = (*KEYS, "--harmonize", "--encoder", encoder, "--out", tmp_path / "made.scim")
     done = scim_command("build", studies, tmp_path / "more.h5ad", *args)
     assert done.exit_code == 0, done.output
-    assert "with 3 labels" in done.stdout
+    assert "with 3 labels" in done.stdout and "no term" not in done.stderr
     more.write_h5ad(tmp_path / "later.h5ad")
     assert scim_command("add", tmp_path / "made.scim", tmp_path / "later.h5ad", "--harmonize").exit_code == 0
     made = scim.Reference.open(tmp_path / "made.scim")
     assert (len(made.terms.labels), len(made)) == (3, 360)
+    more.obs["cell_type"] = "cluster 7"
+    more.write_h5ad(tmp_path / "odd.h5ad")
+    done = scim_command("add", tmp_path / "made.scim", tmp_path / "odd.h5ad", "--harmonize")
+    assert "1 of 1 labels have no term of the Cell Ontology and stay as they are: 'cluster 7'" in done.stderr
 
 
 def test_workers_of_dask(built: Path, studies: Path, encoder: Path, tmp_path: Path) -> None:

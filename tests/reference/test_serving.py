@@ -32,6 +32,7 @@ def small_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(_pq, "FEW", 300)
     monkeypatch.setattr(_serving, "FEW", 300)
     monkeypatch.setattr(_serving, "_FEWEST", 2_000)
+    monkeypatch.setattr(_serving, "_PER_THREAD", 2)
     monkeypatch.setattr(_serving, "_QUERIES", 100)
     with threadpool_limits(1):
         yield
@@ -120,7 +121,7 @@ def parts_held(client: Any, path: Path) -> list[list[int]]:
     def held() -> dict[str, list[int]]:
         from scim.reference import _serving
 
-        return {root: sorted(parts) for root, (_, parts) in _serving._opened.items()}
+        return {root: sorted(held.parts) for root, held in _serving._opened.items()}
 
     return [worker.get(str(path), []) for worker in client.run(held).values()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from .. import _keys
 from .._validate import check_key, did_you_mean
 from ._commands import Exclude, Where
 from ._files import as_stored, filters
@@ -259,10 +261,19 @@ def harmonized(paths: Mapping[str, Path], labels_key: str) -> CellOntology:
             seen |= dict.fromkeys(adata.obs[labels_key].dropna().astype(str).unique())
     rows = list(seen)
     labels = AnnData(obs=pd.DataFrame({labels_key: rows}, index=[str(i) for i in range(len(rows))]))
-    pp.harmonize_labels(labels, labels_key, key_added="scim")
-    terms = labels.obs["scim_ontology_term_id"].astype(object)
-    found = {label: term for label, term in zip(rows, terms, strict=True) if isinstance(term, str)}
-    return CellOntology.bundled().with_synonyms(found)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of as many cells as there are labels here
+        pp.harmonize_labels(labels, labels_key)
+    report = labels.uns[_keys.PREPROCESSING]["harmonize"]
+    if len(unmapped := report.loc[report["method"] == "unmapped", "label"]):
+        shown = ", ".join(map(repr, unmapped))
+        warnings.warn(
+            f"{len(unmapped)} of {len(report)} labels have no term of the Cell Ontology and stay as they are: {shown}.",
+            UserWarning,
+            stacklevel=2,
+        )
+    found = report[report["term_id"] != ""]
+    return CellOntology.bundled().with_synonyms(dict(zip(found["label"], found["term_id"], strict=True)))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from ..encoder._folder import sha256
 from . import _manifest as files
 from ._backend import Backend
-from ._cluster import Cluster, check_there, connect, same
+from ._cluster import Cluster, connect, same
 from ._delta import DeltaBackend
 from ._distributed import Found, Shard, ShardedBackend, Tasks, ask, open_shard, places_of
 from ._ordered import OrderedVectors
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ._cells import StoredCells
 
 #: Fewest and most cells of a part of the index, and parts for each thread of the cluster within that.
-_FEWEST, _MOST, _PER_THREAD = 250_000, 8_000_000, 2
+_FEWEST, _MOST, _PER_THREAD = 250_000, 8_000_000, 1
 #: Queries that go out at a time, of which a worker searches some at a time, and candidates that it holds.
 _QUERIES, _AT_A_TIME, _CANDIDATES = 4_096, 256, 4_000_000
 
@@ -295,13 +295,24 @@ def search_part(
     return positions, distances
 
 
-#: Folder -> which parts of which index they are, and those that were opened.
-_opened: dict[str, tuple[tuple[Any, ...], dict[int, Opened]]] = {}
+@dataclass(eq=False)
+class _Held:
+    """What a worker has open of an index: the vectors, and codes of some parts, that used last in the end."""
+
+    key: tuple[Any, ...]
+    rows: np.ndarray
+    vectors: OrderedVectors
+    effort: Effort
+    parts: dict[int, Any]
+
+
+#: Folder -> what is open.
+_opened: dict[str, _Held] = {}
 _opening = Lock()
 
 
 def open_part(index: ServedIndex, part: int) -> Opened:
-    """Read some lists of an index, on a worker, once; what was used least of late is let go of.
+    """Read some lists of an index, on a worker, once; of several, those used longest ago are let go of.
 
     Raises
     ------
@@ -311,28 +322,25 @@ def open_part(index: ServedIndex, part: int) -> Opened:
     segments = open_shard(index.cells)
     key = index.fact(CODES)["sha256"], index.facts["target"], index.bounds
     with _opening:
-        held, parts = _opened.get(index.cells.root, (key, {}))
-        if held != key:  # another version, or other parts: what was held is let go of
-            parts = {}
-        _opened[index.cells.root] = key, parts
-        opened = parts.pop(part, None)
-        while len(parts) >= index.held:
-            del parts[next(iter(parts))]
-        if opened is None:
-            opened = _read(index, segments, index.bounds[part], index.bounds[part + 1])
-        parts[part] = opened
-        return opened
+        held = _opened.get(index.cells.root)
+        if held is None or held.key != key:  # another version, or other parts: what was held is let go of
+            held = _opened[index.cells.root] = _open_vectors(index, segments, key)
+        codes = held.parts.pop(part, None)
+        while len(held.parts) >= index.held:
+            del held.parts[next(iter(held.parts))]
+        if codes is None:
+            first, last = index.bounds[part : part + 2]
+            codes = read_lists(index.path(CODES), index.fact(CODES), index.sizes, first, last)
+            if not check_places(codes, held.rows, index.sizes, first, last):
+                raise IndexFileError(index.path(ROWS))
+        held.parts[part] = codes
+        return Opened(codes, held.vectors, held.effort)
 
 
-def _read(index: ServedIndex, segments: list[np.ndarray], first: int, last: int) -> Opened:
-    check_there(index.cells.root)
-    rest, n_cells = index.rest(), int(index.facts["n_cells"])
-    codes = read_lists(index.path(CODES), index.fact(CODES), index.sizes, first, last)
-    path = index.path(ROWS)
+def _open_vectors(index: ServedIndex, segments: list[np.ndarray], key: tuple[Any, ...]) -> _Held:
+    rest, path = index.rest(), index.path(ROWS)
     if not path.is_file() or path.stat().st_size != index.fact(ROWS)["bytes"]:
         raise IndexFileError(path)
-    rows = np.memmap(path, dtype="<i4", mode="r", shape=(n_cells,))
-    if not check_places(codes, rows, index.sizes, first, last):
-        raise IndexFileError(path)
+    rows = np.memmap(path, dtype="<i4", mode="r", shape=(int(index.facts["n_cells"]),))
     vectors = OrderedVectors(segments, index.path(ORDERED), rows, rest["sums"])
-    return Opened(codes, vectors, effort_of(rest, index.facts))
+    return _Held(key, rows, vectors, effort_of(rest, index.facts), {})
