@@ -48,9 +48,10 @@ def indexed(cluster: Cluster, reference: StoredCells) -> Backend | None:
     """Give what searches the index on a cluster, and cells behind it exactly; None where there is none of codes."""
     facts = reference._manifest.get("index") or {}
     n_cells = list(accumulate(map(len, reference._segments)))
-    if facts.get("kind") != "pq" or facts["n_cells"] not in n_cells:
+    n_covered = facts.get("n_cells", n_cells[-1])
+    if facts.get("kind") != "pq" or n_covered not in n_cells:
         return None
-    covered = n_cells.index(facts["n_cells"]) + 1
+    covered = n_cells.index(n_covered) + 1
     backend = IndexedShards(cluster, reference, facts, slice(covered))
     if covered == len(n_cells):
         return backend
@@ -341,6 +342,6 @@ def _open_vectors(index: ServedIndex, segments: list[np.ndarray], key: tuple[Any
     rest, path = index.rest(), index.path(ROWS)
     if not path.is_file() or path.stat().st_size != index.fact(ROWS)["bytes"]:
         raise IndexFileError(path)
-    rows = np.memmap(path, dtype="<i4", mode="r", shape=(int(index.facts["n_cells"]),))
+    rows = np.memmap(path, dtype="<i4", mode="r", shape=(len(index.cells),))
     vectors = OrderedVectors(segments, index.path(ORDERED), rows, rest["sums"])
     return _Held(key, rows, vectors, effort_of(rest, index.facts), {})
