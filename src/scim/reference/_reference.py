@@ -402,8 +402,8 @@ class Reference(WritableCells):
         client
             A ``distributed.Client`` (``pip install 'scim-tools[dask]'``): the workers of its cluster, which see the
             folder under the same path, each search a part of the cells. What is searched exactly in one process is so
-            here, with the same hits; of an index of short codes, each worker searches some lists, and a hit is that of
-            one process or a nearer cell.
+            here, with the same hits; of an index of short codes, each worker searches some lists, with at least the
+            recall of one process.
 
         Raises
         ------

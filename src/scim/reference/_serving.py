@@ -109,7 +109,8 @@ class IndexedShards:
     """Search the lists of an index that are nearest to a query, each on the worker that holds it.
 
     Lists and candidates are as many as :class:`~scim.reference._pq.PQBackend` takes, but each part ranks as many
-    candidates as that does of all: so a hit is what a search in one process finds in its place, or a nearer cell.
+    candidates as that does of all: so a hit is what a search in one process finds in its place, or a nearer cell, but
+    for the few at the border of the candidates where rounding decides.
 
     Parameters
     ----------

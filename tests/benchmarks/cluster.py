@@ -5,7 +5,7 @@ index and with a filter. Recall is against exact search; ``memory_mb`` is what e
 less what it held before. Workers share the machine, so that seconds say what the cluster costs, not what many machines
 gain. Prints one JSON line.
 
-Run ``python tests/benchmarks/distributed.py [--cells 1000000] [--workers 2]``; a million cells take about 0.7 GB of
+Run ``python tests/benchmarks/cluster.py [--cells 1000000] [--workers 2]``; a million cells take about 0.7 GB of
 disk.
 """
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--scratch", help="where the files go")
     arguments = parser.parse_args()
-    line: dict[str, Any] = {"benchmark": "distributed", "cells": arguments.cells, "workers": arguments.workers}
+    line: dict[str, Any] = {"benchmark": "cluster", "cells": arguments.cells, "workers": arguments.workers}
     line["load"] = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
