@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .. import _progress
 from . import _building, _commands, _training
 
 _USER_ERRORS = (ValueError, KeyError, TypeError, OSError, ImportError)
@@ -68,6 +69,10 @@ app = typer.Typer(
 )
 
 
+#: Seconds between lines on how far a command is, where standard error is no terminal.
+_LOG_EVERY = 60.0
+
+
 def _version(value: bool) -> None:
     if value:
         from importlib.metadata import version
@@ -88,6 +93,7 @@ def _root(
     Every command reads .h5ad files and does what the Python function of the same name does.
     Begin with: scim demo
     """
+    _progress.log_every = _LOG_EVERY
 
 
 _EXAMPLES: dict[Callable[..., None], str] = {
