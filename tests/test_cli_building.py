@@ -106,7 +106,7 @@ def test_build_of_patterns_and_files_of_one_name(studies: Path, encoder: Path, t
         (["nix.h5ad"], ["no file", "nix.h5ad"]),
         (["meine Studien/s00.h5ad"], ["Did you mean 's0.h5ad'?"]),
         (["*.loom"], ["No file fits the pattern *.loom"]),
-        (["empty"], ["holds no .h5ad or .zarr files", "pattern"]),
+        (["empty"], ["holds no .h5ad or .zarr files", "in quotes"]),
         (["text.h5ad"], ["text.h5ad", "cannot be read"]),
         (["meine Studien", "other.h5ad"], ["--labels-key='cell_type'", "other.h5ad", "Did you mean 'celltype'?"]),
         (["one/x/s.h5ad", "two/x/s.h5ad"], ["Two files are named x/s", "Rename"]),

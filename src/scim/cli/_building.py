@@ -197,18 +197,13 @@ def expand(data: Sequence[str]) -> dict[str, Path]:
     FileNotFoundError, ValueError
         There is no such file, a pattern fits none, or two have the same name in folders of the same name.
     """
-    from ..reference._inputs import H5AD, ZARR, is_store
+    from ..reference._inputs import ZARR, files_in, is_store
 
     paths: list[Path] = []
     for text in data:
         path = Path(text).expanduser()
-        if path.is_dir() and not is_store(path):
-            found = sorted(p for p in path.iterdir() if p.suffix in (H5AD, ZARR) and not p.name.startswith("."))
-            if not found:
-                raise ValueError(
-                    f"The folder {path} holds no {H5AD} or {ZARR} files. Give the folder that does, or a pattern in "
-                    f"quotes for folders of folders: '{path}/*/*{H5AD}'."
-                )
+        if path.is_dir() and path.suffix != ZARR and not is_store(path):
+            found = files_in(path)
         elif path.exists():
             found = [path]
         elif glob.has_magic(text):

@@ -110,11 +110,27 @@ def _paths(path: Path) -> Iterator[Part]:
     if not path.is_dir() or path.suffix == ZARR or is_store(path):
         yield _part(path.stem, path)
         return
-    found = sorted(p for p in path.glob(f"*{H5AD}") if not p.name.startswith("."))
-    if not found:
-        raise ValueError(f"The folder {path} holds no {H5AD} files. Give the folder that does, or the files.")
+    found = files_in(path)
+    _check_names(found)
     for file in found:
         yield _part(file.stem, file)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Files of a folder, in the order of their names.
+
+    Raises
+    ------
+    ValueError
+        There are none.
+    """
+    found = sorted(p for p in folder.iterdir() if p.suffix in (H5AD, ZARR) and not p.name.startswith("."))
+    if not found:
+        raise ValueError(
+            f"The folder {folder} holds no {H5AD} or {ZARR} files. Give the folder that does, or the files: in the "
+            f"shell, '{folder}/*/*{H5AD}' in quotes names those of the folders in it."
+        )
+    return found
 
 
 def _check_names(paths: list[Path]) -> None:

@@ -166,7 +166,7 @@ class Reference(WritableCells):
             Folder to make, by custom ``NAME.scim``.
         adata
             Labelled cells: an AnnData (in memory, backed or Dask), a MuData with ``mod``, the path of an .h5ad or .zarr
-            file, or of a folder of .h5ad files; several of these, or a mapping of study names to them. Files are opened
+            file, or of a folder of such; several of these, or a mapping of study names to them. Files are opened
             one at a time, and each is a study of its name unless ``study_key`` tells them.
         encoder
             What to embed them with.
