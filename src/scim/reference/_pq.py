@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from .._threads import in_threads
+from .._threads import in_threads, one_thread_of_faiss
 from ..encoder._folder import sha256
 from ._exact import ExactBackend
 from ._ordered import OrderedVectors, compare_each
@@ -220,16 +219,3 @@ def _lists_to_visit(
     # A query that is far from all that passes visits none, finds none, and is compared with each.
     lists[np.arange(width) >= needed[:, None]] = -1
     return distances, lists
-
-
-@contextmanager
-def one_thread_of_faiss() -> Iterator[None]:
-    """Keep faiss to the thread that calls it: ours share the work, and its own spend more on waiting than they save."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from .._threads import one_thread_of_faiss
 from ..encoder._folder import sha256
 from . import _manifest as files
 from ._backend import Backend
@@ -20,7 +21,7 @@ from ._cluster import Cluster, connect, same
 from ._delta import DeltaBackend
 from ._distributed import Found, Shard, ShardedBackend, Tasks, ask, open_shard, places_of
 from ._ordered import OrderedVectors
-from ._pq import CODES, FEW, ORDERED, REST, ROWS, Opened, effort_of, one_thread_of_faiss, search_codes, widened
+from ._pq import CODES, FEW, ORDERED, REST, ROWS, Opened, effort_of, search_codes, widened
 from ._removed import LivingCells
 from ._some_lists import IndexFileError, check_places, read_lists
 from ._visits import Effort
