@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 #: Fewest and most cells of a part of the index, and parts for each thread of the cluster within that.
 _FEWEST, _MOST, _PER_THREAD = 250_000, 8_000_000, 1
-#: Queries that go out at a time, of which a worker searches some at a time, and candidates that it holds.
-_QUERIES, _AT_A_TIME, _CANDIDATES = 4_096, 256, 4_000_000
+#: Queries that go out at a time; of which faiss looks through the lists at once, so few that their tables stay in the
+#: processor's cache; and hits, or candidates, that are held at a time.
+_QUERIES, _AT_A_TIME, _CANDIDATES = 4_096, 32, 4_000_000
 
 
 def serve(reference: StoredCells, client: Any) -> tuple[Backend, Callable[..., Found]]:

@@ -105,7 +105,7 @@ def read_lists(path: Path, facts: Mapping[str, Any], sizes: np.ndarray, first: i
         next(chunks)
         # Requests come one by one, and are not cut into pieces.
         reader = faiss.PyCallbackIOReader(chunks.send, 1 << 62)  # type: ignore[attr-defined]
-        index = faiss.read_index(reader)
+        index: Any = faiss.read_index(reader)
     except (RuntimeError, StopIteration) as error:  # of faiss, where the file is another kind of index
         raise IndexFileError(path) from error
     finally:
@@ -113,7 +113,8 @@ def read_lists(path: Path, facts: Mapping[str, Any], sizes: np.ndarray, first: i
     if not isinstance(index, faiss.IndexIVFPQFastScan) or index.nlist != len(sizes):
         raise IndexFileError(path)
     # Four kilobytes a list, made on reading, and no faster than the products that they stand for.
-    index.precomputed_table, index.use_precomputed_table = faiss.AlignedTableFloat32(), -1
+    no_table = faiss.AlignedTableFloat32()  # type: ignore[call-arg]
+    index.precomputed_table, index.use_precomputed_table = no_table, -1
     lists: Any = index.invlists
     held = np.array([lists.list_size(i) for i in range(first, last)], dtype=np.int64)
     if not np.array_equal(held, sizes[first:last]):
