@@ -83,7 +83,10 @@ def fails(result: Result, *texts: str) -> None:
         assert text in lines[0]
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "build", "annotate", "query", "push-reference", "info"])
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "train", "build", "add", "remove", "compact", "reindex", "annotate", "query", "push-reference", "info"],
+)
 def test_help_has_examples(command: str) -> None:
     done = scim_command(command, "--help")
     assert done.exit_code == 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from tqdm.std import tqdm
@@ -12,16 +13,33 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _DELAY_SECONDS = 2.0
+#: Seconds between lines where no person watches, such as in the log of a job; None: there are none. The command line
+#: sets it, whose user asked for nothing else.
+log_every: float | None = None
 
 
 @contextmanager
 def progress_bar(total: int | None, *, desc: str, unit: str = "cells", enabled: bool | None = None) -> Iterator[tqdm]:
-    """Open a bar; call ``update(n)`` on what is yielded. ``enabled=None``: where a person can see it."""
+    """Open a bar; call ``update(n)`` on what is yielded. ``enabled=None``: where a person can see it, or in a log."""
     from tqdm.auto import tqdm
 
     disable = None if enabled is None else not enabled
-    with tqdm(total=total, desc=desc, unit=f" {unit}", delay=_DELAY_SECONDS, disable=disable, leave=False) as bar:
+    how: dict[str, Any] = {"delay": _DELAY_SECONDS, "disable": disable}
+    if enabled is None and log_every is not None and not sys.stderr.isatty():
+        how = {"delay": log_every, "mininterval": log_every, "maxinterval": 2 * log_every, "file": _Lines()}
+    with tqdm(total=total, desc=desc, unit=f" {unit}", leave=False, **how) as bar:
         yield bar
+
+
+class _Lines:
+    """Where a bar writes each of its states as a line of its own."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n "):
+            sys.stderr.write(f"{line}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def track(items: Iterable[T], *, total: int | None = None, desc: str, unit: str = "it") -> Iterator[T]:

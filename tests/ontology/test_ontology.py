@@ -256,3 +256,17 @@ def test_flat_ontology_keeps_labels_apart() -> None:
     np.testing.assert_array_equal(space.comparable, np.eye(2, dtype=bool))
     np.testing.assert_array_equal(space.closure, np.eye(2, dtype=bool))
     assert flat.lca("a", "b") is None
+
+
+def test_more_synonyms() -> None:
+    known = CellOntology.bundled()
+    more = known.with_synonyms({"CD14+ Mono": "CD14-positive monocyte", "T cell": "B cell", " NKs ": "CL:0000623"})
+    assert more.resolve("cd14+ mono") == "CL:0001054"
+    assert more.resolve("NKs") == "CL:0000623"
+    assert more.resolve("T cell") == known.resolve("T cell")  # what is a term's stays that term's
+    assert known.resolve("CD14+ Mono") is None
+    assert (more.version, len(more)) == (known.version, len(known))
+    assert more.source != known.source
+    assert more.ancestors("CL:0001054") == known.ancestors("CL:0001054")
+    with pytest.raises(ValueError, match="table\\['x'\\] is 'no cell', which is no term of the ontology"):
+        known.with_synonyms({"x": "no cell"})

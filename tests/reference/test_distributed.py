@@ -344,14 +344,92 @@ def test_build_survives_a_worker_that_is_killed(
 def test_build_that_a_worker_refuses(
     studies: list[Path], encoder: Encoder, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def elsewhere(cluster: Any, encoder: Encoder, folder: Path, *args: Any, **options: Any) -> Any:
+        return _embedding.RemoteEmbedder(cluster, encoder, folder.with_name("nowhere"), *args, **options)
+
     target = tmp_path / "made.scim"
     with pytest.raises(TypeError, match=r"client must be a distributed\.Client, got str"):
         Reference.build(target, studies, encoder, **KEYS, client="tcp://127.0.0.1:8786")
     with monkeypatch.context() as patched:
-        patched.setattr(_parts, "ENCODER", "nowhere")
+        patched.setattr(_parts, "RemoteEmbedder", elsewhere)
         with pytest.raises(FileNotFoundError, match=r"The Dask worker tcp://127.* cannot see .*nowhere.*share"):
             Reference.build(target, studies, encoder, **KEYS, client=client)
     monkeypatch.setattr(scim, "__version__", "99.0")
     with pytest.raises(RuntimeError, match=r"has scim .*, and the client has 99\.0"):
         Reference.build(target, studies, encoder, **KEYS, client=client)
     assert not target.exists()
+
+
+@pytest.fixture
+def first(studies: list[Path], encoder: Encoder, tmp_path: Path) -> Path:
+    """A reference of two files, and a copy to be added to without a cluster."""
+    made = Reference.build(tmp_path / "one.scim", studies[:2], encoder, **KEYS)
+    shutil.copytree(made.path, tmp_path / "local.scim")
+    return made.path
+
+
+def test_add_is_that_of_one_process(first: Path, studies: list[Path], client: Any, request: Any) -> None:
+    local = Reference.open(first.with_name("local.scim"))
+    local.add(studies[2:])
+    request.getfixturevalue("not_here")
+    added = Reference.open(first)
+    added.add(studies[2:], client=client)
+    assert contents(added) == contents(local)
+    assert len(added) == 700
+
+
+def test_add_survives_a_worker_that_is_killed(
+    first: Path, studies: list[Path], client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = Reference.open(first.with_name("local.scim"))
+    local.add(studies[2:])
+    real, killed = _parts.PartWriter._note, []
+
+    def kill(self: Any, *about: Any) -> None:
+        real(self, *about)
+        if not killed:
+            killed.extend(client.run(os.getpid).values())
+            os.kill(killed[0], signal.SIGKILL)
+
+    monkeypatch.setattr(_parts.PartWriter, "_note", kill)
+    monkeypatch.setattr(_embedding, "_FEWEST", 1)
+    monkeypatch.setattr(_embedding, "_PER_THREAD", 1)
+    added = Reference.open(first)
+    added.add(studies[2:], client=client)
+    assert killed
+    assert contents(added) == contents(local)
+
+
+def test_add_that_a_worker_refuses_changes_nothing(
+    first: Path, studies: list[Path], client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(path.name for path in first.rglob("*"))
+    monkeypatch.setattr(scim, "__version__", "99.0")
+    with pytest.raises(RuntimeError, match=r"has scim .*, and the client has 99\.0"):
+        Reference.open(first).add(studies[2:], client=client)
+    assert sorted(path.name for path in first.rglob("*")) == before
+    assert len(Reference.open(first)) < 700
+
+
+@pytest.mark.parametrize("groupby", [None, "cell_type"])
+def test_query_is_that_of_one_process(pbmc: AnnData, reference: Reference, client: Any, groupby: str | None) -> None:
+    local, served = pbmc[:60].copy(), pbmc[:60].copy()
+    how = {"groupby": groupby, "k": 12, "where": {"tissue": "blood"}, "max_per_group": {"study": 5}}
+    scim.tl.query(local, reference, **how)
+    scim.tl.query(served, reference, **how, client=client)
+    for name in ("hits", "summary", "coherence") if groupby else ("hits", "summary"):
+        pd.testing.assert_frame_equal(served.uns["scim_query"][name], local.uns["scim_query"][name])
+
+
+@pytest.mark.parametrize("how", [{"vote": "ontology", "k": 9}, {"vote": "calibrated"}], ids=str)
+def test_annotate_is_that_of_one_process(
+    many: Reference, reference: Reference, pbmc: AnnData, client: Any, how: dict[str, Any]
+) -> None:
+    local, served = pbmc[:60].copy(), pbmc[:60].copy()
+    scim.tl.annotate(local, reference, **how)
+    scim.tl.annotate(served, reference, **how, client=client)
+    pd.testing.assert_frame_equal(served.obs, local.obs)
+    # Without landmarks, novelty is told by the distance to the nearest cell, which workers look for.
+    vectors = np.random.default_rng(5).normal(size=(50, N_LATENT)).astype(np.float32)
+    assert many.judge().backend is not many.judge(client=client).backend
+    np.testing.assert_array_equal(many.judge(client=client).novelty(vectors), many.judge().novelty(vectors))

@@ -206,7 +206,7 @@ def test_damaged_work_is_done_again(
         (["first.h5ad", "copy/first.h5ad"], ValueError, "Two files are named first"),
         ("notes.txt", ValueError, "neither an .h5ad nor a .zarr"),
         ("broken.h5ad", ValueError, "broken.h5ad cannot be read"),
-        ("copy", ValueError, "holds no .h5ad files"),
+        ("copy", ValueError, "holds no .h5ad or .zarr files"),
     ],
 )
 def test_paths_that_are_no_data(

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import _commands, _training
+from .. import _progress
+from . import _building, _commands, _training
 
 _USER_ERRORS = (ValueError, KeyError, TypeError, OSError, ImportError)
 _PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -68,6 +69,10 @@ app = typer.Typer(
 )
 
 
+#: Seconds between lines on how far a command is, where standard error is no terminal.
+_LOG_EVERY = 60.0
+
+
 def _version(value: bool) -> None:
     if value:
         from importlib.metadata import version
@@ -88,6 +93,7 @@ def _root(
     Every command reads .h5ad files and does what the Python function of the same name does.
     Begin with: scim demo
     """
+    _progress.log_every = _LOG_EVERY
 
 
 _EXAMPLES: dict[Callable[..., None], str] = {
@@ -97,10 +103,21 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     _training.train: """
         scim train zheng.h5ad symphony.h5ad --labels-key cell_type --harmonize --out blood.encoder
         scim train atlas.h5ad --labels-key cell_type --study-key study --layer counts --out atlas.encoder""",
-    _training.build: """
+    _building.build: """
         scim build zheng.h5ad symphony.h5ad --labels-key cell_type --harmonize --encoder blood.encoder --out blood.scim
         scim build atlas.h5ad --labels-key cell_type --study-key study --obs-column tissue --obs-column disease
-            --encoder atlas.encoder --out atlas.scim""",
+            --encoder atlas.encoder --out atlas.scim
+        scim build studies/ --labels-key cell_type --encoder atlas.encoder --out atlas.scim --workers 8""",
+    _building.add: """
+        scim add atlas.scim new-study.h5ad
+        scim add atlas.scim 'more/*/counts.h5ad' --labels-key author_cell_type --harmonize""",
+    _building.remove: """
+        scim remove atlas.scim --where donor=D7
+        scim remove atlas.scim --where study=withdrawn && scim compact atlas.scim""",
+    _building.compact: """
+        scim compact atlas.scim""",
+    _building.reindex: """
+        scim reindex atlas.scim""",
     _commands.annotate: """
         scim annotate new.h5ad --out annotated.h5ad
         scim annotate new.h5ad --reference blood.scim --out annotated.h5ad

@@ -1,4 +1,4 @@
-"""``scim demo``, ``scim train`` and ``scim build``."""
+"""``scim demo`` and ``scim train``."""
 
 from __future__ import annotations
 
@@ -114,46 +114,6 @@ def train(
     if model_out is not None:
         model.save(str(model_out), overwrite=overwrite)
     typer.echo(f"Encoder {encoder.id}: {len(encoder.genes):,} genes -> {encoder.n_latent} numbers, in {out}")
-
-
-def build(
-    files: Files,
-    encoder: Annotated[Path, typer.Option(help="Folder of the encoder that `scim train` wrote.")],
-    labels_key: LabelsKey,
-    out: Annotated[Path, typer.Option(help="Folder for the reference, NAME.scim by custom.")],
-    study_key: StudyKey = None,
-    obs_columns: Annotated[
-        list[str] | None, typer.Option("--obs-column", help="Column of obs to keep as metadata; may be repeated.")
-    ] = None,
-    layer: Layer = None,
-    harmonize: Harmonize = False,
-    backend: Annotated[str, typer.Option(help="How it is searched: auto, exact, faiss or pynndescent.")] = "auto",
-    overwrite: Overwrite = False,
-    seed: Seed = 0,
-) -> None:
-    """Store embedded, labelled cells as a reference."""
-    from ._files import check_target
-
-    check_target(out, overwrite=overwrite)
-    from .. import Encoder, Reference
-
-    loaded = Encoder.load(encoder)
-    adata, study = studies(files, labels_key=labels_key, study_key=study_key, layer=layer)
-    if harmonize:
-        labels_key = harmonized(adata, labels_key)
-    reference = Reference.build(
-        out,
-        adata,
-        loaded,
-        labels_key=labels_key,
-        study_key=study,
-        obs_columns=obs_columns,
-        layer=layer if len(files) == 1 else None,
-        backend=backend,
-        overwrite=overwrite,
-        seed=seed,
-    )
-    typer.echo(f"Reference of {len(reference):,} cells with {len(reference.terms.labels)} labels, in {out}")
 
 
 def studies(

@@ -137,6 +137,46 @@ class CellOntology:
         names = list(dict.fromkeys(str(label) for label in labels))
         return cls(names, names, [()] * len(names), version="flat", source="labels")
 
+    def with_synonyms(self, table: Mapping[str, str]) -> CellOntology:
+        """Return a copy that knows terms by more words, such as the labels of your data.
+
+        Parameters
+        ----------
+        table
+            Word -> the term, by id, name or synonym. A word that is a term's already stays that term's.
+
+        Raises
+        ------
+        ValueError
+            A term is not in the ontology.
+
+        Examples
+        --------
+        >>> import scim
+        >>> ontology = scim.CellOntology.bundled().with_synonyms({"CD14+ Mono": "CD14-positive monocyte"})
+        >>> ontology.resolve("CD14+ Mono")
+        'CL:0001054'
+        """
+        synonyms = [list(known) for known in self._synonyms]
+        for word, term in table.items():
+            found = self.resolve(term)
+            if found is None:
+                raise ValueError(
+                    f"table[{word!r}] is {term!r}, which is no term of the ontology. Give an id or a name."
+                )
+            if self.resolve(word) is None:
+                synonyms[self._position[found]].append(str(word).strip())
+        return CellOntology(
+            list(self.ids),
+            list(self.names),
+            [[str(self.ids[p]) for p in mine] for mine in self._parents],
+            synonyms=synonyms,
+            replaced=self._replaced,
+            obsolete_names=self._obsolete_names,
+            version=self.version,
+            source=f"{self.source}, with more synonyms",
+        )
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -179,6 +179,7 @@ def write_segment(
     known: Sequence[pa.Table] = (),
     journal: Journal | None = None,
     cluster: Cluster | None = None,
+    encoder_folder: Path | None = None,
 ) -> Written:
     """Embed labelled data block by block and write them as a segment.
 
@@ -197,7 +198,9 @@ def write_segment(
     journal
         Where finished work is noted, and found.
     cluster
-        Embeds files, where there is a journal; None: this process does.
+        Embeds files; None: this process does.
+    encoder_folder
+        Where its workers find the encoder.
 
     Raises
     ------
@@ -206,7 +209,9 @@ def write_segment(
     """
     with progress_bar(count_cells(data), desc="Building the reference") as bar:
         ahead = dict(enumerate(list_parts(data, source.taken))) if cluster is not None and is_listed(data) else None
-        work = PartWriter(folder, encoder, source, journal, bar, cluster=cluster, parts=ahead)
+        work = PartWriter(
+            folder, encoder, source, journal, bar, cluster=cluster, encoder_folder=encoder_folder, parts=ahead
+        )
         try:
             n_parts = 0
             for n_parts, part in enumerate(list_parts(data, source.taken), start=1):

@@ -113,10 +113,10 @@ class Cluster:
                 self.client.cancel([future for job in running for future in (job.result, *job.others)])
 
 
-def connect(client: Any) -> Cluster:
+def connect(client: Any, *, stacklevel: int = 4) -> Cluster:
     """Check a client that a caller of scim gave, and say so where it has no workers."""
     cluster = Cluster(client)
-    cluster.warn_if_empty(stacklevel=4)
+    cluster.warn_if_empty(stacklevel=stacklevel)
     return cluster
 
 

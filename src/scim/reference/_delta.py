@@ -18,12 +18,14 @@ class DeltaBackend:
         Backend of the first cells.
     segments
         Vectors of each segment, int16 (n_i, d): of all cells.
+    later
+        Backend of the others; by default, one in this process.
     """
 
-    def __init__(self, indexed: Backend, segments: list[np.ndarray]) -> None:
+    def __init__(self, indexed: Backend, segments: list[np.ndarray], later: Backend | None = None) -> None:
         self.name, self.segments, self.indexed = indexed.name, segments, indexed
         self._n = sum(map(len, indexed.segments))
-        self._later = ExactBackend(split_at(segments, self._n)[1])
+        self._later: Backend = ExactBackend(split_at(segments, self._n)[1]) if later is None else later
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""

@@ -1,26 +1,24 @@
-"""Search on a Dask cluster: each worker searches the cells of a few shards, and what they found is merged."""
+"""Exact search on a Dask cluster: workers compare the cells of a few shards each, and what they found is merged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from .._progress import progress_bar
 from . import _manifest as files
-from ._backend import Backend
 from ._cluster import Cluster, Job, check_there, check_version, same, scim_version
 from ._exact import CELLS, QUERIES, ExactBackend, check_limit, within_distance
-from ._removed import LivingCells
 from ._segments import open_vectors
 
 if TYPE_CHECKING:
     from distributed import Future
 
-    from ._reference import Reference
+    from ._cells import StoredCells
 
 #: Most blocks of cells in a shard: a million cells, which take a thread about a second.
 _BLOCKS = 64
@@ -30,6 +28,8 @@ _HITS, _QUERY_BLOCKS = 4_000_000, 8
 _MERGED, _AT_ONCE = 8, 2
 
 Found = tuple[np.ndarray, np.ndarray]
+#: Futures of what is found, and of what they need.
+Tasks: TypeAlias = "tuple[list[Future], tuple[Future, ...]]"
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,6 @@ class Shard:
         return np.unpackbits(np.frombuffer(self.allowed, dtype=np.uint8), count=len(self)).astype(bool)
 
 
-def serve(reference: Reference, client: Any) -> tuple[Backend, Callable[..., Found]]:
-    """Give what searches a reference on a cluster, for the nearest cells and for all within a distance."""
-    sharded, findable = ShardedBackend(client, reference), reference._findable
-    return sharded if findable is None else LivingCells(sharded, findable), sharded.within_distance
-
-
 class ShardedBackend:
     """Compare every query with every cell, on the workers of a cluster, which open the folder by its path.
 
@@ -98,23 +92,23 @@ class ShardedBackend:
 
     Parameters
     ----------
-    client
-        A ``distributed.Client``.
+    cluster
+        The workers.
     reference
         What to search; its own vectors are not read.
+    which
+        Segments to search; positions are those among their cells.
     """
 
     name = "exact"
 
-    def __init__(self, client: Any, reference: Reference) -> None:
-        self._cluster = Cluster(client)
-        self.segments = reference._segments
-        self._n_latent = reference.n_latent
-        self._cluster.warn_if_empty(stacklevel=5)
-        self._threads = self._cluster.threads()
+    def __init__(self, cluster: Cluster, reference: StoredCells, which: slice = slice(None)) -> None:
+        self._cluster, self._threads = cluster, cluster.threads()
+        self.segments, self._n_latent = reference._segments[which], int(reference._manifest["n_latent"])
         root = str(reference.path.absolute())
-        about = root, str(reference._manifest["sha256"]), reference.n_latent, scim_version()
-        self._shards = [Shard(*about, start, pieces) for start, pieces in self._cut(reference._manifest)]
+        about = root, str(reference._manifest["sha256"]), self._n_latent, scim_version()
+        cut = self._cut(reference._manifest, which)
+        self.shards = [Shard(*about, start, pieces) for start, pieces in cut]
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Found:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
@@ -141,10 +135,10 @@ class ShardedBackend:
             all_distances[part, : positions.shape[1]] = distances
         return all_positions, all_distances
 
-    def _cut(self, manifest: Mapping[str, Any]) -> Iterator[tuple[int, tuple[Piece, ...]]]:
+    def _cut(self, manifest: Mapping[str, Any], which: slice) -> Iterator[tuple[int, tuple[Piece, ...]]]:
         """Yield shards, each the position of its first cell and where its cells are: about as many as threads."""
         blocks, start = [], 0
-        for segment in manifest["segments"]:
+        for segment in manifest["segments"][which]:
             name, n_cells = str(segment["name"]), int(segment["n_cells"])
             facts = {key: manifest["files"][vectors_of(name)][key] for key in ("bytes", "sha256")}
             for first in range(0, n_cells, CELLS):
@@ -167,41 +161,63 @@ class ShardedBackend:
         k: int | None,
     ) -> Iterator[Found]:
         """Yield what is found for ``step`` queries at a time."""
-        places = self._places(len(self._shards))
-        narrowed = [(shard.only(allowed), at) for shard, at in zip(self._shards, places, strict=True)]
+        cluster, places = self._cluster, places_of(len(self.shards), self._threads)
+        narrowed = [(shard.only(allowed), at) for shard, at in zip(self.shards, places, strict=True)]
         asked = [(shard, at) for shard, at in narrowed if shard is not None]
-        batches = [queries[i : i + step] for i in range(0, len(queries), step)]
-        cluster = self._cluster
-        with progress_bar(len(batches) * len(asked), desc="Searching", unit="shards") as bar:
-            # What is sent more than once, or to many, goes through the scheduler once.
-            shards = [(shard if allowed is None else cluster.submit(same, shard, at=at), at) for shard, at in asked]
+        # What is sent more than once, or to many, goes through the scheduler once.
+        shards = [(shard if allowed is None else cluster.submit(same, shard, at=at), at) for shard, at in asked]
 
-            def jobs() -> Iterator[Job]:
-                for batch in batches:
-                    sent = cluster.submit(same, batch)
-                    found = [cluster.submit(task, shard, sent, wanted, at=at) for shard, at in shards]
-                    for future in found:
-                        future.add_done_callback(lambda _: bar.update(1))
-                    merged = self._merged(found, k)
-                    yield Job(merged[-1], (sent, *found, *merged[:-1]))
+        def tasks(sent: Future) -> Tasks:
+            return [cluster.submit(task, shard, sent, wanted, at=at) for shard, at in shards], ()
 
-            yield from cluster.in_order(jobs(), at_once=_AT_ONCE)
+        yield from ask(cluster, queries, tasks, len(asked), step=step, k=k)
 
-    def _merged(self, found: Sequence[Future], k: int | None) -> list[Future]:
-        """Have the workers merge what they found, some at a time, so that little comes here; the last is the whole."""
-        every: list[Future] = []
-        while len(found) > 1 or not every:
-            found = [
-                self._cluster.submit(merge, list(found[i : i + _MERGED]), k) for i in range(0, len(found), _MERGED)
-            ]
-            every += found
-        return every
 
-    def _places(self, n: int) -> list[str | None]:
-        """Worker of each shard, always the same while they live, so that a node reads its own part of the files."""
-        if not self._threads:
-            return [None] * n
-        return [self._threads[i * len(self._threads) // n] for i in range(n)]
+def places_of(n: int, threads: Sequence[str]) -> list[str | None]:
+    """Worker of each of n shards, always the same while they live, so that a node reads its own part of the files."""
+    return [threads[i * len(threads) // n] if threads else None for i in range(n)]
+
+
+def ask(
+    cluster: Cluster, queries: np.ndarray, tasks: Callable[[Future], Tasks], n_tasks: int, *, step: int, k: int | None
+) -> Iterator[Found]:
+    """Have workers search for some queries at a time, and merge what they find.
+
+    Parameters
+    ----------
+    cluster
+        The workers.
+    queries
+        Unit vectors (m, d).
+    tasks
+        Submits, for some queries that were sent, the tasks whose results are merged, and others that they need.
+    n_tasks
+        How many of the former.
+    step, k
+        Queries at a time; most hits of each, None for all.
+    """
+    batches = [queries[i : i + step] for i in range(0, len(queries), step)]
+    with progress_bar(len(batches) * n_tasks, desc="Searching", unit="shards") as bar:
+
+        def jobs() -> Iterator[Job]:
+            for batch in batches:
+                sent = cluster.submit(same, batch)
+                found, others = tasks(sent)
+                for future in found:
+                    future.add_done_callback(lambda _: bar.update(1))
+                merged = _merged(cluster, found, k)
+                yield Job(merged[-1], (sent, *others, *found, *merged[:-1]))
+
+        yield from cluster.in_order(jobs(), at_once=_AT_ONCE)
+
+
+def _merged(cluster: Cluster, found: Sequence[Future], k: int | None) -> list[Future]:
+    """Have the workers merge what they found, some at a time, so that little comes here; the last is the whole."""
+    every: list[Future] = []
+    while len(found) > 1 or not every:
+        found = [cluster.submit(merge, list(found[i : i + _MERGED]), k) for i in range(0, len(found), _MERGED)]
+        every += found
+    return every
 
 
 def vectors_of(name: str) -> str:

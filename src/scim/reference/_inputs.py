@@ -107,14 +107,30 @@ def _free_names(start: int, taken: frozenset[str]) -> Iterator[str]:
 
 
 def _paths(path: Path) -> Iterator[Part]:
-    if not path.is_dir() or path.suffix == ZARR or _is_zarr(path):
+    if not path.is_dir() or path.suffix == ZARR or is_store(path):
         yield _part(path.stem, path)
         return
-    found = sorted(p for p in path.glob(f"*{H5AD}") if not p.name.startswith("."))
-    if not found:
-        raise ValueError(f"The folder {path} holds no {H5AD} files. Give the folder that does, or the files.")
+    found = files_in(path)
+    _check_names(found)
     for file in found:
         yield _part(file.stem, file)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Files of a folder, in the order of their names.
+
+    Raises
+    ------
+    ValueError
+        There are none.
+    """
+    found = sorted(p for p in folder.iterdir() if p.suffix in (H5AD, ZARR) and not p.name.startswith("."))
+    if not found:
+        raise ValueError(
+            f"The folder {folder} holds no {H5AD} or {ZARR} files. Give the folder that does, or the files: in the "
+            f"shell, '{folder}/*/*{H5AD}' in quotes names those of the folders in it."
+        )
+    return found
 
 
 def _check_names(paths: list[Path]) -> None:
@@ -134,7 +150,7 @@ def _part(name: str, data: Any) -> Part:
     if not path.exists():
         there = sorted(p.name for p in path.parent.glob(f"*{path.suffix}")) if path.parent.is_dir() else []
         raise FileNotFoundError(f"There is no file {path}. {did_you_mean(path.name, there)}")
-    if path.suffix not in (H5AD, ZARR) and not _is_zarr(path):
+    if path.suffix not in (H5AD, ZARR) and not is_store(path):
         raise ValueError(f"{path} is neither an {H5AD} nor a {ZARR} file. Write one with adata.write_h5ad.")
     with _group(path) as group:
         n_cells = _count_rows(group["obs"])
@@ -154,7 +170,23 @@ def _count_rows(obs: Any) -> int | None:
     return int((index["values"] if hasattr(index, "keys") else index).shape[0])
 
 
-def _is_zarr(path: Path) -> bool:
+def columns_of(path: Path) -> list[str]:
+    """Columns of ``obs`` of a file.
+
+    Raises
+    ------
+    ValueError
+        It cannot be read as an AnnData.
+    """
+    with _group(path) as group:
+        obs = group["obs"]
+        if hasattr(obs, "dtype"):  # a table of old
+            return list(obs.dtype.names or ())
+        return [str(name) for name in obs.attrs.get("column-order", list(obs))]
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a zarr store."""
     return path.is_dir() and any((path / name).is_file() for name in (".zgroup", "zarr.json"))
 
 

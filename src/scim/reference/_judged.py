@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -59,7 +60,9 @@ class JudgedCells(StoredCells):
         """P-value of nearest-neighbour distances: the share of the reference's own that are as large."""
         return self._calibration.pvalue(distances)
 
-    def judge(self, measured: np.ndarray | None = None, *, embeds: np.ndarray | None = None) -> Judge:
+    def judge(
+        self, measured: np.ndarray | None = None, *, embeds: np.ndarray | None = None, client: Any = None
+    ) -> Judge:
         """Find what labels cells, and what that is worth, for a query that measured some of the genes.
 
         Parameters
@@ -71,10 +74,13 @@ class JudgedCells(StoredCells):
         embeds
             Genes, bool (n_genes,), with some of which the query can be embedded anew, the judge's ``genes``, where that
             is needed to compare it with cells of all labels, see ``scim.reference._panels``. None: it cannot.
+        client
+            A ``distributed.Client``, whose workers search the cells.
         """
         landmarks = self.landmarks
+        backend, _ = self._searcher(client)
         if landmarks is None:
-            return Judge(self._calibration, self._backend, panel_matched=False)
+            return Judge(self._calibration, backend, panel_matched=False)
         every = np.ones(int(self._manifest["n_genes"]), dtype=bool) if measured is None else measured
         if embeds is not None:
             codes, studies = self._landmark_codes
@@ -82,8 +88,16 @@ class JudgedCells(StoredCells):
             if genes is not None and not (genes & ~embeds).any():
                 return replace(self._judge_with(genes), genes=genes)
         if landmarks.missing(every) < ENOUGH:
-            return Judge(self._calibration, self._backend, panel_matched=False)
+            return Judge(self._calibration, backend, panel_matched=False)
         return self._judge_with(every)
+
+    def _searcher(self, client: Any) -> tuple[Backend, Callable[..., tuple[np.ndarray, np.ndarray]] | None]:
+        """Give what searches the cells: for the nearest, and, on a cluster, for all within a distance."""
+        if client is None:
+            return self._backend, None
+        from ._serving import serve
+
+        return serve(self, client)
 
     def _judge_with(self, genes: np.ndarray) -> Judge:
         """Judge by the landmarks, embedded anew with some genes."""

@@ -16,7 +16,6 @@ from ._head import choose
 from ._inputs import Part, content_stamp
 from ._journal import STAGE, Journal
 from ._landmarks import MOST, PER_GROUP, Landmarks, values_of
-from ._manifest import ENCODER
 from ._segments import SegmentWriter, to_fixed
 from ._tables import STUDY, TERM_ID, read_table
 
@@ -47,6 +46,8 @@ class PartWriter:
         Counts cells.
     cluster
         Embeds the files; None: this process does.
+    encoder_folder
+        Where workers find the encoder.
     parts
         All that will be written, by number, where that is known beforehand.
     """
@@ -60,16 +61,17 @@ class PartWriter:
         bar: tqdm,
         *,
         cluster: Cluster | None = None,
+        encoder_folder: Path | None = None,
         parts: Mapping[int, Part] | None = None,
     ) -> None:
         self._folder, self._encoder, self._source = folder, encoder, source
         self._journal, self._bar = journal, bar
         self.segment = self._open()
         self._remote = None
-        if cluster is not None and journal is not None:
+        if cluster is not None and encoder_folder is not None:
             where = {"layer": source.layer, "gene_column": source.gene_column, "mod": source.mod}
             self._remote = RemoteEmbedder(
-                cluster, encoder, journal.folder / ENCODER, where, rows=STAGE, parts=parts or {}, first_of=self._first
+                cluster, encoder, encoder_folder, where, rows=STAGE, parts=parts or {}, first_of=self._first
             )
 
     def close(self) -> None:

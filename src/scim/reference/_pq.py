@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from .._threads import in_threads
+from .._threads import in_threads, one_thread_of_faiss
 from ..encoder._folder import sha256
 from ._exact import ExactBackend
 from ._ordered import OrderedVectors, compare_each
@@ -160,7 +159,7 @@ def _search(
     selector = None if allowed is None else _selector(allowed)
 
     def work(first: int, last: int) -> None:
-        with _one_thread_of_faiss():
+        with one_thread_of_faiss():
             order = np.arange(first, last)
             if last - first > 1:  # neighbours side by side, for they visit the same lists
                 nearest = index.codes.quantizer.search(wide[first:last], 1)[1][:, 0]
@@ -169,7 +168,7 @@ def _search(
                 mine = order[start : start + _QUERIES]
                 asked = wide[mine]
                 distances, lists = _lists_to_visit(index, asked, k, allowed)
-                found = _codes_search(index.codes, asked, n_candidates, lists, distances, selector)
+                found = search_codes(index.codes, asked, n_candidates, lists, distances, selector)
                 positions[mine], similarity[mine] = index.vectors.best(queries[mine], found, k, allowed)
 
     in_threads(len(queries), work)
@@ -184,7 +183,7 @@ def _selector(allowed: np.ndarray) -> Any:
     return selector(np.packbits(allowed, bitorder="little"))
 
 
-def _codes_search(
+def search_codes(
     codes: Any, queries: np.ndarray, n: int, lists: np.ndarray, distances: np.ndarray, selector: Any
 ) -> np.ndarray:
     """Cells with the nearest codes in some lists, int64 (m, n); -1 for none.
@@ -220,16 +219,3 @@ def _lists_to_visit(
     # A query that is far from all that passes visits none, finds none, and is compared with each.
     lists[np.arange(width) >= needed[:, None]] = -1
     return distances, lists
-
-
-@contextmanager
-def _one_thread_of_faiss() -> Iterator[None]:
-    """Keep faiss to the thread that calls it, while threads of ours share the work."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

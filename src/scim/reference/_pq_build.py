@@ -11,9 +11,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from .._progress import progress_bar
-from ..encoder._folder import sha256, sync
+from ..encoder._folder import describe_files, sync
 from ._centres import LEARNED_FROM, ROUNDS, Centres, learn
 from ._exact import ExactBackend, blocks
+from ._manifest import SMALL
 from ._ordered import OrderedVectors, write_ordered
 from ._pq import CODES, ORDERED, REST, ROWS, Opened, effort_of, widened
 from ._segments import take_vectors
@@ -66,7 +67,8 @@ def build_pq(segments: list[np.ndarray], path: Path, *, seed: int, recall: float
     return {
         "kind": "pq",
         "file": path.with_suffix(REST).name,
-        "files": {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files.values()},
+        # Blocks are hashed too: workers of a cluster read some of them.
+        "files": describe_files(path.parent, [f.name for f in files.values()], block=SMALL),
         "bytes": sum(f.stat().st_size for f in files.values()),
         "n_cells": n_cells,
         "lists": len(made.centres),

@@ -21,7 +21,6 @@ from ._build import Source, write_blocks, write_segment
 from ._calibration import Calibration, Judge
 from ._cluster import connect
 from ._commit import create
-from ._distributed import serve
 from ._landmarks import LandmarkKind
 from ._removed import LivingCells, findable_cells, load_living
 from ._search import Hits, check_caps, check_queries, search, unknown_reference
@@ -168,7 +167,7 @@ class Reference(WritableCells):
             Folder to make, by custom ``NAME.scim``.
         adata
             Labelled cells: an AnnData (in memory, backed or Dask), a MuData with ``mod``, the path of an .h5ad or .zarr
-            file, or of a folder of .h5ad files; several of these, or a mapping of study names to them. Files are opened
+            file, or of a folder of such; several of these, or a mapping of study names to them. Files are opened
             one at a time, and each is a study of its name unless ``study_key`` tells them.
         encoder
             What to embed them with.
@@ -236,7 +235,15 @@ class Reference(WritableCells):
             path,
             encoder=encoder,
             ontology=known,
-            write=lambda to: write_segment(to.segment, adata, encoder, source, journal=to, cluster=cluster),
+            write=lambda to: write_segment(
+                to.segment,
+                adata,
+                encoder,
+                source,
+                journal=to,
+                cluster=cluster,
+                encoder_folder=to.folder / files.ENCODER,
+            ),
             plan=source.plan(encoder),
             resume=resume,
             source={
@@ -403,7 +410,9 @@ class Reference(WritableCells):
             Cells that may be found beside all that, bool (n_rows,).
         client
             A ``distributed.Client`` (``pip install 'scim-tools[dask]'``): the workers of its cluster, which see the
-            folder under the same path, each search a part of the cells, exactly, whatever the backend.
+            folder under the same path, each search a part of the cells. What is searched exactly in one process is so
+            here, with the same hits; of an index of short codes, each worker searches some lists, with at least the
+            recall of one process.
 
         Raises
         ------
@@ -422,7 +431,7 @@ class Reference(WritableCells):
             if not allowed.any():
                 raise ValueError("No cell of the reference passes both the filter and the choice of labels.")
         caps = check_caps(max_per_group, self._cells.column_names)
-        backend, find_within = (self._backend, None) if client is None else serve(self, client)
+        backend, find_within = self._searcher(client)
         return search(
             backend,
             queries,
@@ -448,6 +457,8 @@ class Reference(WritableCells):
             "labels": [str(name) for name in self.terms.term_names[self.terms.label_term]],
             "studies": list(manifest["studies"]),
             "columns": list(self._cells.column_names),
+            "labels_key": manifest["source"]["labels_key"],
+            "study_key": manifest["source"]["study_key"],
             "backend": self._backend.name,
             "encoder": self.encoder_id,
             "genes": int(self._manifest["n_genes"]),

@@ -121,8 +121,15 @@ class Effort:
         Number of lists of each query, (m,); none where those given are not enough, or hold less than half of what
         passes in as many others: a query far from what passes, whose neighbours lie scattered.
         """
-        share = np.count_nonzero(allowed) / len(allowed)
-        passed = np.bincount(self._lists[allowed[self._positions]], minlength=len(self.sizes))
+        return self.filtered_by(order, k, self.passing(allowed), np.count_nonzero(allowed) / len(allowed))
+
+    def passing(self, allowed: np.ndarray) -> np.ndarray:
+        """Cells of the sample that may be found, bool (s,)."""
+        return np.asarray(allowed[self._positions])
+
+    def filtered_by(self, order: np.ndarray, k: int, passing: np.ndarray, share: float) -> np.ndarray:
+        """Do what :meth:`filtered` does, with the cells of the sample that may be found, and their share of all."""
+        passed = np.bincount(self._lists[passing], minlength=len(self.sizes))
         passed = passed * (self.sizes.sum() / max(len(self._lists), 1))
         visits = np.empty(len(order), dtype=np.int64)
         _visits_needed(order, self.sizes, passed, k, self.visits(k), self._depths, self._visits, visits)

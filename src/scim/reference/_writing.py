@@ -12,6 +12,7 @@ import numpy as np
 from ..ontology import CellOntology
 from . import _manifest as files
 from ._build import Source, compile_terms, write_segment
+from ._cluster import connect
 from ._commit import Version, add_segment, commit, living_tables, sweep, writing
 from ._judged import JudgedCells
 from ._landmarks import thinned
@@ -61,6 +62,7 @@ class WritableCells(JudgedCells):
         gene_column: str | None = None,
         mod: str | None = None,
         ontology: CellOntology | None = None,
+        client: Any = None,
     ) -> None:
         """Embed more cells and append them.
 
@@ -79,6 +81,8 @@ class WritableCells(JudgedCells):
             Columns of ``obs``; those of :meth:`build` by default.
         ontology
             The one that the reference was built with, where that is not the bundled one.
+        client
+            A ``distributed.Client``: workers embed the files, see :meth:`build`.
 
         Raises
         ------
@@ -89,12 +93,15 @@ class WritableCells(JudgedCells):
         ValueError
             ``encoder`` or ``ontology`` is another one; some cells are there already; somebody else changed the
             reference since it was opened.
+        ImportError, FileNotFoundError, RuntimeError
+            dask.distributed is not installed; a worker does not see a file, has another scim, or died repeatedly.
         """
         if encoder is not None and encoder.id != self.encoder_id:
             raise ValueError(
                 f"The reference was built with encoder {self.encoder_id}, not with {encoder.id}: their vectors "
                 "cannot be compared. Build a reference of its own with the other one."
             )
+        cluster = None if client is None else connect(client)
         before = self._manifest["source"]
         if study_key is None and not isinstance(adata, Mapping):
             study_key = before["study_key"]
@@ -113,7 +120,15 @@ class WritableCells(JudgedCells):
         )
 
         def write(folder: Path) -> tuple[int, dict[str, Any]]:
-            written = write_segment(folder, adata, self.encoder, source, known=[self._living_table()])
+            written = write_segment(
+                folder,
+                adata,
+                self.encoder,
+                source,
+                known=[self._living_table()],
+                cluster=cluster,
+                encoder_folder=self.path / files.ENCODER,
+            )
             old = {str(label) for label in self.terms.label_ids}
             terms, version = compile_terms(known, old | set(written.label_ids), stacklevel=6)
             return written.n_cells, {

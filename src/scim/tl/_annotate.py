@@ -48,6 +48,7 @@ def annotate(
     layer: str | None = None,
     mod: str | None = None,
     key_added: str = _keys.DEFAULT,
+    client: Any = None,
     copy: bool = False,
 ) -> AnnData | Any | None:
     """Label cells on the Cell Ontology, as precisely as the tolerated error allows.
@@ -100,6 +101,8 @@ def annotate(
         Modality of a MuData.
     key_added
         Prefix of what is written.
+    client
+        A ``distributed.Client``: workers of its cluster search the reference, see :meth:`scim.Reference.search`.
     copy
         Return a copy instead of writing to ``adata``.
 
@@ -184,10 +187,11 @@ def annotate(
     embedded = find_embedding(data, opened, use_rep=use_rep, key=key_added, layer=layer)
     if vote == "calibrated":
         alpha = 0.1 if alpha is None else float(alpha)
-        answer = calibrated(data, opened, embedded, use_rep, allowed, alpha, novelty_fdr)
+        answer = calibrated(data, opened, embedded, use_rep, allowed, alpha, novelty_fdr, client=client)
     else:
         alpha = 0.3 if alpha is None else float(alpha)
-        answer = neighbours(opened, embedded.vectors, vote, k, alpha, allowed, where=where, exclude=exclude)
+        filters = {"where": where, "exclude": exclude, "client": client}
+        answer = neighbours(opened, embedded.vectors, vote, k, alpha, allowed, **filters)
     params = {"use_rep": use_rep, "k": k, "alpha": alpha, "novelty_fdr": novelty_fdr, "vote": vote}
     params |= {"labels": list(map(str, labels or [])), "where": filter_text(where), "exclude": filter_text(exclude)}
     params["by"] = by or ""

@@ -61,6 +61,8 @@ def calibrated(
     allowed: np.ndarray | None,
     alpha: float,
     novelty_fdr: float,
+    *,
+    client: Any = None,
 ) -> Answer:
     """Label with the head of the reference, or of its landmarks where the query lacks genes that matter."""
     from scipy.stats import false_discovery_control
@@ -68,7 +70,7 @@ def calibrated(
     terms, vectors = reference.terms, check_queries(embedded.vectors, reference.n_latent)
     expression = Expression.of(data, reference, embedded, use_rep=use_rep)
     measured = measured_genes(data, reference, embedded, expression, use_rep=use_rep)
-    judge = reference.judge(measured, embeds=None if expression is None else expression.measured)
+    judge = reference.judge(measured, embeds=None if expression is None else expression.measured, client=client)
     if expression is not None and judge.genes is not None:
         vectors = expression.embed(reference.encoder, judge.genes)
     head = judge.calibration.head or reference.judge().calibration.head

@@ -241,7 +241,7 @@ def coherence_table(reference: Reference, queries: Queries, hits: Hits, **filter
     hits
         Of the centroids.
     **filters
-        Filters and caps of the search.
+        Filters and caps of the search, and who searches.
 
     Returns
     -------

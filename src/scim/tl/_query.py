@@ -41,6 +41,7 @@ def query(
     key_added: str = _keys.QUERY,
     mod: str | None = None,
     layer: str | None = None,
+    client: Any = None,
     copy: bool = False,
 ) -> Any:
     """Find the reference cells most like given ones.
@@ -81,6 +82,8 @@ def query(
         Modality of a MuData.
     layer
         Where the values are, for pooling and for an embedding that is missing; see :func:`scim.tl.embed`.
+    client
+        A ``distributed.Client``: workers of its cluster search the reference, see :meth:`scim.Reference.search`.
     copy
         Return a copy with the results (in memory, of a backed file too) and leave ``adata`` as it is.
 
@@ -144,17 +147,14 @@ def query(
     else:
         queries, embedded = _from_cells(data, opened, groupby, cells, use_rep=use_rep, layer=layer, most=most)
     _warn_of_empty(queries)
-    hits = opened.search(
-        queries.vectors, k, where=where, exclude=exclude, max_distance=max_distance, max_per_group=max_per_group
-    )
+    filters = {"where": where, "exclude": exclude, "max_per_group": max_per_group, "client": client}
+    hits = opened.search(queries.vectors, k, max_distance=max_distance, **filters)
     content: dict[str, Any] = {
         "hits": hits_table(opened, queries.names, hits),
         "summary": summary_table(opened, queries.names, hits, allowed),
     }
     if groupby is not None:
-        content["coherence"] = coherence_table(
-            opened, queries, hits, where=where, exclude=exclude, max_per_group=max_per_group
-        )
+        content["coherence"] = coherence_table(opened, queries, hits, **filters)
     if content["hits"].empty:
         warnings.warn("No reference cell is a hit. Is max_distance too small?", UserWarning, stacklevel=2)
     if names := one_sided(content["summary"]):
