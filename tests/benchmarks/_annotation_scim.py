@@ -29,9 +29,10 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "scim, hardest negatives": {"plan": {"strategy": "hardest"}},
     "scim, positives of any study": {"plan": {"positives": "any"}},
     "scim, no ontology in training": {"model": {"ontology": "flat"}},
-    "scim, contrastive loss": {"plan": {"loss": "contrastive"}},
-    "scim, multi-similarity loss": {"plan": {"loss": "multi_similarity"}},
-    "scim, supervised contrastive loss": {"plan": {"loss": "supcon"}},
+    "scim, doubtful labels kept": {"train": {"check_labels": False}},
+    "scim, contrastive loss": {"train": {"loss": "contrastive"}},
+    "scim, multi-similarity loss": {"train": {"loss": "multi_similarity"}},
+    "scim, supervised contrastive loss": {"train": {"loss": "supcon"}},
     "scim, self-supervised contrast besides": {"plan": {"self_supervised_weight": 0.2}},
     "scim, weights averaged": {"averaged": 0.98},
     "scim, 9 of 10 labels hidden": {"hidden": 0.9},
@@ -54,10 +55,11 @@ def run_scim(
     *,
     model: Mapping[str, Any] | None = None,
     plan: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
     averaged: float = 0.0,
     hidden: float = 0.0,
 ) -> Answer:
-    """Train with the defaults (but for ``model`` and ``plan``), build a reference, annotate.
+    """Train with the defaults (but for ``model``, ``plan`` and ``train``), build a reference, annotate.
 
     ``averaged`` is the decay of a running average of the weights, by Lightning's own callback; ``hidden`` the share of
     cells of which training does not learn the label. The reference knows all labels.
@@ -72,10 +74,12 @@ def run_scim(
         callbacks = [EMAWeightAveraging(decay=averaged)]
     scim.SCIM.setup_anndata(merged, labels_key=LABEL, batch_key=STUDY)
     trained = scim.SCIM(merged, seed=seed, **(model or {}))
-    trained.train(seed=seed, enable_progress_bar=False, plan_kwargs=dict(plan or {}), callbacks=callbacks)
+    options = {"plan_kwargs": dict(plan or {}), "callbacks": callbacks} | dict(train or {})
+    trained.train(seed=seed, enable_progress_bar=False, **options)
     encoder = trained.to_encoder()
-    answer = label(task, encoder, seed)
-    if not (model or plan or averaged or hidden):
+    default = not (model or plan or train or averaged or hidden)
+    answer = label(task, encoder, seed, plain=not default)
+    if default:
         answer.more = lambda: {k: label(task, encoder, seed, plain=True, **v) for k, v in LABELLINGS.items()}
     return answer
 
