@@ -201,6 +201,7 @@ def test_a_loss_of_the_package_is_taken_as_it_is(blood: ad.AnnData) -> None:
     assert model.training_["loss"] == "SupConLoss"
 
 
+@pytest.mark.filterwarnings("ignore:.*no partner for triplets")
 def test_unlabelled_cells_take_part_in_the_self_supervised_contrast(blood: ad.AnnData) -> None:
     model, again = (trained(blood, hidden=0.9, plan_kwargs={"self_supervised_weight": 1.0}) for _ in range(2))
     np.testing.assert_array_equal(weights(model), weights(again))
