@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -214,3 +215,16 @@ def test_weights_of_losses_are_checked(default: SCIM) -> None:
         default.train(plan_kwargs={"self_supervised_weight": -1.0})
     with pytest.raises(ValueError, match="loss='supconn' is not known"):
         default.train(loss="supconn")
+
+
+def test_weights_can_be_averaged_by_lightnings_callback(blood: ad.AnnData, default: SCIM, tmp_path: Path) -> None:
+    callbacks = pytest.importorskip("lightning.pytorch.callbacks")
+    if not hasattr(callbacks, "EMAWeightAveraging"):
+        pytest.skip("needs a newer lightning")
+    # A decay of 0 keeps the last weights; one of 1 the first, which are those after a step.
+    last, first = (trained(blood, callbacks=[callbacks.EMAWeightAveraging(decay=d)]) for d in (0.0, 1.0))
+    np.testing.assert_array_equal(weights(last), weights(default))
+    assert not np.array_equal(weights(first), weights(default))
+    first.save(f"{tmp_path}/model")
+    loaded = SCIM.load(f"{tmp_path}/model", adata=False, accelerator="cpu")
+    np.testing.assert_array_equal(weights(loaded), weights(first))

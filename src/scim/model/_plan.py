@@ -47,7 +47,7 @@ class PlanOptions:
         cosines are divided in it.
     self_supervised_weight
         Weight of a contrast of two augmentations of each cell with those of others (NT-Xent, with the same
-        ``temperature``), from which cells without a label learn, too. Takes half as long again.
+        ``temperature``), from which cells without a label learn, too. Each batch is embedded twice.
     strategy
         Which negative is mined for a triplet: ``"semihard"``, ``"hardest"`` or ``"random"``.
     positives
