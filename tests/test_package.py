@@ -238,7 +238,13 @@ def test_no_pickle(path: Path) -> None:
 def test_third_parties_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [r for group in project["optional-dependencies"].values() for r in group]
-    spelled = {"sklearn": "scikit-learn", "scvi": "scvi-tools", "umap": "umap-learn", "faiss": "faiss-cpu"}
+    spelled = {
+        "pytorch_metric_learning": "pytorch-metric-learning",
+        "sklearn": "scikit-learn",
+        "scvi": "scvi-tools",
+        "umap": "umap-learn",
+        "faiss": "faiss-cpu",
+    }
     declared = {r.partition(">")[0].partition("[")[0] for r in [*project["dependencies"], *extras]}
     wrong = [
         f"{path.relative_to(PACKAGE)}: {name}"

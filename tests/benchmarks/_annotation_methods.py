@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import anndata as ad
 import numpy as np
 from _annotation_deep import run_scanvi, run_scimilarity, run_scvi_knn
-from _annotation_scim import SCIM_METHODS
+from _annotation_scim import SCIM_METHODS, TRAININGS
 from _annotation_scores import Answer
 from _annotation_tasks import Task
 from scipy import sparse
@@ -111,6 +111,7 @@ METHODS: dict[str, Callable[[Task, int], Answer]] = {
 }
 #: Packages that methods need and scim does not.
 NEEDS = {"CellTypist": "celltypist", "Harmony + kNN": "harmonypy"}
+NEEDS |= {name: "pytorch_metric_learning" for name, options in TRAININGS.items() if "loss" in options.get("train", {})}
 
 
 def missing(method: str) -> str | None:

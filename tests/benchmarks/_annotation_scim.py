@@ -15,8 +15,8 @@ from _annotation_tasks import LABEL, STUDY, Task
 
 import scim
 
-#: What an ablation does to training: arguments of :class:`scim.SCIM` and its ``plan_kwargs``.
-TRAININGS: dict[str, dict[str, Mapping[str, Any]]] = {
+#: What an ablation does to training: arguments of :func:`run_scim`.
+TRAININGS: dict[str, dict[str, Any]] = {
     "scim": {},
     "scim, no count thinning": {"plan": {"thinning": 0.0}},
     "scim, no gene panels": {"plan": {"panels": 0.0}},
@@ -29,6 +29,14 @@ TRAININGS: dict[str, dict[str, Mapping[str, Any]]] = {
     "scim, hardest negatives": {"plan": {"strategy": "hardest"}},
     "scim, positives of any study": {"plan": {"positives": "any"}},
     "scim, no ontology in training": {"model": {"ontology": "flat"}},
+    "scim, doubtful labels kept": {"train": {"check_labels": False}},
+    "scim, contrastive loss": {"train": {"loss": "contrastive"}},
+    "scim, multi-similarity loss": {"train": {"loss": "multi_similarity"}},
+    "scim, supervised contrastive loss": {"train": {"loss": "supcon"}},
+    "scim, self-supervised contrast besides": {"plan": {"self_supervised_weight": 0.2}},
+    "scim, weights averaged": {"averaged": 0.98},
+    "scim, 9 of 10 labels hidden": {"hidden": 0.9},
+    "scim, 9 of 10 labels hidden, self-supervised contrast": {"hidden": 0.9, "plan": {"self_supervised_weight": 0.2}},
 }
 #: What labels the cells by the model that "scim" trained; its rows come with that one's.
 LABELLINGS: dict[str, dict[str, Mapping[str, Any]]] = {
@@ -42,16 +50,36 @@ _ROOMS = ("model", "encoder", "reference", "ontology", "tl", "genes.py", "_count
 
 
 def run_scim(
-    task: Task, seed: int, *, model: Mapping[str, Any] | None = None, plan: Mapping[str, Any] | None = None
+    task: Task,
+    seed: int,
+    *,
+    model: Mapping[str, Any] | None = None,
+    plan: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+    averaged: float = 0.0,
+    hidden: float = 0.0,
 ) -> Answer:
-    """Train with the defaults (but for ``model`` and ``plan``), build a reference, annotate."""
+    """Train with the defaults (but for ``model``, ``plan`` and ``train``), build a reference, annotate.
+
+    ``averaged`` is the decay of a running average of the weights, by Lightning's own callback; ``hidden`` the share of
+    cells of which training does not learn the label. The reference knows all labels.
+    """
     merged = task.merged.copy()
+    if hidden:
+        merged.obs.loc[np.random.default_rng(seed).random(merged.n_obs) < hidden, LABEL] = None
+    callbacks = []
+    if averaged:
+        from lightning.pytorch.callbacks import EMAWeightAveraging
+
+        callbacks = [EMAWeightAveraging(decay=averaged)]
     scim.SCIM.setup_anndata(merged, labels_key=LABEL, batch_key=STUDY)
     trained = scim.SCIM(merged, seed=seed, **(model or {}))
-    trained.train(seed=seed, enable_progress_bar=False, plan_kwargs=dict(plan or {}))
+    options = {"plan_kwargs": dict(plan or {}), "callbacks": callbacks} | dict(train or {})
+    trained.train(seed=seed, enable_progress_bar=False, **options)
     encoder = trained.to_encoder()
-    answer = label(task, encoder, seed)
-    if not model and not plan:
+    default = not (model or plan or train or averaged or hidden)
+    answer = label(task, encoder, seed, plain=not default)
+    if default:
         answer.more = lambda: {k: label(task, encoder, seed, plain=True, **v) for k, v in LABELLINGS.items()}
     return answer
 

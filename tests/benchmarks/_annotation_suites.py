@@ -115,6 +115,8 @@ def jobs_of(
 def in_batches(jobs: Sequence[Job]) -> list[list[Job]]:
     """Jobs that share a task and are as quick as one another, together; the quick ones of all tasks first."""
     order = {method: 0 if method in _INSTANT else i for i, method in enumerate(METHODS)}
+    # The default goes first, what is tried beside it comes together.
+    order |= dict.fromkeys([method for method in TRAININGS if method != "scim"], len(METHODS))
     batches: dict[tuple[int, str, str, Condition], list[Job]] = {}
     for job in jobs:
         batches.setdefault((order[job.method], job.group, job.held_out, job.condition), []).append(job)

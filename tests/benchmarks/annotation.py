@@ -12,7 +12,7 @@ Suites, each of real studies of which every one is held out in turn (``_annotati
 - ``integration``: two of the blood studies held out together, and how well an embedding that was trained on the other
   two joins them, by scib-metrics
 - ``robustness``: blood with wrong training labels, small panels, thinned counts, and labels cut to 20 training cells
-- ``ablation``: blood, with parts of scim's training and labelling switched off
+- ``ablation``: blood, with parts of scim's training and labelling switched off or exchanged
 
 Every method is trained on the same cells (``_annotation_methods.py``), in a process of its own whose peak memory and
 seconds are noted. Methods other than scim are fitted anew to the genes that the held-out study measured. scVI, scANVI
@@ -20,9 +20,9 @@ and SCimilarity are kept small to end in minutes (``_annotation_deep.py`` says h
 
 Run ``python tests/benchmarks/annotation.py --suite all --results FOLDER`` with the studies in ``SCIM_DATA`` or in
 ``../shared/data``. Each result is kept in the folder as one file: a run that was interrupted goes on where it stopped,
-and rows of several runs come together. celltypist, harmonypy, scib-metrics, and for SCimilarity a Python that has it
-(``--peer-python`` or ``SCIM_PEER_PYTHON``), take part where they are there. Prints one JSON line, and with ``--out``
-writes a page of Markdown and its figure.
+and rows of several runs come together. celltypist, harmonypy, scib-metrics, pytorch-metric-learning, and a Python that
+has SCimilarity (``--peer-python`` or ``SCIM_PEER_PYTHON``) take part where they are there. Prints one JSON line, and
+with ``--out`` writes a page of Markdown and its figure.
 """
 
 from __future__ import annotations

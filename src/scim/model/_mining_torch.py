@@ -84,14 +84,11 @@ def mine_from_distances_torch(
     max_pairs: int = MAX_PAIRS,
 ) -> Triplets:
     """Mine on given distances, float32 (n_cells, n_cells)."""
-    labels, studies = labels.long(), studies.long()
-    pairs = _pairs(labels, studies, len(comparable), positives)
+    same, excludes = pair_masks(labels, studies, comparable.to(d.device), positives)
+    pairs = same.nonzero()
     keep = keep_threshold(len(pairs), max_pairs)
     if keep < 2**31:
         pairs = pairs[_bits(seed % 2**63 + 1, pairs) < keep]
-    known = labels >= 0
-    excludes = torch.zeros_like(d, dtype=torch.bool)
-    excludes[known] = ~comparable.to(d.device)[labels[known]][:, labels.clamp_min(0)] & known
     limit = torch.tensor(margin, dtype=torch.float32, device=d.device)
     step = max(1, _BLOCK // max(1, len(labels)))
     negative = torch.cat(
@@ -103,20 +100,27 @@ def mine_from_distances_torch(
     return Triplets(anchor, positive, negative[found], len(pairs), int((~found).sum()))
 
 
-def _pairs(labels: Tensor, studies: Tensor, n_labels: int, positives: Positives) -> Tensor:
-    """Pairs of anchor and positive, int64 (n_pairs, 2), ordered."""
-    same = (labels[:, None] == labels) & (labels >= 0)
+def pair_masks(labels: Tensor, studies: Tensor, comparable: Tensor, positives: str) -> tuple[Tensor, Tensor]:
+    """Pairs that belong together, and pairs that exclude one another, bool (n_cells, n_cells) each.
+
+    Labels and studies are codes (n_cells,), ``comparable`` is bool (n_labels, n_labels); for ``positives`` see
+    :func:`scim.model._mining.mine_triplets`.
+    """
+    labels, studies = labels.long(), studies.long()
+    known, codes = labels >= 0, labels.clamp_min(0)
+    same = (labels[:, None] == labels) & known
     same.fill_diagonal_(False)
     other_study = studies[:, None] != studies
     if positives == "cross_study":
         same &= other_study
     elif positives == "prefer_cross_study":
         has_other = (same & other_study).any(dim=1)
-        across = torch.zeros(n_labels + 1, dtype=torch.bool, device=labels.device)
+        across = torch.zeros(len(comparable) + 1, dtype=torch.bool, device=labels.device)
         across[labels[has_other]] = True
         # Unlabelled cells fall on the spare place at the end, and are in no pair anyway.
         same &= other_study | ~across[labels][:, None]
-    return same.nonzero()
+    excludes = ~comparable[codes][:, codes] & known & known[:, None]
+    return same, excludes
 
 
 def _choose(d: Tensor, excludes: Tensor, pairs: Tensor, margin: Tensor, strategy: Strategy, bits: Tensor) -> Tensor:

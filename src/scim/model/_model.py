@@ -20,6 +20,7 @@ from .._validate import check_fraction, check_key, check_positive_int, did_you_m
 from ._data import CellDataset, StudySplitter
 from ._fields import LabelField
 from ._inputs import ModelInputs
+from ._losses import Loss, loss_name
 from ._module import SCIMModule
 from ._plan import KeepBest, PlanOptions, SCIMTrainingPlan
 from ._presets import architecture, schedule
@@ -39,8 +40,8 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
 
     Labels may be Cell Ontology ids, names, synonyms, or names of your own. Terms that are ancestor and descendant are
     never pushed apart, labels outside the ontology are terms by themselves, and cells without a label train the
-    reconstruction only. Counts and log1p values are told apart by themselves and normalised on the fly, to 1e4 counts
-    over the model's genes.
+    reconstruction only, and the self-supervised contrast where it is given a weight (see :meth:`train`). Counts and
+    log1p values are told apart by themselves and normalised on the fly, to 1e4 counts over the model's genes.
 
     Parameters
     ----------
@@ -220,6 +221,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         train_size: float | None = None,
         batch_size: int | None = None,
         lr: float | None = None,
+        loss: Loss | torch.nn.Module | None = None,
         early_stopping: bool = False,
         early_stopping_patience: int | None = None,
         check_labels: bool = True,
@@ -231,7 +233,8 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
 
         :attr:`history` then holds ``train_loss`` and, where cells validate, ``validation_loss`` of each epoch, and for
         both sides (``_train``, ``_validation``) ``triplet_loss``, ``reconstruction_loss``, ``triplets_mined`` and
-        ``triplets_active`` (mean per batch), and ``silhouette_validation``, the ontology-aware silhouette width.
+        ``triplets_active`` (mean per batch), and ``silhouette_validation``, the ontology-aware silhouette width. With
+        another ``loss`` these are ``pair_loss``, ``positive_pairs`` and ``negative_pairs`` in place of the triplets'.
 
         Parameters
         ----------
@@ -249,6 +252,13 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             Cells in a batch.
         lr
             Peak learning rate.
+        loss
+            What draws cells of a kind together and pushes others apart: ``"triplet"``, the default;
+            ``"contrastive"``, ``"multi_similarity"`` or ``"supcon"`` (supervised contrastive), of
+            pytorch-metric-learning (``pip install 'scim-tools[losses]'``); or a loss over pairs of that package, such
+            as ``CircleLoss(m=0.4)``. Whichever it is, ancestor and descendant are no pair, positives come from
+            different studies where there are some, and its share in the total is ``triplet_weight``. ``margin`` is
+            that of triplets alone.
         early_stopping
             Stop when the validation loss no longer falls, and keep the weights of the epoch where it was lowest; by
             default training goes on to the end, where the learning rate has fallen to zero, and its weights are kept.
@@ -269,10 +279,12 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         ------
         TypeError
             ``plan_kwargs`` holds an unknown option.
+        ImportError
+            ``loss`` is of pytorch-metric-learning, which is not installed.
         KeyError
             A name in ``validation_studies`` is no study.
         ValueError
-            A value is out of range, or the model was loaded without data.
+            A value is out of range, ``loss`` is not known, or the model was loaded without data.
         """
         if self.adata is None:
             raise ValueError("This model was loaded without data. Load it with SCIM.load(path, adata) to train it on.")
@@ -283,6 +295,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         options = PlanOptions.from_kwargs(
             plan_kwargs,
             lr=auto.lr if lr is None else lr,
+            **({} if loss is None else {"loss": loss}),
             triplet_weight=self.triplet_weight,
             margin=self.margin,
         )
@@ -369,6 +382,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             "triplet_weight": options.triplet_weight,
             "margin": options.margin,
             "strategy": options.strategy,
+            "loss": loss_name(options.loss),
         }
 
     def to_encoder(self) -> Encoder:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ._augment import Augmentation, SparseBatch
 from ._data import BATCH_FIELDS
+from ._losses import pair_term, triplet_term, twin_term
 from ._sparse_linear import GeneLinear
 
 #: Genes that a training step reconstructs.
@@ -91,7 +92,9 @@ class SCIMModule(BaseModuleClass):
         values, rows, genes, totals = (tensors[name] for name in BATCH_FIELDS)
         return {"cells": SparseBatch(values, rows, genes, totals, self.n_genes)}
 
-    def inference(self, cells: SparseBatch, augmentation: Augmentation | None = None) -> dict[str, Tensor]:
+    def inference(
+        self, cells: SparseBatch, augmentation: Augmentation | None = None, *, twins: bool = False
+    ) -> dict[str, Tensor]:
         """Embed a batch.
 
         Parameters
@@ -100,16 +103,22 @@ class SCIMModule(BaseModuleClass):
             The batch.
         augmentation
             How to disturb the cells first; None embeds them as they are.
+        twins
+            Disturb and embed the cells a second time.
 
         Returns
         -------
         ``z``, unit vectors (n, n_latent), and ``target``, the undisturbed log-normalised profiles (n, n_genes); while
-        training a network of many genes, ``genes``, a random draw of them, and ``target`` of these only.
+        training a network of many genes, ``genes``, a random draw of them, and ``target`` of these only; ``twin``, the
+        second embedding, if asked for.
         """
         clean = cells.lognorm(cells.values)
-        seen = clean if augmentation is None else augmentation(cells, self.measured, self.gene_weights)
-        dropped = nn.functional.dropout(seen, self.dropout_input, self.training)
-        outputs = {"z": self.embed(cells, dropped)}
+
+        def once() -> Tensor:
+            seen = clean if augmentation is None else augmentation(cells, self.measured, self.gene_weights)
+            return self.embed(cells, nn.functional.dropout(seen, self.dropout_input, self.training))
+
+        outputs = {"z": once()} | ({"twin": once()} if twins else {})
         if self.training and self.n_genes > _RECONSTRUCTED:
             # A draw of the genes estimates the mean over all of them without bias, at a fraction of the work.
             genes = torch.randperm(self.n_genes, device=clean.device)[:_RECONSTRUCTED]
@@ -146,23 +155,29 @@ class SCIMModule(BaseModuleClass):
         *,
         triplet_weight: float = 0.5,
         class_weight: float = 0.0,
+        self_supervised_weight: float = 0.0,
         temperature: float = 0.1,
+        pair_loss: nn.Module | None = None,
         margin: float = 0.05,
         strategy: Literal["semihard", "hardest", "random"] = "semihard",
         positives: Literal["cross_study", "prefer_cross_study", "any"] = "prefer_cross_study",
         per_pair: bool = False,
         seed: int = 0,
     ) -> LossOutput:
-        """``triplet_weight`` x triplet loss + (1 - ``triplet_weight``) x reconstruction error + classification.
+        """``triplet_weight`` x triplet loss + (1 - ``triplet_weight``) x reconstruction error + what has a weight.
 
         Parameters
         ----------
         tensors, inference_outputs, generative_outputs
             The batch and what the network made of it.
         triplet_weight
-            Share of the triplet loss in the total.
+            Share of the triplet loss, or of ``pair_loss``, in the total.
         class_weight, temperature
             Weight of :meth:`_classification`, and by what the cosines in it are divided.
+        self_supervised_weight
+            Weight of :func:`~scim.model._losses.twin_term`, where ``inference_outputs`` hold twins.
+        pair_loss
+            Loss over pairs that takes the triplets' place, see :func:`~scim.model._losses.pair_loss`.
         margin
             By how much farther than a positive a negative has to be, as a distance on the unit sphere.
         strategy, positives
@@ -176,35 +191,31 @@ class SCIMModule(BaseModuleClass):
         z = inference_outputs["z"]
         labels = tensors[REGISTRY_KEYS.LABELS_KEY].flatten()
         studies = tensors[REGISTRY_KEYS.BATCH_KEY].flatten()
-        triplets = self._mine(z, labels, studies, margin=margin, strategy=strategy, positives=positives, seed=seed)
-        anchor, positive, negative = (torch.as_tensor(t, device=z.device).long() for t in triplets[:3])
-        n_candidates = triplets[3]
-        # Not z[anchor]: its gradient is summed by several threads in any order, and rounds differently every time.
-        one, near, far = (z.index_select(0, rows) for rows in (anchor, positive, negative))
-        violation = torch.relu((one - near).norm(dim=1) - (one - far).norm(dim=1) + margin)
-        n_active = (violation.detach() > 0).sum()
-        divisor = max(n_candidates, 1) if per_pair else n_active.clamp_min(1)
-        # The sum over no triplet is a zero that still hangs on the graph.
-        triplet_loss = violation.sum() / divisor
+        cells = (z, labels, studies, self.comparable)
+        if pair_loss is None:
+            metric_loss, counted = triplet_term(
+                *cells, margin=margin, per_pair=per_pair, strategy=strategy, positives=positives, seed=seed
+            )
+        else:
+            metric_loss, counted = pair_term(pair_loss, *cells, positives=positives)
         reconstruction = self._reconstruction(
             inference_outputs["target"], generative_outputs["profile"], studies, inference_outputs.get("genes")
         )
-        total = triplet_weight * triplet_loss + (1 - triplet_weight) * reconstruction
+        total = triplet_weight * metric_loss + (1 - triplet_weight) * reconstruction
         classification = z.new_zeros(())
         if class_weight > 0:
             classification = self._classification(z, labels, temperature)
             total = total + class_weight * classification
-        return LossOutput(
-            loss=total,
-            n_obs_minibatch=len(z),
-            extra_metrics={
-                "triplet_loss": triplet_loss.detach(),
-                "reconstruction_loss": reconstruction.detach(),
-                "classification_loss": classification.detach(),
-                "triplets_mined": torch.tensor(float(len(anchor))),
-                "triplets_active": n_active.float(),
-            },
-        )
+        parts = {
+            "triplet_loss" if pair_loss is None else "pair_loss": metric_loss.detach(),
+            "reconstruction_loss": reconstruction.detach(),
+            "classification_loss": classification.detach(),
+        }
+        if self_supervised_weight > 0 and "twin" in inference_outputs:
+            contrast = twin_term(z, inference_outputs["twin"], labels, self.comparable, temperature)
+            total = total + self_supervised_weight * contrast
+            parts["self_supervised_loss"] = contrast.detach()
+        return LossOutput(loss=total, n_obs_minibatch=len(z), extra_metrics=parts | counted)
 
     def _classification(self, z: Tensor, labels: Tensor, temperature: float) -> Tensor:
         """Cross-entropy of the labels, from the cosines to a prototype of each, on the ontology.
@@ -226,24 +237,6 @@ class SCIMModule(BaseModuleClass):
         beside = below | ~self.descends[:, labels].T
         inside = torch.logsumexp(logits.masked_fill(~below, -torch.inf), dim=1)
         return (torch.logsumexp(logits.masked_fill(~beside, -torch.inf), dim=1) - inside).mean()
-
-    def _mine(self, z: Tensor, labels: Tensor, studies: Tensor, **options: Any) -> tuple[Any, Any, Any, int]:
-        if z.device.type == "cpu":
-            from ._mining import mine_triplets
-
-            found = mine_triplets(
-                z.detach().numpy(),
-                labels.numpy().astype(np.int32),
-                studies.numpy().astype(np.int32),
-                self.comparable,
-                **options,
-            )
-        else:
-            from ._mining_torch import mine_triplets_torch
-
-            comparable = torch.as_tensor(self.comparable, device=z.device)
-            found = mine_triplets_torch(z.detach(), labels, studies, comparable, **options)
-        return found.anchor, found.positive, found.negative, found.n_candidates
 
     def _reconstruction(self, target: Tensor, profile: Tensor, studies: Tensor, genes: Tensor | None) -> Tensor:
         """Mean squared error over the genes that each cell's study measured."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .._validate import check_fraction, check_option, did_you_mean
 from ._augment import Augmentation
+from ._losses import Loss, pair_loss
 from ._validation import ontology_silhouette
 
 _STRATEGIES = ("semihard", "hardest", "random")
@@ -37,13 +38,18 @@ class PlanOptions:
         Share of the steps over which the learning rate rises; it falls along a cosine afterwards.
     max_grad_norm
         Gradients longer than this are shortened.
+    loss
+        See :meth:`scim.SCIM.train`.
     triplet_weight, margin
-        See :class:`scim.SCIM`; given here, they hold for this training only.
+        See :class:`scim.SCIM`; given here, they hold for this training only. The weight is that of any ``loss``.
     class_weight, temperature
         Weight of a cross-entropy over prototypes of the labels, which knows what is above and below what, and by what
         cosines are divided in it.
+    self_supervised_weight
+        Weight of a contrast of two augmentations of each cell with those of others (NT-Xent, with the same
+        ``temperature``), from which cells without a label learn, too. Each batch is embedded twice.
     strategy
-        Which negative is mined: ``"semihard"``, ``"hardest"`` or ``"random"``.
+        Which negative is mined for a triplet: ``"semihard"``, ``"hardest"`` or ``"random"``.
     positives
         ``"prefer_cross_study"`` takes positives from other studies, from the same one where a label has no other in
         the batch; ``"cross_study"`` never does the latter; ``"any"`` does not look at studies.
@@ -55,8 +61,10 @@ class PlanOptions:
     weight_decay: float = 0.01
     warmup: float = 0.1
     max_grad_norm: float = 10.0
+    loss: Loss | torch.nn.Module = "triplet"
     triplet_weight: float = 0.2
     class_weight: float = 2.0
+    self_supervised_weight: float = 0.0
     temperature: float = 0.1
     margin: float = 0.2
     strategy: Literal["semihard", "hardest", "random"] = "semihard"
@@ -67,12 +75,16 @@ class PlanOptions:
     panel_floor: float = 0.05
 
     def __post_init__(self) -> None:
+        pair_loss(self.loss)  # raises for one that is not known or not installed
         check_option(self.strategy, _STRATEGIES, argument="plan_kwargs['strategy']")
         check_option(self.positives, _POSITIVES, argument="plan_kwargs['positives']")
         for name in ("triplet_weight", "warmup", "thinning", "panels"):
             check_fraction(getattr(self, name), argument=name)
         for name in ("thinning_floor", "panel_floor"):
             check_fraction(getattr(self, name), argument=f"plan_kwargs[{name!r}]", low=1e-4)
+        for name in ("class_weight", "self_supervised_weight"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"plan_kwargs[{name!r}] must be at least 0 and finite, got {value!r}.")
         if self.lr <= 0 or self.margin <= 0:
             raise ValueError(f"lr and margin must be positive, got lr={self.lr!r} and margin={self.margin!r}.")
 
@@ -119,6 +131,7 @@ class SCIMTrainingPlan(TrainingPlan):
         self.options = options
         self.descends = descends
         self.seed = seed
+        self.pair_loss = pair_loss(options.loss)
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -126,12 +139,10 @@ class SCIMTrainingPlan(TrainingPlan):
         options = self.options
         _, _, output = self.module(
             batch,
-            inference_kwargs={"augmentation": options.augmentation},
-            loss_kwargs={
-                "triplet_weight": options.triplet_weight,
-                "class_weight": options.class_weight,
-                "temperature": options.temperature,
-                "margin": options.margin,
+            inference_kwargs={"augmentation": options.augmentation, "twins": options.self_supervised_weight > 0},
+            loss_kwargs=self._loss_kwargs()
+            | {
+                "self_supervised_weight": options.self_supervised_weight,
                 "strategy": options.strategy,
                 "positives": options.positives,
                 "seed": self.seed + self.global_step,
@@ -145,11 +156,8 @@ class SCIMTrainingPlan(TrainingPlan):
         """Loss of a batch as it is: of the hardest triplets, over all pairs that could have one."""
         inference, _, output = self.module(
             batch,
-            loss_kwargs={
-                "triplet_weight": self.options.triplet_weight,
-                "class_weight": self.options.class_weight,
-                "temperature": self.options.temperature,
-                "margin": self.options.margin,
+            loss_kwargs=self._loss_kwargs()
+            | {
                 "strategy": "hardest",
                 "positives": "any" if self.options.positives == "any" else "prefer_cross_study",
                 "per_pair": True,
@@ -158,6 +166,11 @@ class SCIMTrainingPlan(TrainingPlan):
         self._log_loss("validation_loss", output)
         self.compute_and_log_metrics(output, {}, "validation")
         self._seen.append((inference["z"].cpu(), batch[REGISTRY_KEYS.LABELS_KEY].flatten().cpu()))
+
+    def _loss_kwargs(self) -> dict[str, Any]:
+        """Return what training and validation have in common."""
+        names = ("triplet_weight", "class_weight", "temperature", "margin")
+        return {name: getattr(self.options, name) for name in names} | {"pair_loss": self.pair_loss}
 
     def on_validation_epoch_end(self) -> None:
         """Log the ontology-aware silhouette of the validation cells."""
