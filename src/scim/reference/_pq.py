@@ -160,7 +160,7 @@ def _search(
     selector = None if allowed is None else _selector(allowed)
 
     def work(first: int, last: int) -> None:
-        with _one_thread_of_faiss():
+        with one_thread_of_faiss():
             order = np.arange(first, last)
             if last - first > 1:  # neighbours side by side, for they visit the same lists
                 nearest = index.codes.quantizer.search(wide[first:last], 1)[1][:, 0]
@@ -223,8 +223,8 @@ def _lists_to_visit(
 
 
 @contextmanager
-def _one_thread_of_faiss() -> Iterator[None]:
-    """Keep faiss to the thread that calls it, while threads of ours share the work."""
+def one_thread_of_faiss() -> Iterator[None]:
+    """Keep faiss to the thread that calls it: ours share the work, and its own spend more on waiting than they save."""
     import faiss
 
     before = faiss.omp_get_max_threads()
