@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from .._threads import in_threads, one_thread_of_blas
+from ._fixed import to_unit
 from ._keys import key_of, position_of, similarity_of
 
 #: Queries that are multiplied with a list at a time.
@@ -117,23 +118,8 @@ def _take(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
     # Rows ascend, so that those of a segment follow one another.
     bounds = np.searchsorted(rows, starts)
     for segment, start, a, b in zip(segments, starts[:-1], bounds[:-1], bounds[1:], strict=True):
-        _to_float(segment, rows[a:b] - start, taken[a:b])
+        to_unit(segment, rows[a:b] - start, taken[a:b])
     return taken
-
-
-@njit(cache=True, nogil=True)
-def _to_float(segment, rows, out):  # type: ignore[no-untyped-def]
-    """Bring rows of fixed-point numbers to length 1; zero vectors stay zero."""
-    for i in range(len(rows)):
-        total = np.float32(0)
-        for j in range(segment.shape[1]):
-            value = np.float32(segment[rows[i], j])
-            out[i, j] = value
-            total += value * value
-        if total > 0:
-            scale = np.float32(1) / np.sqrt(total)
-            for j in range(segment.shape[1]):
-                out[i, j] *= scale
 
 
 @njit(cache=True, nogil=True)
