@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,19 @@ def in_threads(n: int, work: Callable[[int, int], object]) -> None:
 def one_thread_of_blas() -> AbstractContextManager[Any]:
     """Keep BLAS to the thread that calls it, while threads of ours share the work."""
     return _blas().limit(limits=1, user_api="blas")
+
+
+@contextmanager
+def one_thread_of_faiss() -> Iterator[None]:
+    """Keep faiss to the thread that calls it: ours share the work, and its own spend more on waiting than they save."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 @cache

@@ -94,5 +94,5 @@ def _take_best(keys, codes, caps, n_groups, positions, distances):  # type: igno
             if not full:
                 for column in range(len(caps)):
                     counts[column, codes[column, cell]] += 1
-                positions[q, n], distances[q, n] = cell, -similarity_of(key)
+                positions[q, n], distances[q, n] = cell, np.float32(0) - similarity_of(key)
                 n += 1

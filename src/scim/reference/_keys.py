@@ -14,7 +14,7 @@ def key_of(similarity, position):  # type: ignore[no-untyped-def]
     """
     if similarity != similarity:
         return np.uint64(0)
-    bits = np.float32(similarity).view(np.uint32)
+    bits = np.float32(similarity + np.float32(0)).view(np.uint32)  # -0 is as good as 0
     ordered = ~bits if bits >> np.uint32(31) else bits | np.uint32(0x80000000)
     return (np.uint64(ordered) << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - np.uint64(position))
 

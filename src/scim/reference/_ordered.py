@@ -96,7 +96,7 @@ class OrderedVectors:
         self._vectors = None
         warnings.warn(
             f"The index file {self._path} is missing or damaged. Searches read the vectors of the cells instead, which "
-            "takes longer. Build the reference again to have it back.",
+            "takes longer. Reference.reindex() writes it.",
             UserWarning,
             stacklevel=6,
         )

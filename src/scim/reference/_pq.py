@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from .._threads import in_threads
-from ..encoder._folder import sha256
+from .._threads import in_threads, one_thread_of_faiss
+from ._backend import index_is_whole
 from ._exact import ExactBackend
 from ._ordered import OrderedVectors, compare_each
 from ._visits import Effort
@@ -102,27 +100,13 @@ class PQBackend:
         """Read the index, or make one anew where it is missing or damaged."""
         if self._opened is None:
             name = Path(str(self._facts["file"])).stem
-            if damaged := self._damaged(name):
+            if not index_is_whole(self._folder, self._facts, later=[f"{name}{ORDERED}"]):
                 from ._pq_build import make_again
 
-                warnings.warn(
-                    f"The index file {damaged} is missing or damaged, and the index is made again in memory. Build the "
-                    "reference again to have it on disk.",
-                    UserWarning,
-                    stacklevel=6,
-                )
                 self._opened = make_again(self.segments, self._facts)
             else:
                 self._opened = self._read(name)
         return self._opened
-
-    def _damaged(self, name: str) -> Path | None:
-        """First file that is not what it was; the vectors are checked as they are read."""
-        for ending in (REST, ROWS, CODES):
-            path, fact = self._folder / f"{name}{ending}", self._facts["files"][f"{name}{ending}"]
-            if not path.is_file() or path.stat().st_size != fact["bytes"] or sha256(path) != fact["sha256"]:
-                return path
-        return None
 
     def _read(self, name: str) -> Opened:
         import faiss
@@ -220,16 +204,3 @@ def _lists_to_visit(
     # A query that is far from all that passes visits none, finds none, and is compared with each.
     lists[np.arange(width) >= needed[:, None]] = -1
     return distances, lists
-
-
-@contextmanager
-def one_thread_of_faiss() -> Iterator[None]:
-    """Keep faiss to the thread that calls it: ours share the work, and its own spend more on waiting than they save."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

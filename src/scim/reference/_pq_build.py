@@ -11,12 +11,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from .._progress import progress_bar
-from .._threads import in_threads
+from .._threads import in_threads, one_thread_of_faiss
 from ..encoder._folder import sha256, sync
 from ._centres import LEARNED_FROM, ROUNDS, Centres, learn
 from ._exact import ExactBackend, blocks
 from ._ordered import OrderedVectors, write_ordered
-from ._pq import CODES, ORDERED, REST, ROWS, Opened, effort_of, one_thread_of_faiss, widened
+from ._pq import CODES, ORDERED, REST, ROWS, Opened, effort_of, widened
 from ._segments import take_vectors
 from ._visits import DEPTHS, found_among, found_in_lists
 

@@ -17,8 +17,8 @@ from ._exact import within_distance
 MAX_HITS = 5_000_000
 #: Hits that are looked through at a time where groups are capped.
 _HITS = 4_000_000
-#: Where caps leave too few of a sixteenth of all cells, all are gone through at once.
-_DEEP = 16
+#: Where caps leave too few of this part of all cells, all are gone through at once.
+_DEEP = 64
 
 
 @dataclass(frozen=True, eq=False)
