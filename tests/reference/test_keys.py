@@ -7,7 +7,7 @@ import pytest
 
 from scim.reference._fixed import to_unit
 from scim.reference._keys import best_of, key_of
-from scim.reference._ordered import compare_each
+from scim.reference._ordered import compare_each, rows_of
 from scim.reference._segments import to_fixed, to_float
 
 
@@ -48,7 +48,17 @@ def test_cells_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     segments, queries, rows = [fixed[:120], fixed[120:]], to_float(fixed[:4]), np.arange(5, 300, 3)
     whole = compare_each(segments, queries, rows, 20)
     monkeypatch.setattr("scim.reference._ordered._CELLS", 7)
+    monkeypatch.setattr("scim.reference._ordered._PART", 3)
+    monkeypatch.setattr("scim._threads._n_threads", lambda: 2)
     parts = compare_each(segments, queries, rows, 20)
     np.testing.assert_array_equal(parts[0], whole[0])
     similarity = queries @ to_float(fixed[rows]).T
     np.testing.assert_array_equal(whole[0], rows[np.argsort(-similarity, axis=1, kind="stable")[:, :20]])
+
+
+def test_cells_that_may_be_found() -> None:
+    rng = np.random.default_rng(3)
+    for n in (0, 5, 8, 1_003):
+        for share in (0.0, 0.01, 0.6, 1.0):
+            mask = rng.random(n) < share
+            np.testing.assert_array_equal(rows_of(mask), np.flatnonzero(mask))

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from .._threads import in_threads, one_thread_of_faiss
 from ._backend import index_is_whole
 from ._exact import ExactBackend
-from ._ordered import OrderedVectors, compare_each
+from ._ordered import OrderedVectors, compare_each, rows_of
 from ._visits import Effort
 
 #: So few cells may be found that comparing with each of them takes less time.
@@ -93,7 +93,7 @@ class PQBackend:
         """Compare with each cell that may be found: products of blocks pay from a few queries on."""
         if allowed is None or len(queries) > _ONE_BY_ONE:
             return self.exact.search(queries, k, allowed)
-        positions, similarity = compare_each(self.segments, queries, np.flatnonzero(allowed), k)
+        positions, similarity = compare_each(self.segments, queries, rows_of(allowed), k)
         return positions, _distances(positions, similarity)
 
     def _index(self) -> Opened:
