@@ -18,8 +18,9 @@ from ._visits import Effort
 
 #: So few cells may be found that comparing with each of them takes less time.
 FEW = 30_000
-#: Queries of which faiss looks through the lists at once, and candidates that are held at a time.
-_QUERIES, _CANDIDATES = 256, 4_000_000
+#: Queries of which faiss looks through the lists at once, so few that their tables stay in the processor's cache; and
+#: candidates that are held at a time.
+_QUERIES, _CANDIDATES = 32, 4_000_000
 #: Queries that are compared with each cell by themselves, and not in products.
 _ONE_BY_ONE = 8
 #: Endings of the files of an index: codes; place of each cell's vector; vectors in the order of the lists; the rest.
