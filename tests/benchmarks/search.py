@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=1_000_000)
     parser.add_argument("--recall", type=float, default=0.985, help="share of the true neighbours that is aimed at")
     parser.add_argument("--batch-recall", type=float, default=0.96, help="the same, for the batch")
-    parser.add_argument("--deep-recall", type=float, default=0.993, help="the same, for 10,000 neighbours once more")
+    parser.add_argument("--deep-recall", type=float, default=0.995, help="the same, for 10,000 neighbours once more")
     parser.add_argument("--peers", nargs="*", default=[], choices=["hnswlib", "pynndescent"])
     parser.add_argument("--peer-cells", type=int, default=100_000)
     parser.add_argument("--verbs", action="store_true", help="annotate and query, beside hnswlib and pandas")

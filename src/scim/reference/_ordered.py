@@ -12,8 +12,9 @@ from .._threads import in_threads
 from ._keys import best_of, key_of
 from ._segments import gather_fixed
 
-#: Vectors that one checksum covers: 16 KB of 128 dimensions.
-BLOCK = 64
+#: Vectors that one checksum covers, a page of 128 dimensions: larger blocks would take longer to compare, when they are
+#: first read, than the candidates in them.
+BLOCK = 16
 #: Bytes of vectors that are put in order at a time; cells that are compared one by one at a time, and by a thread.
 _BUFFER, _CELLS, _PART = 512_000_000, 65_536, 4_096
 #: Place of a candidate that does not count: behind all others.
@@ -42,7 +43,7 @@ class OrderedVectors:
         n_latent = segments[0].shape[1]
         if path is not None:
             n = int(np.count_nonzero(rows >= 0))
-            if path.is_file() and path.stat().st_size == n * n_latent * 2:
+            if path.is_file() and path.stat().st_size == n * n_latent * 2 and len(sums) == -(-n // BLOCK):
                 self._vectors = np.memmap(path, dtype="<i2", mode="r", shape=(n, n_latent))
             else:
                 self._give_up()
