@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +75,26 @@ def write_vectors(folder: Path, n_cells: int) -> tuple[Path, np.ndarray, np.ndar
     """Write the vectors of ``n_cells`` as a reference stores them; the file, the studies and the types of the cells."""
     from scim.reference._segments import to_fixed
 
-    atlas, path = Atlas(), folder / f"vectors-{n_cells}.i16"
-    studies, types = np.empty(n_cells, dtype=np.int16), np.empty(n_cells, dtype=np.int16)
-    with open(path, "wb") as file:
-        for i, start in enumerate(range(0, n_cells, CHUNK)):
-            n = min(CHUNK, n_cells - start)
-            x, s, t = atlas.chunk(i)
-            file.write(to_fixed(x[:n]).tobytes())
-            studies[start : start + n], types[start : start + n] = s[:n], t[:n]
-    return path, studies, types
+    path = folder / f"vectors-{n_cells}.i16"
+
+    def make() -> dict[str, np.ndarray]:
+        atlas = Atlas()
+        studies, types = np.empty(n_cells, dtype=np.int16), np.empty(n_cells, dtype=np.int16)
+        with open(path, "wb") as file:
+            for i, start in enumerate(range(0, n_cells, CHUNK)):
+                n = min(CHUNK, n_cells - start)
+                x, s, t = atlas.chunk(i)
+                file.write(to_fixed(x[:n]).tobytes())
+                studies[start : start + n], types[start : start + n] = s[:n], t[:n]
+        return {"studies": studies, "types": types}
+
+    cells = kept(folder / f"cells-{n_cells}.npz", make)
+    return path, cells["studies"], cells["types"]
+
+
+def kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays that an earlier run wrote, or that are made now."""
+    if not path.is_file():
+        np.savez(path, **make())
+    with np.load(path) as arrays:
+        return dict(arrays)

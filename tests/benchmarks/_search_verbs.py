@@ -12,6 +12,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from _search_data import TYPES, Atlas
+from _search_peers import hnswlib_index
 from scipy import sparse
 
 import scim
@@ -26,8 +27,9 @@ LABELLED, QUERIES, HITS = 100_000, 100, 10_000
 
 def verbs(folder: Path, vectors: np.ndarray, studies: np.ndarray, types: np.ndarray, *, peer: bool) -> dict[str, Any]:
     """Seconds of labelling 100,000 embedded cells, and of 100 queries of 10,000 hits with metadata and summary."""
-    path, obs = folder / "reference.scim", _obs(studies, types)
-    _build(path, vectors, obs)
+    path, obs = folder / f"reference-{len(vectors)}.scim", _obs(studies, types)
+    if not path.exists():
+        _build(path, vectors, obs)
     reference = scim.Reference.open(path)
     asked = Atlas().held_out(LABELLED)["held_out_cells"]
     line: dict[str, Any] = {"reference_cells": len(vectors), "labelled_cells": len(asked)}
@@ -45,7 +47,7 @@ def verbs(folder: Path, vectors: np.ndarray, studies: np.ndarray, types: np.ndar
     query(2)
     line["query_s"] = _seconds(lambda: query(QUERIES))
     if peer:
-        line["peer"] = _peer(vectors, obs, asked)
+        line["peer"] = _peer(folder, vectors, obs, asked)
         line["annotate_ratio"] = round(line["peer"]["annotate_s"] / line["annotate_ontology_s"], 1)
         line["query_ratio"] = round(line["peer"]["query_s"] / line["query_s"], 1)
     return line
@@ -83,13 +85,9 @@ def _build(path: Path, vectors: np.ndarray, obs: pd.DataFrame) -> None:
     )
 
 
-def _peer(vectors: np.ndarray, obs: pd.DataFrame, asked: np.ndarray) -> dict[str, Any]:
+def _peer(folder: Path, vectors: np.ndarray, obs: pd.DataFrame, asked: np.ndarray) -> dict[str, Any]:
     """Label and query as SCimilarity does: votes and summaries cell by cell in Python, metadata by row in pandas."""
-    import hnswlib
-
-    index = hnswlib.Index(space="cosine", dim=vectors.shape[1])
-    index.init_index(max_elements=len(vectors), ef_construction=200, M=80)
-    index.add_items(to_float(vectors), np.arange(len(vectors)))
+    index, _ = hnswlib_index(folder, vectors)
     labels = obs["label"].to_numpy()
 
     def annotate() -> None:

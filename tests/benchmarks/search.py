@@ -6,7 +6,9 @@ exact search of the stored vectors. Peers are given the first ``--peer-cells`` c
 because hnswlib as SCimilarity sets it takes minutes of CPU for a hundred thousand. Prints one JSON line.
 
 Run ``python tests/benchmarks/search.py [--cells 1000000] [--peers hnswlib pynndescent] [--verbs]``; a million cells
-take about 0.6 GB of disk and 2 GB of memory. Needs ``pip install hnswlib pynndescent`` for the peers.
+take about 0.6 GB of disk and 2 GB of memory. What takes long to make (vectors, truth, indexes) is kept in a folder
+with ``--keep``, so that latencies can be measured once more when the machine is quiet. Needs ``pip install hnswlib
+pynndescent`` for the peers.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from _search_data import Atlas, write_vectors
+from _search_data import Atlas, kept, write_vectors
+from _search_peers import hnswlib_search, pynndescent_search
 from _versus_inputs import peak
 
 from scim.reference._backend import Backend, make_backend
@@ -42,27 +45,28 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=1_000_000)
     parser.add_argument("--recall", type=float, default=0.985, help="share of the true neighbours that is aimed at")
     parser.add_argument("--batch-recall", type=float, default=0.96, help="the same, for the batch")
+    parser.add_argument("--deep-recall", type=float, default=0.995, help="the same, for 10,000 neighbours once more")
     parser.add_argument("--peers", nargs="*", default=[], choices=["hnswlib", "pynndescent"])
     parser.add_argument("--peer-cells", type=int, default=100_000)
     parser.add_argument("--verbs", action="store_true", help="annotate and query, beside hnswlib and pandas")
-    parser.add_argument("--scratch", help="where the files go")
+    parser.add_argument("--keep", type=Path, help="folder for vectors, truth and indexes, which a later run takes up")
     arguments = parser.parse_args()
     line: dict[str, Any] = {"benchmark": "search", "cells": arguments.cells, "load": round(os.getloadavg()[0], 1)}
-    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
-        folder = Path(scratch)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) if arguments.keep is None else arguments.keep
+        folder.mkdir(exist_ok=True)
         # In a process of its own, so that its memory does not count.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            data = pool.submit(write_vectors, folder, arguments.cells).result()
-        path, studies, types = data
+            path, studies, types = pool.submit(write_vectors, folder, arguments.cells).result()
         vectors = np.memmap(path, dtype="<i2", mode="r").reshape(arguments.cells, -1)
-        line["scim"] = ours(folder, vectors, studies, arguments.recall, arguments.batch_recall)
+        aims = {"batch": arguments.batch_recall, "deep": arguments.deep_recall}
+        line["scim"] = ours(folder, vectors, studies, arguments.recall, aims)
+        n = min(arguments.peer_cells, arguments.cells)
         if arguments.peers:
-            n = min(arguments.peer_cells, arguments.cells)
             line["peers"] = {"cells": n} | beside(folder, vectors[:n], arguments.peers, arguments.recall)
         if arguments.verbs:
             from _search_verbs import verbs
 
-            n = min(arguments.peer_cells, arguments.cells)
             line["verbs"] = verbs(folder, vectors[:n], studies[:n], types[:n], peer="hnswlib" in arguments.peers)
     print(json.dumps(line))
 
@@ -84,40 +88,69 @@ def memory() -> tuple[int, int]:
     return tuple(int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile"))  # type: ignore[return-value]
 
 
-def serving_memory(path: Path, n: int, folder: Path, facts: dict, queries: dict) -> dict[str, float]:
+def serving_memory(path: Path, n: int, place: Path, facts: dict, queries: dict) -> dict[str, float]:
     """Bytes per cell that a process takes to search, of its own, and of files that can be read again where it needs."""
     vectors = np.memmap(path, dtype="<i2", mode="r").reshape(n, -1)
-    warm_up(folder, vectors)  # what is imported and compiled does not grow with the cells
+    warm_up(vectors)  # what is imported and compiled does not grow with the cells
     before = memory()
-    backend = make_backend("auto", [vectors], folder=folder / "index", index=facts)
+    backend = make_backend("auto", [vectors], folder=place, index=facts)
     for i in range(SINGLE):
         backend.search(queries["held_out_cells"][i : i + 1], 50, None)
     own, mapped = (round((b - a) / n, 1) for a, b in zip(before, memory(), strict=True))
     return {"ram_bytes_per_cell": own, "mapped_bytes_per_cell": mapped}
 
 
-def ours(folder: Path, vectors: np.ndarray, studies: np.ndarray, recall: float, batch_recall: float) -> dict[str, Any]:
+def truth_of(folder: Path, vectors: np.ndarray, queries: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """True neighbours by exact search, named as ``held_out_cells@50``; kept, for they take longer than the searches."""
+
+    def make() -> dict[str, np.ndarray]:
+        found = {}
+        for k, n in ((50, SINGLE), (DEEP, FEW)):
+            asked = np.concatenate([some[:n] for some in queries.values()])
+            positions = ExactBackend([vectors]).search(asked, k, None)[0]
+            found |= {f"{w}@{k}": positions[i * n : (i + 1) * n] for i, w in enumerate(queries)}
+        return found
+
+    return kept(folder / f"truth-{len(vectors)}.npz", make)
+
+
+def built(folder: Path, vectors: np.ndarray, recall: float) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Folder of the index, what its manifest would say of it, and what it took to build; taken up where it is kept."""
+    place = folder / f"index-{len(vectors)}-{recall}"
+    record = place / "facts.json"
+    if not record.is_file():
+        place.mkdir()
+        with Clock() as clock:
+            facts = build_index([vectors], place / "0001.safetensors", seed=0, recall=recall)
+        cost = {"build_cpu_s": round(clock.cpu, 1), "build_s": round(clock.wall, 1), "build_peak_gib": round(peak(), 2)}
+        record.write_text(json.dumps([facts, cost]))
+    return place, *json.loads(record.read_text())
+
+
+def ours(
+    folder: Path, vectors: np.ndarray, studies: np.ndarray, recall: float, aims: dict[str, float]
+) -> dict[str, Any]:
     """Build and search with and without filters."""
-    warm_up(folder, vectors)
+    warm_up(vectors)
     n = len(vectors)
-    (folder / "index").mkdir()
-    with Clock() as clock:
-        facts = build_index([vectors], folder / "index" / "0001.safetensors", seed=0, recall=recall)
-    line: dict[str, Any] = {"build_cpu_s": round(clock.cpu, 1), "build_s": round(clock.wall, 1)}
-    line |= {"build_peak_gib": round(peak(), 2), "disk_bytes_per_cell": round(facts["bytes"] / n, 1)}
+    place, facts, line = built(folder, vectors, recall)
+    line["disk_bytes_per_cell"] = round(facts["bytes"] / n, 1)
     queries = Atlas().held_out(BATCH)
-    truth = {w: ExactBackend([vectors]).search(q[:SINGLE], DEEP, None)[0] for w, q in queries.items()}
+    truth = truth_of(folder, vectors, queries)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        line |= pool.submit(serving_memory, Path(vectors.filename), n, folder, facts, queries).result()
-    backend = make_backend("auto", [vectors], folder=folder / "index", index=facts)
+        line |= pool.submit(serving_memory, Path(vectors.filename), n, place, facts, queries).result()
+    backend = make_backend("auto", [vectors], folder=place, index=facts)
     for which, asked in queries.items():
-        line[which] = search_one_by_one(lambda q, k: backend.search(q, k, None)[0], asked, truth[which])
-    quick = make_backend("auto", [vectors], folder=folder / "index", index=facts | {"target": batch_recall})
+        line[which] = search_one_by_one(lambda q, k: backend.search(q, k, None)[0], asked, truth, which)
+    deep = make_backend("auto", [vectors], folder=place, index=facts | {"target": aims["deep"]})
+    line["deep"] = search_one_by_one(
+        lambda q, k: deep.search(q, k, None)[0], queries["held_out_cells"], truth, "held_out_cells"
+    )
+    quick = make_backend("auto", [vectors], folder=place, index=facts | {"target": aims["batch"]})
     line["batch"] = search_batch(lambda q, k: quick.search(q, k, None)[0], queries["held_out_cells"], truth)
     rng = np.random.default_rng(5)
-    donors, tissues = rng.integers(0, 500, n), Atlas().tissue_of_study[studies]
-    columns = {"donor": donors.astype(str), "tissue": tissues.astype(str), "study": studies.astype(str)}
-    cells = pa.table({name: pa.array(values).dictionary_encode() for name, values in columns.items()})
+    columns = {"donor": rng.integers(0, 500, n), "tissue": Atlas().tissue_of_study[studies], "study": studies}
+    cells = pa.table({name: _text(codes) for name, codes in columns.items()})
     largest = str(np.bincount(studies).argmax())
     line["filters"] = {
         name: search_filtered(backend, cells, vectors, queries["held_out_cells"][: 2 * FEW], **condition)
@@ -130,15 +163,21 @@ def ours(folder: Path, vectors: np.ndarray, studies: np.ndarray, recall: float, 
     return line
 
 
-def warm_up(folder: Path, vectors: np.ndarray) -> None:
+def _text(codes: np.ndarray) -> pa.DictionaryArray:
+    """Numbers as the text that a reference would hold of them."""
+    values = [str(i) for i in range(int(codes.max()) + 1)]
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), values)
+
+
+def warm_up(vectors: np.ndarray) -> None:
     """Compile what is compiled once per installation."""
     from scim.reference._pq_build import build_pq
 
     some = [vectors[:5_000]]
-    (folder / "warm").mkdir(exist_ok=True)
-    facts = build_pq(some, folder / "warm" / "0001.safetensors", seed=0, recall=0.9)
-    backend = make_backend("auto", some, folder=folder / "warm", index=facts)
-    backend.search(to_float(vectors[:3]), 5, np.arange(5_000) % 2 == 0)
+    with tempfile.TemporaryDirectory() as scratch:
+        facts = build_pq(some, Path(scratch) / "0001.safetensors", seed=0, recall=0.9)
+        backend = make_backend("auto", some, folder=Path(scratch), index=facts)
+        backend.search(to_float(vectors[:3]), 5, np.arange(5_000) % 2 == 0)
     ExactBackend(some).search(to_float(vectors[:3]), 5, None)
 
 
@@ -147,7 +186,9 @@ def share(found: np.ndarray, truth: np.ndarray) -> float:
     return round(float(np.mean([np.isin(t, f).mean() for f, t in zip(found, truth, strict=True)])), 4)
 
 
-def search_one_by_one(search: Callable[[np.ndarray, int], Any], queries: np.ndarray, truth: np.ndarray) -> dict:
+def search_one_by_one(
+    search: Callable[[np.ndarray, int], Any], queries: np.ndarray, truth: dict[str, np.ndarray], which: str
+) -> dict:
     """Recall and time of searches for 50 and 10,000 neighbours, a query at a time."""
     line = {}
     for k, n in ((50, SINGLE), (DEEP, FEW)):
@@ -158,21 +199,19 @@ def search_one_by_one(search: Callable[[np.ndarray, int], Any], queries: np.ndar
                 with Clock() as one:
                     found.append(search(queries[i : i + 1], k)[0])
                 seconds.append(one.wall)
-        line[f"recall@{k}"] = share(np.stack(found), truth[:n, :k])
+        line[f"recall@{k}"] = share(np.stack(found), truth[f"{which}@{k}"])
         line |= {f"p50_ms@{k}": 1e3 * np.median(seconds), f"p95_ms@{k}": 1e3 * np.percentile(seconds, 95)}
         line[f"cpu_ms@{k}"] = 1e3 * clock.cpu / n
     return {name: round(float(value), 4) for name, value in line.items()}
 
 
 def search_batch(search: Callable[[np.ndarray, int], Any], queries: np.ndarray, truth: dict[str, Any]) -> dict:
-    """Recall and rate of many searches for 50 neighbours at once."""
-    search(queries[:100], 50)
+    """Recall and rate of many searches for 50 neighbours at once, when what they read was read before."""
+    search(queries, 50)
     with Clock() as clock:
         found = search(queries, 50)
     rates = {"queries_per_s": len(queries) / clock.wall, "queries_per_cpu_s": len(queries) / clock.cpu}
-    return {"recall@50": share(found[:SINGLE], truth["held_out_cells"][:, :50])} | {
-        k: round(v) for k, v in rates.items()
-    }
+    return {"recall@50": share(found[:SINGLE], truth["held_out_cells@50"])} | {k: round(v) for k, v in rates.items()}
 
 
 def search_filtered(
@@ -200,53 +239,29 @@ def search_filtered(
 def beside(folder: Path, vectors: np.ndarray, peers: list[str], recall: float) -> dict[str, Any]:
     """Build and search by scim and by the peers, of the same vectors."""
     queries = Atlas().held_out(BATCH)
-    truth = {w: ExactBackend([vectors]).search(q[:SINGLE], DEEP, None)[0] for w, q in queries.items()}
-    makers: dict[str, Callable[[], Any]] = {"hnswlib": lambda: hnswlib_search(vectors)}
-    makers["pynndescent"] = lambda: pynndescent_search(vectors)
-    makers["scim"] = lambda: scim_search(folder, vectors, recall)
+    truth = truth_of(folder, vectors, queries)
+    makers: dict[str, Callable[[], tuple[Callable[[np.ndarray, int], Any], float]]] = {
+        "hnswlib": lambda: hnswlib_search(folder, vectors),
+        "pynndescent": lambda: pynndescent_search(vectors),
+        "scim": lambda: scim_search(folder, vectors, recall),
+    }
     lines = {}
     for name in ["scim", *peers]:
         before = memory()[0]
-        with Clock() as clock:
-            search = makers[name]()
-        line: dict[str, Any] = {"build_cpu_s": round(clock.cpu, 1)}
-        line |= search_one_by_one(search, queries["held_out_cells"], truth["held_out_cells"])
+        search, seconds = makers[name]()
+        line: dict[str, Any] = {"build_cpu_s": round(seconds, 1)}
+        line |= search_one_by_one(search, queries["held_out_cells"], truth, "held_out_cells")
         line["batch"] = search_batch(search, queries["held_out_cells"], truth)
         line["ram_bytes_per_cell"] = round((memory()[0] - before) / len(vectors), 1)
         lines[name] = line
     return lines
 
 
-def scim_search(folder: Path, vectors: np.ndarray, recall: float) -> Callable[[np.ndarray, int], Any]:
-    """Build scim's index and search it."""
-    (folder / "beside").mkdir()
-    facts = build_index([vectors], folder / "beside" / "0001.safetensors", seed=0, recall=recall)
-    backend = make_backend("auto", [vectors], folder=folder / "beside", index=facts)
-    return lambda queries, k: backend.search(queries, k, None)[0]
-
-
-def hnswlib_search(vectors: np.ndarray) -> Callable[[np.ndarray, int], Any]:
-    """Build as SCimilarity does (M=80), but with ef_construction 200 and not 1,000, and search with its ef."""
-    import hnswlib
-
-    index = hnswlib.Index(space="cosine", dim=vectors.shape[1])
-    index.init_index(max_elements=len(vectors), ef_construction=200, M=80)
-    index.add_items(to_float(vectors), np.arange(len(vectors)))
-
-    def search(queries: np.ndarray, k: int) -> np.ndarray:
-        index.set_ef(max(100, k))
-        return np.asarray(index.knn_query(queries, k=k)[0]).astype(np.int64)
-
-    return search
-
-
-def pynndescent_search(vectors: np.ndarray) -> Callable[[np.ndarray, int], Any]:
-    """Build with its defaults."""
-    from pynndescent import NNDescent
-
-    index = NNDescent(to_float(vectors), metric="cosine", random_state=0)
-    index.prepare()
-    return lambda queries, k: index.query(queries, k=k)[0]
+def scim_search(folder: Path, vectors: np.ndarray, recall: float) -> tuple[Callable[[np.ndarray, int], Any], float]:
+    """Build scim's index and search it; and the CPU seconds of the build."""
+    place, facts, cost = built(folder, vectors, recall)
+    backend = make_backend("auto", [vectors], folder=place, index=facts)
+    return lambda queries, k: backend.search(queries, k, None)[0], cost["build_cpu_s"]
 
 
 if __name__ == "__main__":

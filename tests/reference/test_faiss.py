@@ -111,7 +111,7 @@ def test_an_index_is_made_again(
     if damage != "missing":
         path.write_bytes(content[:-10] if damage == "truncated" else content[:-4] + b"oops")
     fresh = FaissBackend(segments, tmp_path, backend._facts)
-    with pytest.warns(UserWarning, match=r"i\.safetensors is missing or damaged, and is made again"):
+    with pytest.warns(UserWarning, match=r"i\.safetensors is missing or damaged, and the index is made again"):
         found = fresh.search(queries, 20, None)[0]
     np.testing.assert_array_equal(found, expected)
 

@@ -12,9 +12,10 @@ from anndata import AnnData
 
 from scim import Encoder, Reference
 from scim.reference import _faiss, _pq
-from scim.reference._backend import Backend, make_backend
+from scim.reference._backend import Backend, index_files, make_backend
 from scim.reference._exact import ExactBackend
-from scim.reference._faiss import build_index, index_files
+from scim.reference._faiss import build_index
+from scim.reference._manifest import ReferenceFolderError
 from scim.reference._segments import SCALE, to_float
 
 N, D = 20_000, 24
@@ -247,5 +248,13 @@ def test_a_reference_of_many_cells(
     kept = {"label": str(reference.obs["label"].iloc[0])}
     hits = Reference.open(path).search(queries, k=5, where=kept)
     assert (reference.metadata(hits.indices.ravel(), ["label"])["label"] == kept["label"]).all()
+    reference.verify()
+    ordered = path / "index" / f"0001{_pq.ORDERED}"
+    ordered.write_bytes(ordered.read_bytes()[:-2] + b"??")
+    reference.verify("sizes")
+    with pytest.raises(ReferenceFolderError, match=rf"{ordered.name} was changed .* Reference.reindex"):
+        reference.verify()
+    reference.reindex()
+    reference.verify()
     with pytest.raises(ValueError, match="recall must lie from 0 to 1"):
         Reference.build(tmp_path / "no.scim", pbmc[:600], encoder, recall=98, **options)

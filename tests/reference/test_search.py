@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from scim import Reference
-from scim.reference import _search
+from scim.reference import _caps, _search
 
 
 def all_pairs(queries: np.ndarray, reference: Reference) -> np.ndarray:
@@ -98,10 +101,20 @@ def greedy(order: np.ndarray, caps: list[tuple[np.ndarray, int]], k: int) -> lis
 
 @pytest.mark.parametrize(("cap", "k"), [(1, 4), (3, 20), (30, 60), (3, 400)])
 @pytest.mark.parametrize("at_a_time", [50, 4_000_000])
+@pytest.mark.parametrize("deep", [0, 64, 10**6])
 def test_cap_per_group(
-    reference: Reference, vectors: np.ndarray, cap: int, k: int, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+    reference: Reference,
+    vectors: np.ndarray,
+    cap: int,
+    k: int,
+    at_a_time: int,
+    deep: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Whether searched ever deeper or all at once, in blocks or not."""
     monkeypatch.setattr(_search, "_HITS", at_a_time)
+    monkeypatch.setattr(_caps, "_KEYS", 30 * at_a_time)
+    monkeypatch.setattr(_search, "_DEEP", deep)
     groups = reference.obs["channel"].to_numpy()
     hits = reference.search(vectors[:6], k=k, max_per_group={"channel": cap})
     for row, order in zip(hits.indices, reference.search(vectors[:6], k=700).indices, strict=True):
@@ -115,6 +128,22 @@ def test_caps_of_two_columns_with_a_filter(reference: Reference, vectors: np.nda
     caps = [(reference.obs[column].to_numpy(), cap) for column, cap in (("channel", 5), ("label", 8))]
     for row, order in zip(hits.indices, reference.search(vectors[:20], k=n, where=where).indices, strict=True):
         assert row.tolist() == greedy(order, caps, 28)
+
+
+@pytest.mark.parametrize("deep", [0, 10**6])
+def test_caps_bring_no_removed_cell_back(
+    reference: Reference, vectors: np.ndarray, tmp_path: Path, deep: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_search, "_DEEP", deep)
+    own = Reference.open(shutil.copytree(reference.path, tmp_path / "own.scim"))
+    own.remove(rows=np.arange(0, own.n_rows, 2))
+    hits = own.search(vectors[:8], k=30, max_per_group={"channel": 10})
+    assert (hits.indices % 2 == 1).all()
+    everything = own.search(vectors[:8], k=own.n_cells).indices
+    groups = dict(zip(own.obs["channel"].index, own.obs["channel"], strict=True))
+    channels = np.array([groups.get(row) for row in range(own.n_rows)], dtype=object)
+    for row, order in zip(hits.indices, everything, strict=True):
+        assert row.tolist() == greedy(order, [(channels, 10)], 30)
 
 
 def test_query_without_direction_has_no_hits(reference: Reference, vectors: np.ndarray) -> None:

@@ -87,3 +87,15 @@ def test_missing_metadata_and_numbers(
     new.write_h5ad(f"{tmp_path}/out.h5ad")
     back = scim.get.hits(anndata.read_h5ad(f"{tmp_path}/out.h5ad"))
     assert list(back["tissue"].isna()) == list(hits["tissue"].isna())
+
+
+def test_codes_that_occur() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-1, 60, 200)
+    wanted = np.unique(codes[codes >= 0])
+    for n in (60, 10**9):  # by a table of all codes, and by sorting those there are
+        different, places = _hits._used(codes, n)
+        np.testing.assert_array_equal(different, wanted)
+        np.testing.assert_array_equal(places >= 0, codes >= 0)
+        np.testing.assert_array_equal(different[places[codes >= 0]], codes[codes >= 0])
+    assert _hits._used(np.full(3, -1), 10**9)[1].tolist() == [-1, -1, -1]

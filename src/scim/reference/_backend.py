@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from ..encoder._folder import sha256
 
 BACKENDS = ("auto", "exact", "faiss", "pynndescent")
 
@@ -69,3 +72,34 @@ def make_backend(
     from ._exact import ExactBackend
 
     return ExactBackend(segments)
+
+
+def index_files(facts: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    """Files of an index with what the manifest says of each, ``bytes`` and ``sha256``; none where there is no index."""
+    return {} if not facts else dict(facts.get("files", {facts["file"]: facts}))
+
+
+def index_is_whole(folder: Path, facts: Mapping[str, Any], *, later: Collection[str] = ()) -> bool:
+    """Whether the files of an index are what was written; if not, warn that it is made again, naming the first.
+
+    Parameters
+    ----------
+    folder
+        Where the index lies.
+    facts
+        What the manifest says of it.
+    later
+        Files that are compared with checksums as they are read.
+    """
+    for name, fact in index_files(facts).items():
+        path = folder / name
+        if name in later or path.is_file() and path.stat().st_size == fact["bytes"] and sha256(path) == fact["sha256"]:
+            continue
+        warnings.warn(
+            f"The index file {path} is missing or damaged, and the index is made again in memory. Reference.reindex() "
+            "writes it.",
+            UserWarning,
+            stacklevel=7,
+        )
+        return False
+    return True

@@ -82,7 +82,9 @@ class StoredCells:
             check_key(dict.fromkeys(self._cells.column_names), column, argument="columns", where="the metadata")
         names = self._cells.column_names if columns is None else list(columns)
         if rows is not None:
-            return self._without_removed(take_rows(self._cells, self._rows(rows), names).to_pandas())
+            # Ids are all different, and all other text is categorical: nothing is there to be shared.
+            taken = take_rows(self._cells, self._rows(rows), names).to_pandas(deduplicate_objects=False)
+            return self._without_removed(taken)
         self._check(names)
         table = living_table(self._cells.select(names), self._living).to_pandas()
         return table if self._living is None else self._without_removed(table).set_index(self._first(self.n_cells))

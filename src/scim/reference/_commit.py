@@ -19,7 +19,7 @@ from ..encoder import Encoder
 from ..encoder._folder import describe_files, sync
 from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
-from ._backend import BACKENDS, make_backend
+from ._backend import BACKENDS, index_files, make_backend
 from ._build import Written, compile_terms
 from ._calibration import calibrate
 from ._journal import Journal, building, told_of_full_disk
@@ -294,10 +294,7 @@ def _retired(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _names(manifest: Mapping[str, Any]) -> set[str]:
-    from ._faiss import index_files
-
-    index = manifest.get("index")
-    return {*manifest.get("files", {}), *(f"{files.INDEX}/{name}" for name in (index_files(index) if index else ()))}
+    return {*manifest.get("files", {}), *(f"{files.INDEX}/{name}" for name in index_files(manifest.get("index")))}
 
 
 @contextmanager

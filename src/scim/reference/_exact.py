@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ._segments import to_float
-
 #: Reference cells, and queries, that are multiplied at a time: 64 MB of products.
 CELLS, QUERIES = 16_384, 1_024
 #: Similarities this close may be the same distance, once it is rounded.
@@ -96,27 +94,22 @@ class _Best:
 
 def blocks(segments: list[np.ndarray], allowed: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions and unit vectors of cells that have a direction and are ``allowed``, in order."""
+    from ._fixed import to_unit
+
     start = 0
     for segment in segments:
         for begin in range(0, len(segment), CELLS):
             # The same cells stand in a product whatever else is searched, here and elsewhere: so do its roundings.
-            part = segment[begin : begin + CELLS]
-            inside = np.arange(len(part))
+            rows = np.arange(begin, min(begin + CELLS, len(segment)))
             if allowed is not None:
-                inside = np.flatnonzero(allowed[start + begin : start + begin + len(part)])
-                part = part[inside]
-            if len(inside):
-                yield from _directed(start + begin + inside, to_float(np.asarray(part)))
+                rows = rows[allowed[start + begin : start + begin + len(rows)]]
+            vectors = np.empty((len(rows), segment.shape[1]), dtype=np.float32)
+            if to_unit(np.asarray(segment), rows, vectors):
+                directed = vectors.any(axis=1)
+                rows, vectors = rows[directed], vectors[directed]
+            if len(rows):
+                yield start + rows, vectors
         start += len(segment)
-
-
-def _directed(rows: np.ndarray, vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the cells that have a direction, if there are any."""
-    directed = vectors.any(axis=1)
-    if directed.all():
-        yield rows, vectors
-    elif directed.any():
-        yield rows[directed], vectors[directed]
 
 
 def within_distance(

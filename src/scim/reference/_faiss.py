@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from .._threads import one_thread_of_faiss
 from ..encoder._folder import sha256, sync
-from ._backend import Backend
+from ._backend import Backend, index_is_whole
 from ._exact import ExactBackend, blocks
 from ._lists import Lists
 from ._segments import split_at, take_vectors
@@ -77,11 +77,6 @@ def open_index(segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any
     return DeltaBackend(indexed, segments) if later else indexed
 
 
-def index_files(facts: Mapping[str, Any] | None) -> list[str]:
-    """Names of the files of an index; none where there is no index."""
-    return [] if not facts else list(facts.get("files", [facts["file"]]))
-
-
 class FaissBackend:
     """Search the lists nearest to a query; where few cells may be found, all of them.
 
@@ -100,8 +95,7 @@ class FaissBackend:
     def __init__(self, segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any]) -> None:
         self.segments = segments
         self.exact = ExactBackend(segments)
-        self._path = folder / str(facts["file"])
-        self._facts = facts
+        self._folder, self._facts = folder, facts
         self._opened: Lists | None = None
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -128,18 +122,10 @@ class FaissBackend:
     def _lists(self) -> Lists:
         """Read the index, or make one anew where it is missing or damaged."""
         if self._opened is None:
-            facts, path = self._facts, self._path
-            whole = path.is_file() and path.stat().st_size == facts["bytes"] and sha256(path) == facts["sha256"]
-            if whole:
-                self._opened = Lists(**load_file(path))
+            if index_is_whole(self._folder, self._facts):
+                self._opened = Lists(**load_file(self._folder / str(self._facts["file"])))
             else:
-                warnings.warn(
-                    f"The index {path} is missing or damaged, and is made again in memory. Reference.reindex() writes "
-                    "it.",
-                    UserWarning,
-                    stacklevel=6,
-                )
-                self._opened = _make_lists(self.segments, seed=int(facts["seed"]))
+                self._opened = _make_lists(self.segments, seed=int(self._facts["seed"]))
         return self._opened
 
 
@@ -152,7 +138,8 @@ def _make_lists(segments: list[np.ndarray], *, seed: int) -> Lists:
     chosen = np.random.default_rng(seed).permutation(n_cells)[: _LEARNED_FROM * n_lists]
     learned = take_vectors(segments, np.sort(chosen))
     kmeans = faiss.Kmeans(n_latent, n_lists, niter=10, seed=seed + 1, min_points_per_centroid=1)
-    kmeans.train(learned[learned.any(axis=1)])
+    with one_thread_of_faiss():  # short rounds, in which threads wait for each other more than they work
+        kmeans.train(learned[learned.any(axis=1)])
     centres: np.ndarray = np.asarray(kmeans.centroids)
     rows, members = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     for at, vectors in blocks(segments):

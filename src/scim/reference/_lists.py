@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 
 from .._threads import in_threads, one_thread_of_blas
+from ._fixed import to_unit
+from ._keys import key_of, position_of, similarity_of
 
 #: Queries that are multiplied with a list at a time.
 _QUERIES = 1_024
@@ -116,23 +118,8 @@ def _take(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
     # Rows ascend, so that those of a segment follow one another.
     bounds = np.searchsorted(rows, starts)
     for segment, start, a, b in zip(segments, starts[:-1], bounds[:-1], bounds[1:], strict=True):
-        _to_float(segment, rows[a:b] - start, taken[a:b])
+        to_unit(segment, rows[a:b] - start, taken[a:b])
     return taken
-
-
-@njit(cache=True, nogil=True)
-def _to_float(segment, rows, out):  # type: ignore[no-untyped-def]
-    """Bring rows of fixed-point numbers to length 1; zero vectors stay zero."""
-    for i in range(len(rows)):
-        total = np.float32(0)
-        for j in range(segment.shape[1]):
-            value = np.float32(segment[rows[i], j])
-            out[i, j] = value
-            total += value * value
-        if total > 0:
-            scale = np.float32(1) / np.sqrt(total)
-            for j in range(segment.shape[1]):
-                out[i, j] *= scale
 
 
 @njit(cache=True, nogil=True)
@@ -150,7 +137,6 @@ def _offer(vectors, rows, queries, which, keys, taken, floor):  # type: ignore[n
 def _keep_best(found, queries, rows, keys, taken, floor):  # type: ignore[no-untyped-def]
     """Offer the cells ``rows``, with their similarities (m, b), to ``queries`` (m,)."""
     half, n_rows = keys.shape[1] // 2, len(rows)
-    bits = found.view(np.uint32)
     for i in range(len(queries)):
         q = queries[i]
         n, worst = taken[q], floor[q]
@@ -161,11 +147,11 @@ def _keep_best(found, queries, rows, keys, taken, floor):  # type: ignore[no-unt
                 continue
             for j in range(start, end):
                 if found[i, j] >= worst:
-                    keys[q, n] = _key(bits[i, j], rows[j])
+                    keys[q, n] = key_of(found[i, j], rows[j])
                     n += 1
                     if n == 2 * half:
                         _best_first(keys[q], n, half)
-                        n, worst = half, _similarity(keys[q, half - 1])
+                        n, worst = half, similarity_of(keys[q, half - 1])
         taken[q], floor[q] = n, worst
 
 
@@ -175,24 +161,6 @@ def _largest(values):  # type: ignore[no-untyped-def]
     for value in values:
         largest = max(largest, value)
     return largest
-
-
-@njit(cache=True, nogil=True)
-def _key(bits, row):  # type: ignore[no-untyped-def]
-    """Make one number of a cell, of two the larger is the better: its similarity, and then the smaller position.
-
-    The bits of a float sort as it does when its sign is turned, and all the others where it was set.
-    """
-    ordered = ~bits if bits >> np.uint32(31) else bits | np.uint32(0x80000000)
-    return (np.uint64(ordered) << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - np.uint64(row))
-
-
-@njit(cache=True, nogil=True)
-def _similarity(key):  # type: ignore[no-untyped-def]
-    """Similarity of a cell that :func:`_key` made a number of."""
-    ordered = np.uint32(key >> np.uint64(32))
-    bits = ordered & np.uint32(0x7FFFFFFF) if ordered >> np.uint32(31) else ~ordered
-    return np.uint32(bits).view(np.float32)
 
 
 @njit(cache=True, nogil=True)
@@ -228,5 +196,5 @@ def _finish(queries, keys, taken, positions, distances):  # type: ignore[no-unty
             _best_first(keys[q], taken[q], k)
         n = min(taken[q], k)
         for i, key in enumerate(np.sort(keys[q, :n])[::-1]):
-            positions[q, i] = np.uint64(0xFFFFFFFF) - (key & np.uint64(0xFFFFFFFF))
-            distances[q, i] = min(max(np.float32(1) - _similarity(key), np.float32(0)), np.float32(2))
+            positions[q, i] = position_of(key)
+            distances[q, i] = min(max(np.float32(1) - similarity_of(key), np.float32(0)), np.float32(2))

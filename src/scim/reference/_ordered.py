@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from ._heaps import before, sift, sort_heaps
+from .._threads import in_threads
+from ._keys import best_of, key_of
 from ._segments import gather_fixed
 
-#: Vectors that one checksum covers: 16 KB of 128 dimensions.
-BLOCK = 64
-#: Bytes of vectors that are put in order at a time.
-_BUFFER = 512_000_000
+#: Vectors that one checksum covers, a page of 128 dimensions: larger blocks would take longer to compare, when they are
+#: first read, than the candidates in them.
+BLOCK = 16
+#: Bytes of vectors that are put in order at a time; cells that are compared one by one at a time, and by a thread.
+_BUFFER, _CELLS, _PART = 512_000_000, 65_536, 4_096
+#: Place of a candidate that does not count: behind all others.
+_NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class OrderedVectors:
@@ -39,7 +43,7 @@ class OrderedVectors:
         n_latent = segments[0].shape[1]
         if path is not None:
             n = int(np.count_nonzero(rows >= 0))
-            if path.is_file() and path.stat().st_size == n * n_latent * 2:
+            if path.is_file() and path.stat().st_size == n * n_latent * 2 and len(sums) == -(-n // BLOCK):
                 self._vectors = np.memmap(path, dtype="<i2", mode="r", shape=(n, n_latent))
             else:
                 self._give_up()
@@ -65,32 +69,36 @@ class OrderedVectors:
         Positions int64 and cosine similarities float32 (m, k), best first, equal ones by position; -1 and -inf for
         none.
         """
+        mask = np.empty(0, dtype=bool) if allowed is None else allowed
+        if self._vectors is not None:
+            keys = np.zeros(candidates.shape, dtype=np.uint64)
+            places = _places(candidates, self._rows, mask)
+            if _compare(self._vectors, self._sums, self._seen, queries, places, keys):
+                return best_of(keys, k)
+            self._give_up()
+        return self._best_of_segments(queries, candidates, k, allowed)
+
+    def _best_of_segments(
+        self, queries: np.ndarray, candidates: np.ndarray, k: int, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rank candidates by the vectors of the cells themselves."""
         positions = np.full((len(queries), k), -1, dtype=np.int64)
         similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        mask = np.empty(0, dtype=bool) if allowed is None else allowed
-        if self._vectors is not None and not _rank(
-            self._vectors, self._rows, self._sums, self._seen, queries, candidates, mask, similarity, positions
-        ):
-            self._give_up()
-            positions[:], similarity[:] = -1, -np.inf
-        if self._vectors is None:
-            for i in range(len(queries)):
-                mine = np.sort(candidates[i : i + 1, candidates[i] >= 0])  # equal ones come by position
-                vectors = gather_fixed(self._segments, mine[0])
-                # The vectors are copied, so that their places are the candidates'.
-                place, none = np.arange(len(vectors), dtype=np.int32), np.empty(0, dtype=np.uint64)
-                inside = place[None].astype(np.int64) if allowed is None else np.where(mask[mine], place[None], -1)
-                part = similarity[i : i + 1], positions[i : i + 1]
-                _rank(vectors, place, none, none.astype(np.uint8), queries[i : i + 1], inside, mask[:0], *part)
-                held = positions[i] >= 0
-                positions[i, held] = mine[0, positions[i, held]]
+        for i, mine in enumerate(candidates):
+            mine = mine[mine >= 0]
+            mine = np.sort(mine if allowed is None else mine[allowed[mine]])
+            if len(mine):
+                keys = np.zeros((1, len(mine)), dtype=np.uint64)
+                _compare_some(gather_fixed(self._segments, mine), 0, np.arange(len(mine)), queries[i : i + 1], keys)
+                at, similarity[i] = (part[0] for part in best_of(keys, k))
+                positions[i] = np.where(at < 0, -1, mine[at])
         return positions, similarity
 
     def _give_up(self) -> None:
         self._vectors = None
         warnings.warn(
             f"The index file {self._path} is missing or damaged. Searches read the vectors of the cells instead, which "
-            "takes longer. Build the reference again to have it back.",
+            "takes longer. Reference.reindex() writes it.",
             UserWarning,
             stacklevel=6,
         )
@@ -100,14 +108,53 @@ def compare_each(
     segments: list[np.ndarray], queries: np.ndarray, rows: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compare queries (m, d) with the cells ``rows``, which ascend; see :meth:`OrderedVectors.best` for the result."""
-    positions = np.full((len(queries), k), -1, dtype=np.int64)
-    similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    best = np.zeros((len(queries), 0), dtype=np.uint64)
     starts = np.cumsum([0, *map(len, segments)])
     bounds = np.searchsorted(rows, starts)
     for segment, start, a, b in zip(segments, starts[:-1], bounds[:-1], bounds[1:], strict=True):
-        _offer(segment, int(start), rows[a:b], queries, similarity, positions)
-    sort_heaps(similarity, positions, np.arange(len(queries)))
-    return positions, similarity
+        for first in range(a, b, _CELLS):
+            mine = rows[first : min(first + _CELLS, b)]
+            keys = np.empty((len(queries), len(mine)), dtype=np.uint64)
+            _compare_in_threads(segment, int(start), mine, queries, keys)
+            best = np.concatenate([best, keys], axis=1)
+            if best.shape[1] > k:
+                best = np.partition(best, best.shape[1] - k, axis=1)[:, best.shape[1] - k :]
+    return best_of(best, k)
+
+
+def rows_of(allowed: np.ndarray) -> np.ndarray:
+    """Positions of the cells that may be found, int64, as np.flatnonzero, in a third of the time where they are few."""
+    allowed = np.ascontiguousarray(allowed)
+    rows = np.empty(np.count_nonzero(allowed), dtype=np.int64)
+    whole = len(allowed) // 8 * 8
+    n = _find(allowed[:whole].view(np.uint64), allowed, rows)
+    rows[n:] = whole + np.flatnonzero(allowed[whole:])
+    return rows
+
+
+@njit(cache=True, nogil=True)
+def _find(words, allowed, rows):  # type: ignore[no-untyped-def]
+    """Write positions of what is set, eight looked at at once."""
+    n = 0
+    for w in range(len(words)):
+        if words[w]:
+            for i in range(8 * w, 8 * w + 8):
+                if allowed[i]:
+                    rows[n] = i
+                    n += 1
+    return n
+
+
+def _compare_in_threads(
+    segment: np.ndarray, start: int, rows: np.ndarray, queries: np.ndarray, keys: np.ndarray
+) -> None:
+    """Write the keys of cells: what they wait for is memory, which each thread asks for by itself."""
+
+    def work(first: int, last: int) -> None:
+        part = slice(first * _PART, last * _PART)
+        _compare_some(segment, start, rows[part], queries, keys[:, part])
+
+    in_threads(-(-len(rows) // _PART), work)
 
 
 def write_ordered(segments: list[np.ndarray], rows: np.ndarray, path: Path) -> np.ndarray:
@@ -174,36 +221,44 @@ def _similarity(vector, query):  # type: ignore[no-untyped-def]
     return product / np.sqrt(square)
 
 
+def _places(candidates: np.ndarray, rows: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Places of candidates with their positions, one number each, ascending: memory is read from front to back then."""
+    places = np.empty(candidates.shape, dtype=np.uint64)
+    _fill_places(candidates, rows, allowed, places)
+    places.sort(axis=1)
+    return places
+
+
 @njit(cache=True, nogil=True)
-def _rank(vectors, rows, sums, seen, queries, candidates, allowed, similarity, positions):  # type: ignore[no-untyped-def]
-    """Fill heaps of the best candidates and sort them; False where a block is not what it was."""
-    k = similarity.shape[1]
-    for q in range(len(queries)):
-        worst = similarity[q, 0]
+def _fill_places(candidates, rows, allowed, places):  # type: ignore[no-untyped-def]
+    for q in range(candidates.shape[0]):
         for i in range(candidates.shape[1]):
             position = candidates[q, i]
-            if position < 0 or (len(allowed) and not allowed[position]):
-                continue
-            row = rows[position]
-            if len(seen) and not seen[row // BLOCK]:
+            places[q, i] = _NOWHERE
+            if position >= 0 and (not len(allowed) or allowed[position]):
+                places[q, i] = (np.uint64(rows[position]) << np.uint64(32)) | np.uint64(position)
+
+
+@njit(cache=True, nogil=True)
+def _compare(vectors, sums, seen, queries, places, keys):  # type: ignore[no-untyped-def]
+    """Write the key of each candidate; False where a block is not what it was."""
+    for q in range(len(queries)):
+        for i in range(places.shape[1]):
+            if places[q, i] == _NOWHERE:
+                break
+            row, position = np.int64(places[q, i] >> np.uint64(32)), places[q, i] & np.uint64(0xFFFFFFFF)
+            if not seen[row // BLOCK]:
                 if _sum(vectors, row // BLOCK) != sums[row // BLOCK]:
                     return False
                 seen[row // BLOCK] = 1
-            found = _similarity(vectors[row], queries[q])
-            if found >= worst and before(worst, positions[q, 0], found, position):
-                sift(similarity[q], positions[q], found, position, k)
-                worst = similarity[q, 0]
-    sort_heaps(similarity, positions, np.arange(len(queries)))
+            keys[q, i] = key_of(_similarity(vectors[row], queries[q]), position)
     return True
 
 
 @njit(cache=True, nogil=True)
-def _offer(segment, start, rows, queries, similarity, positions):  # type: ignore[no-untyped-def]
-    """Offer cells to the heaps of all queries; one without direction has no similarity, and is never better."""
-    k = similarity.shape[1]
+def _compare_some(segment, start, rows, queries, keys):  # type: ignore[no-untyped-def]
+    """Write the key of each cell for each query; that of one without direction is 0."""
     for i in range(len(rows)):
         vector = segment[rows[i] - start]
         for q in range(len(queries)):
-            found = _similarity(vector, queries[q])
-            if found >= similarity[q, 0] and before(similarity[q, 0], positions[q, 0], found, rows[i]):
-                sift(similarity[q], positions[q], found, rows[i], k)
+            keys[q, i] = key_of(_similarity(vector, queries[q]), rows[i])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,16 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from .._threads import in_threads, one_thread_of_faiss
-from ..encoder._folder import sha256
+from ._backend import index_is_whole
 from ._exact import ExactBackend
-from ._ordered import OrderedVectors, compare_each
+from ._ordered import OrderedVectors, compare_each, rows_of
 from ._visits import Effort
 
 #: So few cells may be found that comparing with each of them takes less time.
 FEW = 30_000
-#: Queries of which faiss looks through the lists at once, and candidates that are held at a time.
-_QUERIES, _CANDIDATES = 256, 4_000_000
+#: Queries of which faiss looks through the lists at once, so few that their tables stay in the processor's cache; and
+#: candidates that are held at a time.
+_QUERIES, _CANDIDATES = 32, 4_000_000
 #: Queries that are compared with each cell by themselves, and not in products.
 _ONE_BY_ONE = 8
 #: Endings of the files of an index: codes; place of each cell's vector; vectors in the order of the lists; the rest.
@@ -94,34 +94,20 @@ class PQBackend:
         """Compare with each cell that may be found: products of blocks pay from a few queries on."""
         if allowed is None or len(queries) > _ONE_BY_ONE:
             return self.exact.search(queries, k, allowed)
-        positions, similarity = compare_each(self.segments, queries, np.flatnonzero(allowed), k)
+        positions, similarity = compare_each(self.segments, queries, rows_of(allowed), k)
         return positions, _distances(positions, similarity)
 
     def _index(self) -> Opened:
         """Read the index, or make one anew where it is missing or damaged."""
         if self._opened is None:
             name = Path(str(self._facts["file"])).stem
-            if damaged := self._damaged(name):
+            if not index_is_whole(self._folder, self._facts, later=[f"{name}{ORDERED}"]):
                 from ._pq_build import make_again
 
-                warnings.warn(
-                    f"The index file {damaged} is missing or damaged, and the index is made again in memory. Build the "
-                    "reference again to have it on disk.",
-                    UserWarning,
-                    stacklevel=6,
-                )
                 self._opened = make_again(self.segments, self._facts)
             else:
                 self._opened = self._read(name)
         return self._opened
-
-    def _damaged(self, name: str) -> Path | None:
-        """First file that is not what it was; the vectors are checked as they are read."""
-        for ending in (REST, ROWS, CODES):
-            path, fact = self._folder / f"{name}{ending}", self._facts["files"][f"{name}{ending}"]
-            if not path.is_file() or path.stat().st_size != fact["bytes"] or sha256(path) != fact["sha256"]:
-                return path
-        return None
 
     def _read(self, name: str) -> Opened:
         import faiss
@@ -129,8 +115,11 @@ class PQBackend:
         rest = load_file(self._folder / f"{name}{REST}")
         rows = np.memmap(self._folder / f"{name}{ROWS}", dtype="<i4", mode="r")
         vectors = OrderedVectors(self.segments, self._folder / f"{name}{ORDERED}", rows, rest["sums"])
-        effort = effort_of(rest, self._facts)
-        return Opened(faiss.read_index(str(self._folder / f"{name}{CODES}")), vectors, effort)
+        codes: Any = faiss.read_index(str(self._folder / f"{name}{CODES}"))
+        no_table: Any = faiss.AlignedTableFloat32
+        # Four kilobytes a list, made on reading, and no faster than the products that they stand for.
+        codes.precomputed_table, codes.use_precomputed_table = no_table(), -1
+        return Opened(codes, vectors, effort_of(rest, self._facts))
 
 
 def _distances(positions: np.ndarray, similarity: np.ndarray) -> np.ndarray:

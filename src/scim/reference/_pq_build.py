@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from .._progress import progress_bar
+from .._threads import in_threads, one_thread_of_faiss
 from ..encoder._folder import describe_files, sync
 from ._centres import LEARNED_FROM, ROUNDS, Centres, learn
 from ._exact import ExactBackend, blocks
@@ -117,7 +118,9 @@ def _make(segments: list[np.ndarray], *, seed: int, bar: tqdm) -> _Made:
     learned = learned[learned.any(axis=1)]
     centres = learn(learned, min(n_lists, len(learned)), seed=seed, step=bar.update)
     codes, width = _empty_index(centres), _width(learned.shape[1])
-    codes.train(widened(learned[np.random.default_rng(seed).permutation(len(learned))[:_CODES_FROM]], width))
+    few = learned[np.random.default_rng(seed).permutation(len(learned))[:_CODES_FROM]]
+    with one_thread_of_faiss():  # a thousand rounds so short that threads only wait for each other
+        codes.train(widened(few, width))
     del learned
     members = np.full(n_cells, -1, dtype=np.int32)
     for rows, vectors in blocks(segments):
@@ -197,5 +200,12 @@ def _try(made: _Made, segments: list[np.ndarray], *, seed: int) -> dict[str, Any
 def _candidates(codes: Any, queries: np.ndarray, n: int, n_visits: int) -> np.ndarray:
     import faiss
 
-    parameters: Any = faiss.SearchParametersIVF(nprobe=n_visits)  # type: ignore[call-arg]
-    return np.asarray(codes.search(widened(queries, codes.d), n, params=parameters)[1])
+    found, wide = np.empty((len(queries), n), dtype=np.int64), widened(queries, codes.d)
+
+    def work(first: int, last: int) -> None:
+        parameters: Any = faiss.SearchParametersIVF(nprobe=n_visits)  # type: ignore[call-arg]
+        with one_thread_of_faiss():
+            found[first:last] = codes.search(wide[first:last], n, params=parameters)[1]
+
+    in_threads(len(queries), work)
+    return found

@@ -13,10 +13,11 @@ import numpy as np
 
 from .._validate import check_option
 from ..encoder import Encoder, EncoderFolderError
+from ..encoder._folder import check_files
 from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
 from . import _named as named
-from ._backend import make_backend
+from ._backend import index_files, make_backend
 from ._build import Source, write_blocks, write_segment
 from ._calibration import Calibration, Judge
 from ._cluster import connect
@@ -480,7 +481,12 @@ class Reference(WritableCells):
         Raises
         ------
         ReferenceFolderError
-            A file is missing, truncated or changed; the message names it.
+            A file is missing, truncated or changed; the message names it. Where it is of the index, which searches make
+            again in memory, :meth:`reindex` mends it.
         """
         check_option(how, get_args(files.Verify), argument="how")
-        files.verify(self.path, how)
+        index = index_files(files.verify(self.path, how).get("index"))
+        try:
+            check_files(self.path / files.INDEX, index, files.ReferenceFolderError, content=lambda _: how == "full")
+        except files.ReferenceFolderError as error:
+            raise files.ReferenceFolderError(f"{error} Or make the index anew: Reference.reindex().") from error

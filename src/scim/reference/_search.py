@@ -17,6 +17,8 @@ from ._exact import within_distance
 MAX_HITS = 5_000_000
 #: Hits that are looked through at a time where groups are capped.
 _HITS = 4_000_000
+#: Where caps leave too few of this part of all cells, all are gone through at once.
+_DEEP = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,8 @@ def search(
     if not (available and len(directed)):
         found = np.empty((len(directed), 0), dtype=np.int64), np.empty((len(directed), 0), dtype=np.float32)
     elif groups:
-        found = _search_capped(backend, queries[directed], wanted, available, allowed, groups)
+        local = backend.segments if find_within is None else None
+        found = _search_capped(backend, queries[directed], wanted, available, allowed, groups, local)
     else:
         found = backend.search(queries[directed], wanted, allowed)
     indices, distances = _spread(found, directed, len(queries), k)
@@ -135,13 +138,23 @@ def _search_capped(
     available: int,
     allowed: np.ndarray | None,
     groups: Mapping[str, tuple[np.ndarray, int]],
+    local: list[np.ndarray] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Search deeper and deeper, until what the caps leave fills k places or nothing more can be found."""
+    """Search deeper and deeper, until what the caps leave fills k places or nothing more can be found.
+
+    Where the vectors are ``local``, the last step goes through all of them: a cap on types is filled by cells that lie
+    far out, and deeper searches would come to the same, each after the other.
+    """
     indices = np.full((len(queries), k), -1, dtype=np.int64)
     distances = np.full((len(queries), k), np.inf, dtype=np.float32)
     enough = min(k, *(_most_hits(codes if allowed is None else codes[allowed], cap) for codes, cap in groups.values()))
     todo, depth = np.arange(len(queries)), k
     while len(todo):
+        if local is not None and depth * _DEEP > available:
+            from ._caps import search_all
+
+            indices[todo], distances[todo] = search_all(local, queries[todo], k, allowed, list(groups.values()))
+            break
         missing = []
         step = max(1, _HITS // depth)
         for part in (todo[i : i + step] for i in range(0, len(todo), step)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,17 +185,16 @@ def take_rows(cells: pa.Table, rows: np.ndarray, columns: Iterable[str] | None =
     """
     import pyarrow as pa
 
-    order = np.argsort(rows, kind="stable")
-    ascending, back = rows[order], np.empty(len(rows), dtype=np.int64)
-    back[order] = np.arange(len(rows))
-    taken = {}
+    taken, sorted_by = {}, {}
     for name in cells.column_names if columns is None else columns:
-        column, parts, start = cells.column(name), [], 0
-        for chunk in column.chunks:
-            a, b = np.searchsorted(ascending, [start, start + len(chunk)])
+        column, parts = cells.column(name), []
+        lengths = tuple(map(len, column.chunks))
+        if lengths not in sorted_by:
+            sorted_by[lengths] = _by_chunk(rows, lengths)
+        order, bounds, starts, back = sorted_by[lengths]
+        for chunk, start, a, b in zip(column.chunks, starts, bounds[:-1], bounds[1:], strict=True):
             if a < b:
-                parts.append(_take(chunk, ascending[a:b] - start, name))
-            start += len(chunk)
+                parts.append(_take(chunk, rows[order[a:b]] - start, name))
         joined = pa.chunked_array(parts, type=column.type)
         if pa.types.is_dictionary(column.type):
             if any(len(part.dictionary) > max(_LARGE, len(rows)) for part in parts):
@@ -203,8 +202,23 @@ def take_rows(cells: pa.Table, rows: np.ndarray, columns: Iterable[str] | None =
             joined = joined.unify_dictionaries()
         whole = joined.combine_chunks()
         # combine_chunks gives an array, or a chunked one of none.
-        taken[name] = whole.take(pa.array(back)) if len(rows) else joined
+        taken[name] = joined if not len(rows) else whole if len(parts) == 1 else whole.take(back)
     return pa.table(taken)
+
+
+def _by_chunk(rows: np.ndarray, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """Rows in the order of their chunks, where those of each begin, the chunks' first rows, and the way back."""
+    import pyarrow as pa
+
+    starts = np.cumsum([0, *lengths])
+    chunk = np.searchsorted(starts[1:], rows, side="right")
+    # Small numbers are sorted by counting, which takes a tenth of the time that the rows themselves would.
+    chunk = chunk.astype(np.uint16) if len(lengths) < 2**16 else chunk
+    order = np.argsort(chunk, kind="stable")
+    back = np.empty(len(rows), dtype=np.int64)
+    back[order] = np.arange(len(rows))
+    bounds = np.searchsorted(chunk[order], np.arange(len(lengths) + 1))
+    return order, bounds, starts[:-1], pa.array(back)
 
 
 def _take(chunk: Any, rows: np.ndarray, name: str) -> Any:

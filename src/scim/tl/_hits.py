@@ -74,8 +74,14 @@ def _storable(values: pd.Series) -> Any:
     """Numbers as they are; all else as categories of text, in which values may be missing."""
     if values.dtype.kind in "iufb" and not isinstance(values.dtype, pd.CategoricalDtype):
         return values.to_numpy()
-    plain = values.astype(object)
-    return pd.Categorical(plain.where(plain.isna(), plain.astype(str)).where(plain.notna(), None))
+    found = values.astype("category").cat
+    codes, texts = found.codes.to_numpy(), found.categories.astype(str).to_numpy(dtype=object)
+    used = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(texts)))
+    names, place = np.unique(texts[used], return_inverse=True)
+    # A missing value, -1, stands at the end and stays one.
+    back = np.full(len(texts) + 1, -1, dtype=np.int64)
+    back[used] = place
+    return pd.Categorical.from_codes(back[codes], pd.Index(names))
 
 
 def summary_table(reference: Reference, names: Sequence[str], hits: Hits, allowed: np.ndarray) -> pd.DataFrame:
@@ -120,19 +126,17 @@ class _Values:
     ----------
     column, values
         Its name, and its values among the cells searched, (v,).
-    codes
-        Value of each cell, -1 where it is missing or was not searched, (n_cells,).
     searched
         Cells searched of each value, (v,).
     pairs
-        Which pair of sample and value each cell belongs to, -1 for none, (n_cells,).
+        Which pair of sample and value each cell belongs to, -1 where the value is missing or it was not searched,
+        int32 (n_cells,).
     pair_values
         Value of each pair, (p,).
     """
 
     column: str
     values: np.ndarray
-    codes: np.ndarray
     searched: np.ndarray
     pairs: np.ndarray
     pair_values: np.ndarray
@@ -140,27 +144,39 @@ class _Values:
     @classmethod
     def of(cls, reference: Reference, column: str, samples: np.ndarray, allowed: np.ndarray) -> _Values:
         codes, values = reference.codes(column)
-        searched = np.bincount(codes[allowed & (codes >= 0)], minlength=len(values))
+        if not allowed.all():
+            codes = np.where(allowed, codes, -1)
+        searched = np.bincount(codes + 1, minlength=len(values) + 1)[1:]
         # Values that a filter left nothing of were not searched, and are not tested.
         kept = np.flatnonzero(searched)
-        place = np.full(len(values) + 1, -1, dtype=np.int64)
-        place[kept] = np.arange(len(kept))
-        codes = np.where(allowed, place[codes], -1)
-        known = codes >= 0
-        different, which = np.unique(samples[known] * len(kept) + codes[known], return_inverse=True)
-        pairs = np.full(len(codes), -1, dtype=np.int64)
-        pairs[known] = which.ravel()
+        place = np.append(np.cumsum(searched > 0) - 1, -1)
+        n_samples = int(samples.max(initial=-1)) + 1
+        both = np.where(codes < 0, -1, samples * len(kept) + place[codes])
+        different, pairs = _used(both, n_samples * len(kept))
         names = np.array([str(v) for v in values], dtype=object)[kept]
-        return cls(column, names, codes, searched[kept], pairs, different % max(len(kept), 1))
+        return cls(column, names, searched[kept], pairs, different % max(len(kept), 1))
+
+
+def _used(codes: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Those of ``n`` codes that occur, ascending, and the place of each cell's among them, int32; -1 stays."""
+    if n > 4 * len(codes) + 1_000_000:  # most do not occur
+        different, found = np.unique(codes, return_inverse=True)
+        missing = int(different[:1].sum() < 0)
+        return different[missing:], (found.ravel() - missing).astype(np.int32)
+    there = np.zeros(n + 1, dtype=bool)  # the last is -1
+    there[codes] = True
+    place = np.append(np.cumsum(there[:n], dtype=np.int32) - 1, -1).astype(np.int32)
+    return np.flatnonzero(there[:n]), place[codes]
 
 
 def _samples(reference: Reference) -> np.ndarray:
     """Sample of each cell, as far as the reference knows: its sample, else its donor, within its study; (n_cells,)."""
     there = [c for c in ("sample", "donor") if c in reference.obs][:1]
-    samples = np.zeros(reference.n_rows, dtype=np.int64)
+    samples, n = np.zeros(reference.n_rows, dtype=np.int64), 1
     for column in ["study", *there]:
         codes, values = reference.codes(column)
-        samples = samples * (len(values) + 1) + codes + 1
+        different, places = _used(samples * (len(values) + 1) + codes + 1, n * (len(values) + 1))
+        samples, n = places.astype(np.int64), len(different)
     return samples
 
 
@@ -184,12 +200,12 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
     hit_samples: list[np.ndarray] = []
     pvalues: list[np.ndarray] = []
     for one in values:
-        count = _count(np.where(indices < 0, -1, one.codes[indices]), len(one.values))
-        hit = _count(np.where(indices < 0, -1, one.pairs[indices]), len(one.pair_values)) > 0
-        belongs = np.zeros((len(one.pair_values), len(one.values)))
-        belongs[np.arange(len(one.pair_values)), one.pair_values] = 1
-        samples = (hit @ belongs).astype(np.int64)
-        of_value, drawn = belongs.sum(axis=0).astype(np.int64), samples.sum(axis=1)
+        of_pair = _count(np.where(indices < 0, -1, one.pairs[indices]), len(one.pair_values))
+        query, pair = np.nonzero(of_pair)
+        place, shape = query * len(one.values) + one.pair_values[pair], (len(indices), len(one.values))
+        count = np.bincount(place, weights=of_pair[query, pair], minlength=shape[0] * shape[1]).reshape(shape)
+        samples = np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape)
+        of_value, drawn = np.bincount(one.pair_values, minlength=shape[1]), samples.sum(axis=1)
         pvalue = np.ones(count.shape)
         q, v = np.nonzero(count)
         # Many queries have the same numbers, and SciPy takes its time for each.

@@ -1,0 +1,56 @@
+"""Cells as numbers to sort by: of two, the larger is more similar, or as similar and farther in front."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def key_of(similarity, position):  # type: ignore[no-untyped-def]
+    """Make one number of a cell's similarity, float32, and its position; 0 where there is no similarity.
+
+    The bits of a float sort as it does when its sign is turned, and all the others where it was set.
+    """
+    if similarity != similarity:
+        return np.uint64(0)
+    bits = np.float32(similarity + np.float32(0)).view(np.uint32)  # -0 is as good as 0
+    ordered = ~bits if bits >> np.uint32(31) else bits | np.uint32(0x80000000)
+    return (np.uint64(ordered) << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - np.uint64(position))
+
+
+@njit(cache=True, nogil=True)
+def similarity_of(key):  # type: ignore[no-untyped-def]
+    """Similarity of a cell that :func:`key_of` made a number of."""
+    ordered = np.uint32(key >> np.uint64(32))
+    bits = ordered & np.uint32(0x7FFFFFFF) if ordered >> np.uint32(31) else ~ordered
+    return np.uint32(bits).view(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def position_of(key):  # type: ignore[no-untyped-def]
+    """Position of a cell that :func:`key_of` made a number of."""
+    return np.int64(np.uint64(0xFFFFFFFF) - (key & np.uint64(0xFFFFFFFF)))
+
+
+def best_of(keys: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions int64 and similarities float32 (m, k) of the largest of keys (m, n), best first; -1 and -inf for 0."""
+    n = keys.shape[1]
+    if n > k:
+        keys = np.partition(keys, n - k, axis=1)[:, n - k :]
+    keys = np.sort(keys, axis=1)
+    positions = np.full((len(keys), k), -1, dtype=np.int64)
+    similarity = np.full((len(keys), k), -np.inf, dtype=np.float32)
+    _read(keys, positions, similarity)
+    return positions, similarity
+
+
+@njit(cache=True, nogil=True)
+def _read(keys, positions, similarity):  # type: ignore[no-untyped-def]
+    """Write ascending keys to rows that descend."""
+    n = keys.shape[1]
+    for q in range(len(keys)):
+        for i in range(n):
+            key = keys[q, n - 1 - i]
+            if key:
+                positions[q, i], similarity[q, i] = position_of(key), similarity_of(key)
