@@ -247,7 +247,7 @@ def test_existing_output_is_kept_unless_asked(files: Path, encoder: Path, refere
         ("info .", ["neither a reference"]),
         ("info made.txt", ["no file"]),
         ("demo --labels-key cell_type", ["--data"]),
-        ("demo --data one.h5ad", ["--labels-key"]),
+        ("demo --data onee.h5ad", ["no file", "Did you mean 'one.h5ad'?"]),
         ("demo --data one.h5ad --labels-key celltype", ["Did you mean 'cell_type'?"]),
     ],
 )
