@@ -137,7 +137,7 @@ class StoredCells:
             if condition is not None:
                 names = map(str, condition) if isinstance(condition, Mapping) else self._cells.column_names
                 self._check(set(names) & set(self._cells.column_names))
-        passed = select(self._cells, where=where, exclude=exclude)
+        passed = select(self._cells, where=where, exclude=exclude, living=self._living)
         if passed is None or self._living is None:
             return self._living if passed is None else passed
         passed &= self._living

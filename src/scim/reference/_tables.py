@@ -25,14 +25,20 @@ _LARGE = 10_000
 
 
 def to_table(cells: pd.DataFrame) -> pa.Table:
-    """Cells as an Arrow table: whole numbers, real numbers, booleans, and text as a dictionary (but the cell ids)."""
+    """Cells as an Arrow table: whole numbers, real numbers, booleans, and text as a dictionary (but the cell ids).
+
+    Numbers of single precision become the nearest ones that are as short when written: 0.1 stays 0.1.
+    """
     import pyarrow as pa
 
     columns: dict[str, Any] = {}
     for name, values in cells.items():
         kinds = {"i": pa.int64(), "u": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
         kind = kinds.get(values.dtype.kind, pa.string())
-        column = pa.array(values.to_numpy(object) if kind == pa.string() else values, type=kind, from_pandas=True)
+        if values.dtype == np.float32:
+            column = pa.array(values, from_pandas=True).cast(pa.string()).cast(kind)
+        else:
+            column = pa.array(values.to_numpy(object) if kind == pa.string() else values, type=kind, from_pandas=True)
         columns[str(name)] = column.dictionary_encode() if kind == pa.string() and name != CELL_ID else column
     return pa.table(columns)
 
