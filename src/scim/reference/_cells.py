@@ -13,7 +13,7 @@ from .._validate import check_key
 from ._filters import select
 from ._obs import CellTable, living_table
 from ._segments import label_codes, take_vectors
-from ._tables import CELL_ID, check_columns, dictionary, take_rows
+from ._tables import CELL_ID, check_columns, dictionary, take_rows, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,9 +82,9 @@ class StoredCells:
             check_key(dict.fromkeys(self._cells.column_names), column, argument="columns", where="the metadata")
         names = self._cells.column_names if columns is None else list(columns)
         if rows is not None:
-            return self._without_removed(take_rows(self._cells, self._rows(rows), names).to_pandas())
+            return self._without_removed(to_frame(take_rows(self._cells, self._rows(rows), names)))
         self._check(names)
-        table = living_table(self._cells.select(names), self._living).to_pandas()
+        table = to_frame(living_table(self._cells.select(names), self._living))
         return table if self._living is None else self._without_removed(table).set_index(self._first(self.n_cells))
 
     def _without_removed(self, table: pd.DataFrame) -> pd.DataFrame:

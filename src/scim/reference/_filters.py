@@ -82,6 +82,8 @@ def _isin(cells: pa.Table, column: str, values: Any, argument: str, living: np.n
     wanted = [None if pd.isna(value) else value for value in wanted]
     stored = cells.column(column)
     text = pa.types.is_dictionary(stored.type)
+    if text:  # numbers in columns of names are text
+        wanted = [str(value) if isinstance(value, int | np.integer) else value for value in wanted]
     passed, found = _text_in(stored, wanted) if text else _plain_in(stored, wanted)
     for value in wanted:
         # None asks for cells without a value, of which there may be none.

@@ -35,7 +35,7 @@ def to_table(cells: pd.DataFrame) -> pa.Table:
     for name, values in cells.items():
         kinds = {"i": pa.int64(), "u": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
         kind = kinds.get(values.dtype.kind, pa.string())
-        if values.dtype == np.float32:
+        if str(values.dtype).lower() == "float32":
             column = pa.array(values, from_pandas=True).cast(pa.string()).cast(kind)
         else:
             column = pa.array(values.to_numpy(object) if kind == pa.string() else values, type=kind, from_pandas=True)
@@ -52,6 +52,20 @@ def common_type(types: list[Any]) -> Any:
     if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in types):
         return pa.float64()
     return pa.dictionary(pa.int32(), pa.string())
+
+
+def column_kinds(tables: Iterable[pa.Table]) -> dict[str, str]:
+    """Say of each column that has a value what it holds: "numbers", "True and False" or "text"."""
+    import pyarrow as pa
+
+    kinds: dict[str, str] = {}
+    for table in tables:
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if column.null_count < len(column):
+                is_text = pa.types.is_dictionary(column.type) or pa.types.is_string(column.type)
+                kind = "text" if is_text else "True and False" if pa.types.is_boolean(column.type) else "numbers"
+                kinds.setdefault(name, kind)
+    return kinds
 
 
 def cast_column(column: pa.ChunkedArray, kind: Any) -> pa.ChunkedArray:
@@ -163,6 +177,17 @@ def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
             writer.write_table(table)
         if writer is not None:
             writer.close()
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Bring a table to pandas; booleans of which some are missing are nullable ones there, which files can hold."""
+    import pyarrow as pa
+
+    frame = table.to_pandas()
+    for name in (field.name for field in table.schema if pa.types.is_boolean(field.type)):
+        if frame[name].dtype == object:
+            frame[name] = frame[name].astype("boolean")
+    return frame
 
 
 def read_table(path: Path) -> pa.Table:
