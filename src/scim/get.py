@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,7 +17,11 @@ __all__ = ["clusters", "genes", "hits", "scores"]
 
 
 def clusters(
-    adata: AnnData | Any, key: str = _keys.DEFAULT, *, group: str | Sequence[str] | None = None, mod: str | None = None
+    adata: AnnData | Any,
+    key: str = _keys.DEFAULT,
+    *,
+    group: str | int | Sequence[str | int] | None = None,
+    mod: str | None = None,
 ) -> pd.DataFrame:
     """Labels of groups, from :func:`scim.tl.annotate` with ``by``, one row a group.
 
@@ -76,7 +80,7 @@ def clusters(
     table = pd.DataFrame(result[_keys.CLUSTERS]).copy()
     if group is None:
         return table
-    wanted = [group] if isinstance(group, str) else [str(name) for name in group]
+    wanted = _names(group)
     there = table["group"].astype(str)
     for name in wanted:
         check_key(dict.fromkeys(there), name, argument="group", where=f"adata.uns[{key!r}][{_keys.CLUSTERS!r}]")
@@ -84,7 +88,11 @@ def clusters(
 
 
 def genes(
-    adata: AnnData | Any, key: str = _keys.EXPLAIN, *, group: str | Sequence[str] | None = None, mod: str | None = None
+    adata: AnnData | Any,
+    key: str = _keys.EXPLAIN,
+    *,
+    group: str | int | Sequence[str | int] | None = None,
+    mod: str | None = None,
 ) -> pd.DataFrame:
     """Genes of :func:`scim.tl.explain`, one row a group and gene.
 
@@ -131,7 +139,7 @@ def genes(
     if not isinstance(result, Mapping) or "scores_std" not in result:
         raise KeyError(f"adata.uns[{key!r}] holds no explanation. Run scim.tl.explain first.")
     there = result["names"].dtype.names
-    wanted = there if group is None else [group] if isinstance(group, str) else list(group)
+    wanted = there if group is None else _names(group)
     for name in wanted:
         check_key(dict.fromkeys(there), name, argument="group", where=f"adata.uns[{key!r}]")
     fields = {"gene": "names", "score": "scores", "score_std": "scores_std", "logfoldchange": "logfoldchanges"}
@@ -141,7 +149,11 @@ def genes(
 
 
 def hits(
-    adata: AnnData | Any, key: str = _keys.QUERY, *, query: str | Sequence[str] | None = None, mod: str | None = None
+    adata: AnnData | Any,
+    key: str = _keys.QUERY,
+    *,
+    query: str | int | Sequence[str | int] | None = None,
+    mod: str | None = None,
 ) -> pd.DataFrame:
     """Hits of :func:`scim.tl.query`, one row a hit.
 
@@ -184,7 +196,7 @@ def hits(
     table = pd.DataFrame(result["hits"]).copy()
     if query is None:
         return table
-    wanted = [query] if isinstance(query, str) else [str(name) for name in query]
+    wanted = _names(query)
     asked = dict.fromkeys(map(str, [*result.get("queries", ()), *table["query"].unique()]))
     for name in wanted:
         if name not in asked:
@@ -238,3 +250,9 @@ def scores(
     for term in wanted or ():
         check_key(table, term, argument="terms", where=f"adata.obsm[{name!r}]")
     return table.copy() if wanted is None else table[list(wanted)]
+
+
+def _names(given: object) -> list[str]:
+    """Names as text, of one or of several: groups of numbers are asked for by numbers."""
+    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    return [str(name) for name in several]
