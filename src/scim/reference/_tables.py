@@ -183,7 +183,8 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     """Bring a table to pandas; booleans of which some are missing are nullable ones there, which files can hold."""
     import pyarrow as pa
 
-    frame = table.to_pandas()
+    # Ids are all different, and other text is categorical: nothing is there to be shared.
+    frame = table.to_pandas(deduplicate_objects=False)
     for name in (field.name for field in table.schema if pa.types.is_boolean(field.type)):
         if frame[name].dtype == object:
             frame[name] = frame[name].astype("boolean")
