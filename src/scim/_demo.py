@@ -90,7 +90,6 @@ def run_demo(
     if labels_key is not None:
         check_key(adata.obs, labels_key, argument="labels_key", where="obs")
     reference = Reference.open(None)
-    out.mkdir(parents=True, exist_ok=True)
     echo(f"Data       {name or 'given'}: {adata.n_obs:,} cells x {adata.n_vars:,} genes")
     about = reference.info()
     echo(f"Reference  blood, bundled: {about['cells']:,} cells of {len(about['studies'])} studies")
@@ -99,6 +98,7 @@ def run_demo(
     if ours:
         _look_closer(adata, echo=echo)
     _query(adata, reference, echo=echo)
+    out.mkdir(parents=True, exist_ok=True)
     if "X_umap" not in adata.obsm:
         _add_umap(adata)
     draw(adata, out / "umap.png", labels_key=labels_key)

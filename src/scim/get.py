@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from . import _keys
-from ._validate import check_key, did_you_mean, get_adata
+from ._validate import as_names, check_key, did_you_mean, get_adata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,7 +80,7 @@ def clusters(
     table = pd.DataFrame(result[_keys.CLUSTERS]).copy()
     if group is None:
         return table
-    wanted = _names(group)
+    wanted = as_names(group)
     there = table["group"].astype(str)
     for name in wanted:
         check_key(dict.fromkeys(there), name, argument="group", where=f"adata.uns[{key!r}][{_keys.CLUSTERS!r}]")
@@ -139,7 +139,7 @@ def genes(
     if not isinstance(result, Mapping) or "scores_std" not in result:
         raise KeyError(f"adata.uns[{key!r}] holds no explanation. Run scim.tl.explain first.")
     there = result["names"].dtype.names
-    wanted = there if group is None else _names(group)
+    wanted = there if group is None else as_names(group)
     for name in wanted:
         check_key(dict.fromkeys(there), name, argument="group", where=f"adata.uns[{key!r}]")
     fields = {"gene": "names", "score": "scores", "score_std": "scores_std", "logfoldchange": "logfoldchanges"}
@@ -196,7 +196,7 @@ def hits(
     table = pd.DataFrame(result["hits"]).copy()
     if query is None:
         return table
-    wanted = _names(query)
+    wanted = as_names(query)
     asked = dict.fromkeys(map(str, [*result.get("queries", ()), *table["query"].unique()]))
     for name in wanted:
         if name not in asked:
@@ -246,13 +246,7 @@ def scores(
             f"adata.obsm has no {name!r}. Run scim.tl.annotate first. {did_you_mean(name, data.obsm.keys())}"
         )
     table = pd.DataFrame(data.obsm[name], index=data.obs_names)
-    wanted = [terms] if isinstance(terms, str) else terms
+    wanted = None if terms is None else as_names(terms)
     for term in wanted or ():
         check_key(table, term, argument="terms", where=f"adata.obsm[{name!r}]")
-    return table.copy() if wanted is None else table[list(wanted)]
-
-
-def _names(given: object) -> list[str]:
-    """Names as text, of one or of several: groups of numbers are asked for by numbers."""
-    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
-    return [str(name) for name in several]
+    return table.copy() if wanted is None else table[wanted]

@@ -263,6 +263,9 @@ def test_arguments_that_do_not_fit(new: anndata.AnnData, reference: scim.Referen
         scim.tl.query(new, reference, cells=[0], exclude={"study": ["first", "second"]})
     with pytest.raises(ValueError, match="k must be at least 1"):
         scim.tl.query(new, reference, cells=[0], k=0)
+    for wrong in ("text", [[1.0], [1.0, 2.0]], {"a": 1}):
+        with pytest.raises(TypeError, match=r"vectors must be numbers \(n, 16\), got"):
+            scim.tl.query(new, reference, vectors=wrong)  # type: ignore[arg-type]
     new.obs["nothing"] = np.nan
     with pytest.raises(ValueError, match="groupby='nothing' holds no group: all 100"):
         scim.tl.query(new, reference, groupby="nothing")
@@ -304,6 +307,11 @@ def test_coherence_is_under_the_caps_of_the_search(
 def test_a_list_of_columns_is_no_column(new: anndata.AnnData, reference: scim.Reference) -> None:
     with pytest.raises(TypeError, match="groupby must be the name of one column"):
         scim.tl.query(new, reference, groupby=["cell_type"])
+
+
+def test_cells_may_be_a_slice(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.query(new, reference, cells=slice(1, 4), k=2)
+    assert new.uns["scim_query"]["queries"] == list(new.obs_names[1:4])
 
 
 def test_measurements_are_no_groups(new: anndata.AnnData, reference: scim.Reference) -> None:

@@ -40,7 +40,7 @@ class Queries:
 
 
 def pick_cells(data: AnnData, cells: Any) -> np.ndarray:
-    """Positions of the cells that ``cells`` means: names, positions or a mask.
+    """Positions of the cells that ``cells`` means: names, positions, a slice of these, or a mask.
 
     Raises
     ------
@@ -54,6 +54,8 @@ def pick_cells(data: AnnData, cells: Any) -> np.ndarray:
     n = data.n_obs
     if cells is None:
         return np.arange(n)
+    if isinstance(cells, slice):
+        cells = np.arange(n)[cells]
     if isinstance(cells, pd.Series) and cells.dtype == bool:
         if not (cells.index.is_unique and data.obs_names.is_unique and cells.index.isin(data.obs_names).all()):
             raise ValueError("cells is a mask whose index is not that of adata.obs. Pass its values: cells.to_numpy().")
