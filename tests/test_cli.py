@@ -249,8 +249,9 @@ def test_existing_output_is_kept_unless_asked(files: Path, encoder: Path, refere
         ("build one.h5ad --out r --labels-key cell_type --encoder E --obs-column tisue", ["'tissue'"]),
         ("info .", ["neither a reference"]),
         ("info made.txt", ["no file"]),
+        ("annotate . --out x.csv", ['scanpy.read_10x_mtx(".")']),
         ("demo --labels-key cell_type", ["--data"]),
-        ("demo --data one.h5ad", ["--labels-key"]),
+        ("demo --data onee.h5ad", ["no file", "Did you mean 'one.h5ad'?"]),
         ("demo --data one.h5ad --labels-key celltype", ["Did you mean 'cell_type'?"]),
     ],
 )
@@ -266,6 +267,16 @@ def test_user_errors_are_one_line(
     before = sorted(files.iterdir())
     fails(scim_command(*[{"R": reference, "E": encoder}.get(a, a) for a in command.split()]), *texts)
     assert sorted(files.iterdir()) == before
+
+
+def test_files_of_other_kinds_are_told_how_to_become_h5ad(tmp_path: Path) -> None:
+    for name, text in (
+        ("x.h5", 'scanpy.read_10x_h5("'),
+        ("matrix.mtx", f'scanpy.read_10x_mtx("{tmp_path}").write_h5ad("matrix.h5ad")'),
+        ("x.tsv", 'scanpy.read("'),
+    ):
+        (tmp_path / name).write_text("")
+        fails(scim_command("annotate", tmp_path / name, "--out", tmp_path / "o.csv"), "not an .h5ad file", text)
 
 
 def test_usage_errors_name_what_is_near() -> None:

@@ -180,3 +180,21 @@ def test_too_few_cells_to_tell_the_scale_are_warned_of() -> None:
     assert input_kind(logged).target_sum == pytest.approx(2_000, rel=1e-3)
     with pytest.warns(UserWarning, match="2 cells, too few to tell"):
         assert input_kind(logged[:2]).target_sum is None
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 3, 5, 50])
+@pytest.mark.parametrize("target", [1e4, 1e6])
+def test_one_cell_tells_a_usual_sum(n_cells: int, target: float) -> None:
+    for start in range(5):  # which cells these are makes no difference
+        logged = np.log1p(scaled(counts()[start : start + n_cells], target)).astype(np.float32)
+        assert input_kind(logged).target_sum == pytest.approx(target, rel=1e-3)
+    with pytest.raises(ValueError, match="logarithms to base 2"):
+        input_kind(np.log2(1 + scaled(counts()[:n_cells], target)).astype(np.float32))
+    with pytest.raises(ValueError, match="scaled but not logged"):
+        input_kind(scaled(counts()[:n_cells], target))
+
+
+def test_multiples_that_happen_to_be_whole_are_not_taken_for_counts() -> None:
+    X = np.repeat([[1, 2, 3, 4, 0]], 50, axis=1).astype("float32")  # 500 in all: 2,000 of a million each
+    X[0, :3] = [1, 1, 2_000 - 499 + X[0, :3].sum() - 2]  # 2,000 in all: 500 each
+    assert input_kind(np.log1p(scaled(X, 1e6))).target_sum == pytest.approx(1e6, rel=1e-3)

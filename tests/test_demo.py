@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import anndata
 import numpy as np
-import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -17,28 +17,37 @@ from scim.cli import app
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Run a short demo by its command; its folder and what it printed."""
+    """Run the demo by its command; its folder and what it printed."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    done = CliRunner().invoke(app, ["demo", "--out", str(out), "--max-epochs", "15"])
+    done = CliRunner().invoke(app, ["demo", "--out", str(out)])
     assert done.exit_code == 0, done.output
     return out, done.stdout
+
+
+def share(text: str, words: str) -> float:
+    """Percentage that the report gives for the words."""
+    found = re.search(rf"([\d.]+)% {words}", text)
+    assert found is not None, text
+    return float(found[1])
 
 
 def test_demo_says_how_often_it_agrees(run: tuple[Path, str]) -> None:
     _, text = run
     assert "700 cells x 765 genes" in text
-    share = float(text.split("% agree, or name an ancestor")[0].split()[-1])
-    assert share > 60
+    shares = [share(text, words) for words in ("the same term", "a broader one", "a finer", "another", "unassigned")]
+    assert sum(shares) == pytest.approx(100, abs=0.3)
+    assert shares[0] + shares[1] > 60
+    assert "FCGR3A, the gene of CD16, was counted in 100% of them" in text
 
 
-def test_demo_writes_annotated_cells_that_it_never_saw(run: tuple[Path, str]) -> None:
-    out, _ = run
+def test_demo_labels_with_the_bundled_reference_and_trains_nothing(run: tuple[Path, str]) -> None:
+    out, text = run
     annotated = anndata.read_h5ad(out / "annotated.h5ad")
-    reference = scim.Reference.open(out / "reference.scim")
-    assert {"scim_label", "scim_confidence"} <= set(annotated.obs)
-    assert annotated.n_obs + len(reference) == 700
-    assert not set(annotated.obs_names) & set(reference.obs["cell_id"].astype(str))
-    assert scim.Encoder.load(out / "encoder").id == reference.encoder.id
+    assert annotated.n_obs == 700
+    assert annotated.uns["scim"]["annotate"]["reference"]["name"] == scim.Reference.open(None).path.name
+    assert set(scim.get.hits(annotated)["query"].astype(str)) <= set(annotated.obs["scim_label"].astype(str))
+    assert sorted(path.name for path in out.iterdir()) == ["annotated.h5ad", "umap.png"]
+    assert "epochs" not in text
 
 
 def test_demo_draws_a_figure(run: tuple[Path, str]) -> None:
@@ -47,40 +56,27 @@ def test_demo_draws_a_figure(run: tuple[Path, str]) -> None:
     assert (out / "umap.png").stat().st_size > 20_000
 
 
-def make_obs(studies: list[str], labels: list[str]) -> anndata.AnnData:
-    obs = pd.DataFrame({"study": studies, "label": labels}, index=[str(i) for i in range(len(labels))])
-    return anndata.AnnData(X=np.ones((len(obs), 2), dtype=np.float32), obs=obs)
+def test_demo_takes_unlabelled_cells_of_ones_own(tmp_path: Path) -> None:
+    cells = scim.datasets.pbmc68k()[:60].copy()
+    del cells.obs["cell_type"]
+    cells.write_h5ad(tmp_path / "mine.h5ad")
+    done = CliRunner().invoke(app, ["demo", "--data", str(tmp_path / "mine.h5ad"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "mine.h5ad: 60 cells" in done.stdout
+    assert "Compared" not in done.stdout
+    assert (tmp_path / "out" / "umap.png").exists()
 
 
-def test_whole_studies_are_held_out_of_three_or_more() -> None:
-    adata = make_obs(["a"] * 20 + ["b"] * 20 + ["c"] * 20 + ["d"] * 20, ["x"] * 80)
-    held = _demo.choose_held_out(adata, holdout=0.25, labels_key="label", study_key="study", seed=0)
-    assert held.sum() == 20
-    assert adata.obs["study"][held].nunique() == 1
-
-
-@pytest.mark.parametrize("study_key", [None, "study"])
-def test_a_share_of_every_label_is_held_out_of_fewer(study_key: str | None) -> None:
-    adata = make_obs(["a"] * 20 + ["b"] * 20, (["x"] * 12 + ["y"] * 8) * 2)
-    held = _demo.choose_held_out(adata, holdout=0.25, labels_key="label", study_key=study_key, seed=1)
-    assert adata.obs["label"][held].value_counts().to_dict() == {"x": 6, "y": 4}
-    assert held.sum() == 10
-
-
-def test_too_few_cells_to_hold_any_out() -> None:
-    with pytest.raises(ValueError, match="too few"):
-        _demo.choose_held_out(make_obs(["a"], ["x"]), holdout=0.2, labels_key="label", study_key=None, seed=0)
-
-
-def test_compare_counts_ancestors_and_leaves_missing_labels_out() -> None:
+def test_compare_tells_broader_from_finer_and_leaves_missing_labels_out() -> None:
     ontology = scim.CellOntology.bundled()
-    published = np.array(["CL:0000236", "natural killer cell", "natural killer cell", "my cell", np.nan], dtype=object)
-    predicted = np.array(["B cell", "CL:0000542", "unassigned", "my cell", "B cell"], dtype=object)
+    published = np.array(
+        ["CL:0000236", "natural killer cell", "natural killer cell", "T cell", "my cell", "T cell", np.nan, "unknown"],
+        dtype=object,
+    )
+    predicted = np.array(
+        ["B cell", "CL:0000542", "unassigned", "naive T cell", "my cell", "B cell", "B cell", "B cell"], dtype=object
+    )
     found = _demo.compare(predicted, published, ontology)
-    assert found == _demo.Agreement(n_cells=4, exact=0.5, on_path=0.75, unassigned=0.25)
-
-
-def test_a_wrong_relative_is_not_on_the_path() -> None:
-    ontology = scim.CellOntology.bundled()
-    found = _demo.compare(np.array(["naive T cell"], dtype=object), np.array(["T cell"], dtype=object), ontology)
-    assert found.on_path == 0
+    assert found.n_cells == 6
+    assert (found.same, found.broader, found.finer, found.unassigned) == (2 / 6, 1 / 6, 1 / 6, 1 / 6)
+    assert found.other == pytest.approx(1 / 6)

@@ -26,6 +26,8 @@ _ENTRIES = 250_000
 _LARGEST_LOG = 40.0
 #: A relative spread of the cells' sums below this says that they were all scaled to one value.
 _CONSTANT = 1e-3
+#: Sums that people scale cells to, by which even one cell tells that it was.
+_USUAL_SUMS = (TARGET_SUM, 1e5, 1e6)
 #: Share of the values that must be whole multiples of the cell's smallest one, to be called counts under a transform.
 _WHOLE = 0.8
 _REMEDY = (
@@ -119,7 +121,7 @@ def input_kind(X: Any, *, n_cells: int = 1000, where: str = "X") -> InputKind:
     values = sample.values
     _refuse_transformed_counts(values, where)
     linear = sample.sums(values)
-    if _spread(linear) < _CONSTANT or (sample.whole_share(values) > _WHOLE and whole < 0.5):
+    if _common_sum(linear) or (sample.whole_share(values) > _WHOLE and whole < 0.5):
         _refuse(where, f"scaled but not logged: sums per cell around {np.median(linear):,.0f}, values up to {top:,.4g}")
     if whole > 0.5 or top > 50:
         return InputKind("counts", None, f"{whole:.1%} whole numbers up to {top:g}, such as estimated counts")
@@ -142,7 +144,8 @@ def _refuse_transformed_counts(values: np.ndarray, where: str) -> None:
         # Rounding of float32 hides whether large ones are whole.
         counts = counts[counts < 1_000]
         is_whole = np.abs(counts - np.round(counts)) < 2e-4 * np.maximum(counts, 1)
-        if len(counts) >= 20 and counts.max() >= 2.5 and np.mean(is_whole) > 0.999:
+        # Without small ones they are rather multiples of a scaled count that happen to be whole, of few cells.
+        if len(counts) >= 20 and counts.min() < 2.5 <= counts.max() and np.mean(is_whole) > 0.999:
             _refuse(where, seen)
 
 
@@ -151,20 +154,19 @@ def _log_kind(sample: _Sample, top: float, where: str) -> InputKind:
     natural, binary = np.expm1(sample.values), np.exp2(sample.values) - 1
     sums = sample.sums(natural)
     share, share_binary = sample.whole_share(natural), sample.whole_share(binary)
-    constant, constant_binary = _spread(sums) < _CONSTANT, _spread(sample.sums(binary)) < _CONSTANT
+    target, constant_binary = _common_sum(sums), _common_sum(sample.sums(binary))
     seen = f"values up to {top:.3g}"
-    if not constant and (constant_binary or (share_binary > _WHOLE and share_binary > share)):
+    if not target and (constant_binary or (share_binary > _WHOLE and share_binary > share)):
         _refuse(
             where, f"logarithms to base 2 ({seen}); undo them with np.exp2(X) - 1, and normalise and log1p the result"
         )
-    if not constant and sample.n_cells >= 3:
+    if not target and sample.n_cells >= 3:
         decimal, twice = 10**sample.values - 1, np.expm1(np.minimum(natural, _LARGEST_LOG))
-        if _spread(sample.sums(decimal)) < _CONSTANT:
+        if _common_sum(sample.sums(decimal)):
             _refuse(where, f"logarithms to base 10 ({seen}); undo them with 10**X - 1, and log1p the result")
-        if _spread(sample.sums(twice)) < _CONSTANT:
+        if _common_sum(sample.sums(twice)):
             _refuse(where, f"log1p of log1p values ({seen}); undo one of them with np.expm1(X)")
-    if constant:
-        target = float(np.median(sums))
+    if target:
         return InputKind("log1p", target, f"log1p of {target:,.0f} per cell, {seen}")
     if np.median(sums) <= 1.05 * TARGET_SUM and np.quantile(sums, 0.99) <= 1.5 * TARGET_SUM:
         if sample.n_cells < 3 and np.max(sums) < 0.95 * TARGET_SUM:
@@ -179,7 +181,8 @@ def _log_kind(sample: _Sample, top: float, where: str) -> InputKind:
     _refuse(
         where,
         f"no scale that can be told: {seen}, which would be sums per cell from {sums.min():,.3g} to {sums.max():,.3g} "
-        "if they were log1p (log2, TPM, log1p of counts per million of a selection of genes, or batch-corrected data?)",
+        "if they were log1p (log2, TPM, log1p of counts per million of a selection of genes, or batch-corrected data?)"
+        + (", and three cells or more are needed to tell an unusual sum" if sample.n_cells < 3 else ""),
     )
 
 
@@ -325,12 +328,13 @@ def _take_sample(X: Any, n_cells: int, where: str) -> _Sample:
     return _Sample(values, row, sample.shape[0])
 
 
-def _spread(sums: np.ndarray) -> float:
-    """Relative spread of the middle 90 % of the cells' sums; one cell alone tells nothing."""
+def _common_sum(sums: np.ndarray) -> float | None:
+    """Sum that the cells were scaled to, by the middle 90 % of them; None where there is none, or it cannot be told."""
     if len(sums) < 3:
-        return np.inf
+        usual = (target for target in _USUAL_SUMS if len(sums) and np.abs(sums / target - 1).max() < _CONSTANT)
+        return next(usual, None)
     low, middle, high = np.quantile(sums, [0.05, 0.5, 0.95])
-    return float((high - low) / middle)
+    return float(middle) if (high - low) / middle < _CONSTANT else None
 
 
 def _refuse(where: str, seen: str) -> NoReturn:

@@ -1,11 +1,9 @@
-"""The whole path in one run: train, build a reference, annotate and query cells that training never saw."""
+"""What scim does with real cells, in one run: annotate, compare with published labels, search, and draw."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import _keys
-from ._validate import check_fraction, check_key
+from ._validate import check_key, is_unlabeled
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,28 +20,38 @@ if TYPE_CHECKING:
     from .reference import Reference
 
 Echo = Callable[[str], object]
+#: Hits of each query.
+_HITS = 50
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How predicted terms compare with published labels.
+    """How predicted terms compare with published labels, as shares of the cells.
 
     Attributes
     ----------
     n_cells
-        Held-out cells with a published label.
-    exact
-        Share of them whose predicted term is the published one.
-    on_path
-        Share whose predicted term is the published one or an ancestor of it: right, but perhaps less specific.
+        Cells with a published label.
+    same
+        The predicted term is the published one.
+    broader
+        It is an ancestor of the published one: right, but less specific.
+    finer
+        It is a descendant of the published one, which says nothing against it.
     unassigned
-        Share that got no label.
+        There is none.
     """
 
     n_cells: int
-    exact: float
-    on_path: float
+    same: float
+    broader: float
+    finer: float
     unassigned: float
+
+    @property
+    def other(self) -> float:
+        """The predicted term is none of these."""
+        return max(0.0, 1 - self.same - self.broader - self.finer - self.unassigned)
 
 
 def run_demo(
@@ -52,90 +60,56 @@ def run_demo(
     adata: AnnData | None = None,
     name: str | None = None,
     labels_key: str | None = None,
-    study_key: str | None = None,
-    holdout: float = 0.25,
-    max_epochs: int | None = None,
-    seed: int = 0,
     echo: Echo = print,
-) -> Agreement:
-    """Train, build, annotate and query; say what is done, and write the results to ``out``.
+) -> Agreement | None:
+    """Annotate cells with the bundled reference, search it with them, say what came out, and write it to ``out``.
 
     Parameters
     ----------
     out
-        Folder for ``annotated.h5ad`` (the held-out cells), ``umap.png``, ``encoder`` and ``reference.scim``.
-    adata, name, labels_key, study_key
-        Data of the user with their name and obs columns; :func:`scim.datasets.pbmc68k` when left out.
-    holdout
-        Share of the cells that training and the reference never see. With three studies or more, whole studies.
-    max_epochs
-        Training epochs; chosen from the size of the data when left out.
-    seed
-        Seed of the split and of the training.
+        Folder for ``annotated.h5ad`` and ``umap.png``.
+    adata, name, labels_key
+        Data of the user with their name and, where there is one, the obs column of their labels;
+        :func:`scim.datasets.pbmc68k` when left out.
     echo
         Called with every line of the report.
+
+    Returns
+    -------
+    How the labels compare with those in ``labels_key``, if that is given.
     """
+    from .cli._files import write_adata
+    from .reference import Reference
+
     started = time.monotonic()
-    check_fraction(holdout, argument="holdout", low=0.05, high=0.9)
+    ours = adata is None
     if adata is None:
         from .datasets import pbmc68k
 
-        adata, name, labels_key, study_key = pbmc68k(), "pbmc68k_reduced (ships in scanpy)", "cell_type", "channel"
-    if labels_key is None:
-        raise ValueError("labels_key is missing: name the column of obs with the cell types.")
-    check_key(adata.obs, labels_key, argument="labels_key", where="obs")
-    if study_key is not None:
-        check_key(adata.obs, study_key, argument="study_key", where="obs")
-    held = choose_held_out(adata, holdout=holdout, labels_key=labels_key, study_key=study_key, seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
-
+        adata, name, labels_key = pbmc68k(), "pbmc68k_reduced, which ships in scanpy", "cell_type"
+    if labels_key is not None:
+        check_key(adata.obs, labels_key, argument="labels_key", where="obs")
+    reference = Reference.open(None)
     echo(f"Data       {name or 'given'}: {adata.n_obs:,} cells x {adata.n_vars:,} genes")
-    echo(f"           {adata.obs[labels_key].nunique()} labels in obs[{labels_key!r}]" + _study_words(adata, study_key))
-    train, test = adata[~held].copy(), adata[held].copy()
-    what = _held_words(test, study_key, train)
-    echo(f"Held out   {test.n_obs:,} cells that training and the reference never see{what}")
-
-    reference = _train_and_build(
-        train, out, labels_key=labels_key, study_key=study_key, max_epochs=max_epochs, seed=seed, echo=echo
-    )
-    agreement = _annotate(test, reference, labels_key=labels_key, echo=echo)
-    _query(test, reference, labels_key=labels_key, echo=echo)
-    _write(test, reference, out, labels_key=labels_key, seed=seed)
-    echo(f"Written    {out / 'annotated.h5ad'}, {out / 'umap.png'}, {out / 'encoder'}, {out / 'reference.scim'}")
+    about = reference.info()
+    echo(f"Reference  blood, bundled: {about['cells']:,} cells of {len(about['studies'])} studies")
+    _annotate(adata, reference, echo=echo)
+    agreement = None if labels_key is None else _compare(adata, labels_key, echo=echo)
+    if ours:
+        _look_closer(adata, echo=echo)
+    _query(adata, reference, echo=echo)
+    out.mkdir(parents=True, exist_ok=True)
+    if "X_umap" not in adata.obsm:
+        _add_umap(adata)
+    draw(adata, out / "umap.png", labels_key=labels_key)
+    write_adata(adata, out / "annotated.h5ad")
+    echo(f"Written    {out / 'annotated.h5ad'}, {out / 'umap.png'}")
     echo(f"Done       in {time.monotonic() - started:.0f} s")
     return agreement
 
 
-def choose_held_out(adata: AnnData, *, holdout: float, labels_key: str, study_key: str | None, seed: int) -> np.ndarray:
-    """Choose which cells to hold out: whole studies where there are three or more, else a share of every label.
-
-    Returns
-    -------
-    bool array (n_cells,)
-        True for held-out cells. At least one cell of either kind.
-    """
-    rng = np.random.default_rng(seed)
-    held = np.zeros(adata.n_obs, dtype=bool)
-    studies = adata.obs[study_key].astype(str).to_numpy() if study_key else np.zeros(adata.n_obs, dtype=str)
-    names, sizes = np.unique(studies, return_counts=True)
-    if len(names) >= 3:
-        for i in rng.permutation(len(names)):
-            # The first always goes out; others while the share stays nearer to what was asked for.
-            grown = held.sum() + sizes[i]
-            if not held.any() or grown <= holdout * adata.n_obs * 1.05:
-                held |= studies == names[i]
-    else:
-        labels = adata.obs[labels_key].astype(str).to_numpy()
-        for label in np.unique(labels):
-            rows = rng.permutation(np.flatnonzero(labels == label))
-            held[rows[: round(holdout * len(rows))]] = True
-    if not 0 < held.sum() < adata.n_obs:
-        raise ValueError(f"{adata.n_obs} cells are too few to hold {holdout:.0%} of them out. Give more cells.")
-    return held
-
-
 def compare(predicted: np.ndarray, published: np.ndarray, ontology: CellOntology) -> Agreement:
-    """Compare predicted with published term ids (or labels), cell by cell.
+    """Compare predicted with published term ids (or names, or labels), cell by cell.
 
     Parameters
     ----------
@@ -144,120 +118,103 @@ def compare(predicted: np.ndarray, published: np.ndarray, ontology: CellOntology
     ontology
         What decides which term is an ancestor of which.
     """
-    resolved = {str(x): ontology.resolve(str(x)) or str(x) for x in {*predicted, *published}}
-    known = np.array([x is not None and x == x and str(x) not in ("", "nan") for x in published], dtype=bool)
-    exact = on_path = unassigned = 0
-    for p, t in zip(predicted[known], published[known], strict=True):
-        guess, truth = resolved[str(p)], resolved[str(t)]
-        exact += guess == truth
-        on_path += guess == truth or (truth in ontology and guess in ontology.ancestors(truth))
+    import pandas as pd
+
+    known = ~is_unlabeled(pd.Series(published, dtype=object)).to_numpy()
+    pairs = list(zip(predicted[known].astype(str), published[known].astype(str), strict=True))
+    resolved = {label: ontology.resolve(label) or label for pair in pairs for label in pair}
+
+    def is_above(term: str, other: str) -> bool:
+        return term in ontology and other in ontology and term in ontology.ancestors(other)
+
+    same = broader = finer = unassigned = 0
+    for guess, truth in ((resolved[p], resolved[t]) for p, t in pairs):
+        same += guess == truth
+        broader += guess != truth and is_above(guess, truth)
+        finer += guess != truth and is_above(truth, guess)
         unassigned += guess == _keys.UNASSIGNED
-    n = max(int(known.sum()), 1)
-    return Agreement(int(known.sum()), exact / n, on_path / n, unassigned / n)
+    n = max(len(pairs), 1)
+    return Agreement(len(pairs), same / n, broader / n, finer / n, unassigned / n)
 
 
-def _study_words(adata: AnnData, study_key: str | None) -> str:
-    return f", {adata.obs[study_key].nunique()} studies in obs[{study_key!r}]" if study_key else ""
-
-
-def _held_words(test: AnnData, study_key: str | None, train: AnnData) -> str:
-    if study_key is None:
-        return " (a share of every label)"
-    studies = sorted(set(test.obs[study_key].astype(str)) - set(train.obs[study_key].astype(str)))
-    return f": all of {study_key} {', '.join(studies)}" if studies else " (a share of every label)"
-
-
-def _train_and_build(
-    train: AnnData,
-    out: Path,
-    *,
-    labels_key: str,
-    study_key: str | None,
-    max_epochs: int | None,
-    seed: int,
-    echo: Echo,
-) -> Reference:
-    from .model import SCIM
-    from .reference import Reference
-
-    echo(f"Training   on {train.n_obs:,} cells ...")
-    started = time.monotonic()
-    SCIM.setup_anndata(train, labels_key=labels_key, batch_key=study_key)
-    model = SCIM(train)
-    # A bar is for a person to watch; in a log it would be a line for every step. And stdout is for the report.
-    with redirect_stdout(sys.stderr):
-        model.train(max_epochs, seed=seed, enable_progress_bar=sys.stderr.isatty())
-    encoder = model.to_encoder()
-    encoder.save(out / "encoder", overwrite=True)
-    echo(f"           {encoder.provenance.get('epochs')} epochs in {time.monotonic() - started:.0f} s")
-    echo(f"Encoder    {encoder.id}: {len(encoder.genes):,} genes -> {encoder.n_latent} numbers")
-    reference = Reference.build(
-        out / "reference.scim", train, encoder, labels_key=labels_key, study_key=study_key, overwrite=True, seed=seed
-    )
-    echo(f"Reference  {len(reference):,} cells with {len(reference.terms.labels)} labels")
-    return reference
-
-
-def _annotate(test: AnnData, reference: Reference, *, labels_key: str, echo: Echo) -> Agreement:
-    from .ontology import CellOntology
+def _annotate(adata: AnnData, reference: Reference, *, echo: Echo) -> None:
     from .tl import annotate
 
-    # A small reference has labels with fewer cells than the usual number of voters.
-    annotate(test, reference, k=int(np.clip(len(reference) ** 0.5, 10, 50)))
-    predicted = test.obs[_keys.obs_term_id()].astype(object).to_numpy()
-    predicted = np.where(
-        test.obs[_keys.obs_label()].astype(str) == _keys.UNASSIGNED, _keys.UNASSIGNED, predicted
-    ).astype(object)
-    published = test.obs[labels_key].astype(object).to_numpy()
-    agreement = compare(predicted, published, CellOntology.bundled())
-    echo(f"Annotated  {test.n_obs:,} held-out cells; {agreement.unassigned:.1%} unassigned")
-    echo(f"           {agreement.exact:.1%} agree exactly with the published label")
-    echo(f"           {agreement.on_path:.1%} agree, or name an ancestor of it")
-    table = test.obs.groupby(labels_key, observed=True)[_keys.obs_label()]
-    for label, given in table:
-        counts = given.astype(str).value_counts()
-        echo(f"           {len(given):>5} {label!s:<40.40} mostly {counts.index[0]} ({counts.iloc[0]})")
-    return agreement
+    started = time.monotonic()
+    annotate(adata, reference)
+    labels = adata.obs[_keys.obs_label()].astype(str)
+    unassigned = int((labels == _keys.UNASSIGNED).sum())
+    echo(f"Annotated  in {time.monotonic() - started:.0f} s, {unassigned:,} cells are {_keys.UNASSIGNED}:")
+    for label, n in labels.value_counts().head(12).items():
+        echo(f"           {n:>6,} {label}")
 
 
-def _query(test: AnnData, reference: Reference, *, labels_key: str, echo: Echo) -> None:
+def _compare(adata: AnnData, labels_key: str, *, echo: Echo) -> Agreement:
+    from .ontology import CellOntology
+
+    given = adata.obs[_keys.obs_label()].astype(str)
+    published = adata.obs[labels_key].astype(object)
+    found = compare(given.to_numpy(object), published.to_numpy(), CellOntology.bundled())
+    echo(f"Compared   with obs[{labels_key!r}], of {found.n_cells:,} cells the label is")
+    for share, words in (
+        (found.same, "the same term"),
+        (found.broader, "a broader one: right, but less specific"),
+        (found.finer, "a finer one, below it"),
+        (found.other, "another one"),
+        (found.unassigned, _keys.UNASSIGNED),
+    ):
+        echo(f"           {share:>6.1%} {words}")
+    for label, mine in given[published.notna()].groupby(published[published.notna()].astype(str)):
+        counts = mine.value_counts()
+        echo(f"           {len(mine):>6,} {label!s:.58}: mostly {counts.index[0]} ({counts.iloc[0]})")
+    return found
+
+
+def _look_closer(adata: AnnData, *, echo: Echo) -> None:
+    """Say what a gene tells of cells that are labelled otherwise than in the data that ship in scanpy."""
+    measured = np.asarray(adata[:, "FCGR3A"].X.todense()).ravel() > 0
+    label, published = (adata.obs[column].astype(str) for column in (_keys.obs_label(), "cell_type"))
+    cd16, cd14 = "CD14-low, CD16-positive monocyte", "CD14-positive monocyte"
+    disputed = ((label == cd16) & (published == cd14)).to_numpy()
+    agreed = (label == cd14).to_numpy()
+    if disputed.any() and agreed.any():
+        echo(f"Look       {disputed.sum()} cells that were published as {cd14} are called")
+        echo(f"           {cd16}. FCGR3A, the gene of CD16, was counted in {measured[disputed].mean():.0%} of them,")
+        echo(f"           and in {measured[agreed].mean():.0%} of the cells that are called {cd14}. (The published")
+        echo("           labels are the most alike of some sorted populations, none of them CD16 monocytes.)")
+
+
+def _query(adata: AnnData, reference: Reference, *, echo: Echo) -> None:
     from . import get
     from .tl import query
 
-    largest = str(test.obs[labels_key].value_counts().index[0])
-    k = min(50, len(reference))
-    query(test, reference, groupby=labels_key, k=k)
-    hits = get.hits(test)
-    mine = hits[hits["query"].astype(str) == largest]
-    counts = mine["label"].astype(str).value_counts()
-    echo(f"Queried    with the centroid of every group: the {len(mine)} reference cells most like {largest!r} are")
-    for label, n in counts.head(3).items():
-        echo(f"           {n:>5} {label}")
+    labels = adata.obs[_keys.obs_label()].astype(str)
+    named = labels[labels != _keys.UNASSIGNED]
+    if named.empty:
+        return
+    largest = str(named.value_counts().index[0])
+    query(adata, reference, groupby=_keys.obs_label(), k=_HITS)
+    mine = get.hits(adata, query=largest)
+    echo(f"Queried    with the centroid of every label: the {len(mine)} reference cells most like {largest!r} are")
+    for column in ("label", "study"):
+        counts = mine[column].astype(str).value_counts().head(3)
+        echo("           " + ", ".join(f"{n} {value}" for value, n in counts.items()))
 
 
-def _write(test: AnnData, reference: Reference, out: Path, *, labels_key: str, seed: int) -> None:
-    import anndata
+def _add_umap(adata: AnnData) -> None:
     import scanpy as sc
 
-    vectors = np.vstack([test.obsm[_keys.obsm_embedding()], reference.vectors()])
-    both = anndata.AnnData(obsm={_keys.obsm_embedding(): vectors})
-    sc.pp.neighbors(both, use_rep=_keys.obsm_embedding(), metric="cosine", random_state=seed)
-    sc.tl.umap(both, random_state=seed)
-    points = np.asarray(both.obsm["X_umap"])
-    test.obsm["X_umap"] = points[: test.n_obs]
-    test.write_h5ad(out / "annotated.h5ad", compression="gzip")
-    draw(test, points[test.n_obs :], out / "umap.png", labels_key=labels_key)
+    sc.pp.neighbors(adata, use_rep=_keys.obsm_embedding(), metric="cosine", random_state=0)
+    sc.tl.umap(adata, random_state=0)
 
 
-def draw(test: AnnData, background: np.ndarray, path: Path, *, labels_key: str) -> None:
-    """Draw the held-out cells over the reference: published labels, scim's labels, and its confidence.
+def draw(adata: AnnData, path: Path, *, labels_key: str | None) -> None:
+    """Draw the cells with scim's labels and confidence, beside the published labels if there are any.
 
     Parameters
     ----------
-    test
+    adata
         Annotated cells with ``obsm["X_umap"]``.
-    background
-        UMAP coordinates of the reference cells (n, 2), drawn in grey.
     path
         File to write, its extension says the format.
     labels_key
@@ -266,28 +223,25 @@ def draw(test: AnnData, background: np.ndarray, path: Path, *, labels_key: str) 
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    points = np.asarray(test.obsm["X_umap"])
-    published = test.obs[labels_key].astype(str).to_numpy()
-    predicted = test.obs[_keys.obs_label()].astype(str).to_numpy()
-    names = sorted({*published, *predicted})
+    points = np.asarray(adata.obsm["X_umap"])[:, :2]
+    columns = {"published label": labels_key, "scim label": _keys.obs_label()}
+    labels = {title: adata.obs[key].astype(str).to_numpy() for title, key in columns.items() if key is not None}
+    names = sorted({name for values in labels.values() for name in values})
     palette = colormaps["tab20"]
     colours = {name: palette(i % palette.N) for i, name in enumerate(names)}
     # A Figure of its own, not pyplot: no window, no global state, no backend to choose.
-    figure = Figure(figsize=(15, 6.2), layout="constrained")
-    axes = figure.subplots(1, 3)
-    for axis, title, values in zip(axes, ("published label", "scim label"), (published, predicted), strict=False):
-        axis.scatter(*background.T, s=4, c="0.88", linewidths=0)
-        for name in names:
-            mine = values == name
-            if mine.any():
-                axis.scatter(*points[mine].T, s=14, color=colours[name], label=name, linewidths=0)
-        axis.set_title(f"{title} of {test.n_obs:,} held-out cells")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), fontsize=7, frameon=False)
-    axes[2].scatter(*background.T, s=4, c="0.88", linewidths=0)
-    confidence = test.obs[_keys.obs_confidence()].to_numpy(dtype=float)
-    drawn = axes[2].scatter(*points.T, s=14, c=confidence, vmin=0, vmax=1, cmap="viridis", linewidths=0)
-    axes[2].set_title("confidence")
-    figure.colorbar(drawn, ax=axes[2], orientation="horizontal", shrink=0.6)
+    figure = Figure(figsize=(5 * (len(labels) + 1), 6.2), layout="constrained")
+    axes = figure.subplots(1, len(labels) + 1)
+    size = float(np.clip(10_000 / len(points), 1, 14))
+    for axis, (title, values) in zip(axes, labels.items(), strict=False):
+        for name in dict.fromkeys(sorted(values)):
+            axis.scatter(*points[values == name].T, s=size, color=colours[name], label=name, linewidths=0)
+        axis.set_title(f"{title} of {adata.n_obs:,} cells")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), fontsize=7, frameon=False, markerscale=2)
+    confidence = adata.obs[_keys.obs_confidence()].to_numpy(dtype=float)
+    drawn = axes[-1].scatter(*points.T, s=size, c=confidence, vmin=0, vmax=1, cmap="viridis", linewidths=0)
+    axes[-1].set_title("confidence")
+    figure.colorbar(drawn, ax=axes[-1], orientation="horizontal", shrink=0.6)
     for axis in axes:
         axis.set_xticks([])
         axis.set_yticks([])

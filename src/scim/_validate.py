@@ -35,6 +35,18 @@ def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) 
     return f"{hint}Available: {shown}{more}."
 
 
+def as_names(given: object) -> list[str]:
+    """Names as text, of one or of several: groups of numbers may be asked for by numbers.
+
+    Examples
+    --------
+    >>> as_names("B cell"), as_names([0, 1]), as_names(3)
+    (['B cell'], ['0', '1'], ['3'])
+    """
+    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    return [str(name) for name in several]
+
+
 def is_unlabeled(labels: pd.Series, category: str | None = None) -> pd.Series:
     """Cells without a label: missing, one of :data:`NO_LABEL`, or of a category that means so; bool (n_cells,)."""
     text = labels.astype(object).where(labels.notna(), "").astype(str).str.strip()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from . import _keys
-from ._validate import check_key, did_you_mean, get_adata
+from ._validate import as_names, check_key, did_you_mean, get_adata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,7 +17,11 @@ __all__ = ["clusters", "genes", "hits", "scores"]
 
 
 def clusters(
-    adata: AnnData | Any, key: str = _keys.DEFAULT, *, group: str | Sequence[str] | None = None, mod: str | None = None
+    adata: AnnData | Any,
+    key: str = _keys.DEFAULT,
+    *,
+    group: str | int | Sequence[str | int] | None = None,
+    mod: str | None = None,
 ) -> pd.DataFrame:
     """Labels of groups, from :func:`scim.tl.annotate` with ``by``, one row a group.
 
@@ -76,7 +80,7 @@ def clusters(
     table = pd.DataFrame(result[_keys.CLUSTERS]).copy()
     if group is None:
         return table
-    wanted = [group] if isinstance(group, str) else [str(name) for name in group]
+    wanted = as_names(group)
     there = table["group"].astype(str)
     for name in wanted:
         check_key(dict.fromkeys(there), name, argument="group", where=f"adata.uns[{key!r}][{_keys.CLUSTERS!r}]")
@@ -84,7 +88,11 @@ def clusters(
 
 
 def genes(
-    adata: AnnData | Any, key: str = _keys.EXPLAIN, *, group: str | Sequence[str] | None = None, mod: str | None = None
+    adata: AnnData | Any,
+    key: str = _keys.EXPLAIN,
+    *,
+    group: str | int | Sequence[str | int] | None = None,
+    mod: str | None = None,
 ) -> pd.DataFrame:
     """Genes of :func:`scim.tl.explain`, one row a group and gene.
 
@@ -131,7 +139,7 @@ def genes(
     if not isinstance(result, Mapping) or "scores_std" not in result:
         raise KeyError(f"adata.uns[{key!r}] holds no explanation. Run scim.tl.explain first.")
     there = result["names"].dtype.names
-    wanted = there if group is None else [group] if isinstance(group, str) else list(group)
+    wanted = there if group is None else as_names(group)
     for name in wanted:
         check_key(dict.fromkeys(there), name, argument="group", where=f"adata.uns[{key!r}]")
     fields = {"gene": "names", "score": "scores", "score_std": "scores_std", "logfoldchange": "logfoldchanges"}
@@ -141,7 +149,11 @@ def genes(
 
 
 def hits(
-    adata: AnnData | Any, key: str = _keys.QUERY, *, query: str | Sequence[str] | None = None, mod: str | None = None
+    adata: AnnData | Any,
+    key: str = _keys.QUERY,
+    *,
+    query: str | int | Sequence[str | int] | None = None,
+    mod: str | None = None,
 ) -> pd.DataFrame:
     """Hits of :func:`scim.tl.query`, one row a hit.
 
@@ -184,7 +196,7 @@ def hits(
     table = pd.DataFrame(result["hits"]).copy()
     if query is None:
         return table
-    wanted = [query] if isinstance(query, str) else [str(name) for name in query]
+    wanted = as_names(query)
     asked = dict.fromkeys(map(str, [*result.get("queries", ()), *table["query"].unique()]))
     for name in wanted:
         if name not in asked:
@@ -234,7 +246,7 @@ def scores(
             f"adata.obsm has no {name!r}. Run scim.tl.annotate first. {did_you_mean(name, data.obsm.keys())}"
         )
     table = pd.DataFrame(data.obsm[name], index=data.obs_names)
-    wanted = [terms] if isinstance(terms, str) else terms
+    wanted = None if terms is None else as_names(terms)
     for term in wanted or ():
         check_key(table, term, argument="terms", where=f"adata.obsm[{name!r}]")
-    return table.copy() if wanted is None else table[list(wanted)]
+    return table.copy() if wanted is None else table[wanted]

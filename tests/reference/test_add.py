@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 
@@ -78,16 +79,36 @@ def test_cells_without_labels_may_be_added(folder: Path, more: AnnData) -> None:
 
 
 def test_columns_that_differ(folder: Path, more: AnnData) -> None:
-    more.obs["depth"] = "deep"
     more.obs["donor"] = "d9"
+    more.obs["age"] = pd.array([30, None] * 30, dtype="Int64")
+    more.obs["depth"] = np.nan
     reference = Reference.open(folder)
-    reference.add(more, obs_columns=["depth", "donor"])
+    reference.add(more, obs_columns=["depth", "donor", "age"])
     obs = Reference.open(folder).obs
-    assert obs["depth"].iloc[-1] == "deep"
-    assert float(obs["depth"].iloc[0]) > 0
+    assert obs["depth"].dtype == float
+    assert obs["depth"].isna().sum() == 60
+    assert obs["age"].value_counts().to_dict() == {30: 30}
+    assert reference.allowed(where={"age": 30}).sum() == 30
     assert obs["donor"].isna().sum() == 700
     assert obs["tissue"].isna().sum() == 60
     assert reference.search(reference.vectors([0]), k=3, where={"donor": "d9"}).indices.min() >= 700
+
+
+@pytest.mark.parametrize(
+    ("values", "holds", "remedy"),
+    [("deep", "text", r"pd.to_numeric\(adata.obs\['depth'\]\)"), (True, "True and False", "pd.to_numeric")],
+)
+def test_a_column_of_numbers_does_not_become_text(
+    folder: Path, more: AnnData, values: object, holds: str, remedy: str
+) -> None:
+    more.obs["depth"] = values
+    reference, before = Reference.open(folder), files(folder)
+    with pytest.raises(
+        ValueError, match=f"obs.'depth'. of 'fourth cells' holds {holds}.*before holds numbers.*{remedy}"
+    ):
+        reference.add({"fourth cells": more}, obs_columns=["depth"])
+    assert files(folder) == before
+    assert reference.obs["depth"].dtype == float
 
 
 def test_other_ontology(folder: Path, more: AnnData) -> None:

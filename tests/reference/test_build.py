@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import anndata
@@ -54,6 +55,19 @@ def test_what_went_in_comes_out(reference: Reference, pbmc: AnnData, vectors: np
     labels = reference.terms.label_ids[reference.label_codes]
     assert labels.tolist() == pbmc.obs["cell_type_ontology_term_id"].astype(str).tolist()
     assert len(reference) == reference.n_cells == 700
+
+
+def test_studies_that_have_text_and_numbers_in_a_column(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
+    one, two = pbmc[:300].copy(), pbmc[300:].copy()
+    one.obs["age"], two.obs["age"] = "thirty", 30
+    one.obs["donor"], two.obs["donor"] = "D1", [2.0, np.nan] * 200
+    build = partial(Reference.build, tmp_path / "r.scim", {"one": one, "two": two}, encoder, labels_key="cell_type")
+    with pytest.raises(ValueError, match=r"obs\['age'\] of 'two' holds numbers.*before holds text.*astype\(str\)"):
+        build(obs_columns=["age"])
+    assert not list(tmp_path.iterdir())
+    reference = build()  # names of donors are text, even where they are numbers
+    assert reference.obs["donor"].value_counts().to_dict() == {"D1": 300, "2": 200}
+    assert reference.allowed(where={"donor": 2}).sum() == reference.allowed(where={"donor": "2"}).sum() == 200
 
 
 def test_same_content_from_any_source(reference: Reference, pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
@@ -138,13 +152,14 @@ def test_default_columns_where_they_are(pbmc: AnnData, encoder: Encoder, tmp_pat
         (lambda n: np.arange(n) % 3, "int64"),
         (lambda n: np.where(np.arange(n) % 2, np.nan, 0.5), "float64"),
         (lambda n: np.arange(n) % 2 == 0, "bool"),
-        (lambda n: pd.array([1, None] * (n // 2), dtype="Int64"), "category"),
+        (lambda n: pd.array([1, None] * (n // 2), dtype="Int64"), "float64"),
+        (lambda n: pd.array([True, None] * (n // 2), dtype="boolean"), "boolean"),
         (lambda n: pd.Categorical(["a", None] * (n // 2)), "category"),
         (lambda n: pd.array(["ü", None] * (n // 2), dtype="string"), "category"),
         (lambda n: pd.to_datetime(["2026-01-01"] * n), "category"),
         (lambda n: [None] * n, "category"),
     ],
-    ids=["whole", "real", "bool", "nullable", "categorical", "string", "date", "empty"],
+    ids=["whole", "real", "bool", "nullable", "maybe", "categorical", "string", "date", "empty"],
 )
 def test_columns_of_any_type(pbmc: AnnData, encoder: Encoder, tmp_path: Path, values, expected: str) -> None:
     adata = pbmc[::11][:60].copy()
@@ -154,6 +169,7 @@ def test_columns_of_any_type(pbmc: AnnData, encoder: Encoder, tmp_path: Path, va
     assert str(kept.dtype) == expected
     assert kept.isna().tolist() == adata.obs["column"].isna().tolist()
     assert made.obs["column"].equals(kept)
+    made.to_anndata().write_h5ad(tmp_path / "cells.h5ad")
 
 
 def test_cell_ids_of_two_studies_alike(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:

@@ -152,6 +152,9 @@ def test_a_sample_looks_into_large_files(
         damaged.verify()
     with pytest.raises(ValueError, match="verify='fast' is not known"):
         Reference.open(tmp_path / "r", verify="fast")  # type: ignore[arg-type]
+    for other in (damaged, "nowhere.scim", None):
+        with pytest.raises(ValueError, match="verify='fast' is not known"):
+            Reference.open(other, verify="fast")  # type: ignore[arg-type]
 
 
 # ---- several writers, and readers meanwhile ----------------------------------------------------------------------

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from scim.reference._filters import select
+from scim.reference._tables import to_table
 
 
 @pytest.fixture
@@ -29,6 +31,8 @@ def cells() -> pa.Table:
         ({"tissue": ["lung", "gut"]}, None, "ade"),
         ({"tissue": np.array(["lung", "gut"])}, None, "ade"),
         ({"tissue": ["lung", None]}, None, "acd"),
+        ({"tissue": ["lung", float("nan")]}, None, "acd"),
+        ({"age": pd.NA}, None, "d"),
         ({"tissue": ["lung", "gut"], "primary": True}, None, "ad"),
         ({"age": 2}, None, "b"),
         ({"age": np.int64(2)}, None, "b"),
@@ -71,6 +75,11 @@ def test_no_filter(cells: pa.Table) -> None:
         ({"tissue": "lungs"}, ValueError, "no cell has tissue='lungs'. Did you mean 'lung'"),
         ({"tissue": ["lung", "skin"]}, ValueError, "no cell has tissue='skin'"),
         ({"age": "2"}, ValueError, "no cell has age='2'"),
+        ({"age": 2**70}, ValueError, f"no cell has age={2**70}. .*Available: '1', '2'"),
+        ({"age": [2, 1.5]}, ValueError, "no cell has age=1.5"),
+        ({"score": 2**70}, ValueError, "no cell has score=1180591"),
+        ({"score": 10**400}, ValueError, "no cell has score=1000"),
+        ({"age": [[1, 2]]}, TypeError, r"age must be one value, or a list of values, got \[1, 2\]"),
         ({"tissue": []}, ValueError, "leave none of the reference's 5 cells"),
         ({"tissue": "gut", "age": 1}, ValueError, "leave none"),
         (pc.field("age") > 9, ValueError, "leave none"),
@@ -83,3 +92,22 @@ def test_no_filter(cells: pa.Table) -> None:
 def test_refuses(cells: pa.Table, where: object, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         select(cells, where=where)
+
+
+def test_numbers_of_single_precision_are_found_as_they_are_written() -> None:
+    values = np.array([0.1, 1 / 3, np.inf, np.nan, 16_777_216, 1e-20], dtype=np.float32)
+    cells = to_table(pd.DataFrame({"score": values}))
+    for wanted, expected in ((0.1, [0]), (values[0], [0]), ([values[1]], [1]), (np.inf, [2]), (16_777_216, [4])):
+        chosen = select(cells, where={"score": wanted})
+        assert chosen is not None and np.flatnonzero(chosen).tolist() == expected
+    chosen = select(cells, where=pc.field("score") == 0.1)
+    assert chosen is not None and np.flatnonzero(chosen).tolist() == [0]
+    np.testing.assert_array_equal(cells["score"].to_numpy().astype(np.float32), values)
+
+
+def test_values_that_only_removed_cells_have_are_not_suggested(cells: pa.Table) -> None:
+    living = np.array([True, False, True, True, True])
+    with pytest.raises(ValueError, match="no cell has tissue='bloods'. Available: 'gut', 'lung'."):
+        select(cells, where={"tissue": "bloods"}, living=living)
+    with pytest.raises(ValueError, match="Available: '0.5', '2.5', '3.5', '4.5'."):
+        select(cells, where={"score": 1.4}, living=living)

@@ -51,6 +51,8 @@ def test_removed_cells_never_come_back(folder: Path, vectors: np.ndarray) -> Non
                 bad(np.flatnonzero(gone)[:1])
         with pytest.raises(ValueError, match="were removed"):
             opened.search(vectors, where={"study": "second"})
+        with pytest.raises(ValueError, match="no cell has study='secnd'. Available: 'first', 'third'."):
+            opened.search(vectors, where={"study": "secnd"})
     assert read_manifest(folder)["version"] == 2  # an older scim would show them
 
 

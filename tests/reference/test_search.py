@@ -180,6 +180,8 @@ def test_wrong_options(
 def test_wrong_vectors(reference: Reference, vectors: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"\(n_queries, 16\).*\(700, 5\)"):
         reference.search(vectors[:, :5])
+    with pytest.raises(TypeError, match=r"vectors must be numbers \(n_queries, 16\), got 'text'"):
+        reference.search("text")  # type: ignore[arg-type]
     vectors[3, 2] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         reference.search(vectors)

@@ -86,11 +86,34 @@ def test_a_filter_takes_the_vote_of_neighbours(new: anndata.AnnData, reference: 
         scim.tl.annotate(new, reference, vote="calibated")
 
 
+@pytest.mark.filterwarnings("ignore:.*labels that labels= leaves out")
 def test_listed_labels_share_all_the_probability(new: anndata.AnnData, reference: scim.Reference) -> None:
     scim.tl.annotate(new, reference, labels=["B cell", "natural killer cell"], novelty_fdr=0)
     scores = scim.get.scores(new)
     np.testing.assert_allclose(scores["B cell"] + scores["natural killer cell"], 1, atol=1e-5)
     assert set().union(*sets_of(new)) <= {"B cell", "natural killer cell"}
+
+
+def test_cells_of_labels_that_are_not_listed_are_warned_of(new: anndata.AnnData, reference: scim.Reference) -> None:
+    plain = scim.tl.annotate(new, reference, copy=True)
+    is_b = (new.obs["cell_type"] == "B cell").to_numpy()
+    with pytest.warns(UserWarning, match=r"of 100 cells are more like labels .* such as dendritic cell \(\d+\)"):
+        scim.tl.annotate(new, reference, labels=["B cell"])
+    n_others = new.uns["scim"]["annotate"]["n_of_other_labels"]
+    assert n_others == pytest.approx((~is_b).sum(), abs=5)
+    assert set(new.obs["scim_label"]) <= {"B cell", "unassigned"}
+    # What is listed says nothing of what is unlike all of the reference.
+    np.testing.assert_array_equal(new.obs["scim_novelty"], plain.obs["scim_novelty"])
+    only = new[is_b].copy()
+    scim.tl.annotate(only, reference, labels=["B cell"])  # without a warning
+    assert only.uns["scim"]["annotate"]["n_of_other_labels"] <= 1
+
+
+def test_cells_of_no_kind_are_novel_whatever_is_listed(new: anndata.AnnData, reference: scim.Reference) -> None:
+    mixed = new.X.toarray()[:, np.random.default_rng(1).permutation(new.n_vars)]
+    strange = anndata.AnnData(mixed, obs=new.obs[[]].copy(), var=new.var[[]].copy())
+    scim.tl.annotate(strange, reference, labels=["B cell"])
+    assert (strange.obs["scim_label"] == "unassigned").mean() > 0.95
 
 
 def test_fewer_genes_are_matched_by_landmarks(new: anndata.AnnData, reference: scim.Reference) -> None:

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import scim
-from scim.tl._clusters import Groups, find_groups, label_groups
+from scim.tl._clusters import find_groups, label_groups
+from scim.tl._groups import Groups
 
 COLUMNS = ("scim_cluster_label", "scim_cluster_term_id")
 
@@ -148,6 +149,8 @@ def test_what_are_no_groups(new: anndata.AnnData, reference: scim.Reference) -> 
     new.obs["barcode"] = new.obs_names
     new.obs["none"] = pd.Series(np.nan, index=new.obs_names)
     new.obs["scim_label"] = "0"
+    new.obs["both"] = pd.Categorical([1, "1"] * (new.n_obs // 2))
+    new.obs["plain"] = pd.Series([1, "1"] * (new.n_obs // 2), index=new.obs_names, dtype=object)
     for by, error, message in (
         ("leidn", KeyError, "Did you mean 'leiden'"),
         ("depth", ValueError, r"measurements \(such as 0\.37\)"),
@@ -156,6 +159,8 @@ def test_what_are_no_groups(new: anndata.AnnData, reference: scim.Reference) -> 
         ("none", ValueError, "no group"),
         ("scim_label", ValueError, "a column that annotate writes"),
         (["leiden"], TypeError, "one column"),
+        ("both", ValueError, r"'1' more than once, as int and as str.*obs\['both'\].astype\(str\)"),
+        ("plain", ValueError, "'1' more than once, as int and as str"),
     ):
         with pytest.raises(error, match=message):
             scim.tl.annotate(new, reference, by=by)  # type: ignore[arg-type]

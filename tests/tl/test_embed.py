@@ -134,6 +134,8 @@ def test_nothing_is_written_if_it_fails(
 def test_arguments_that_do_not_fit(new: anndata.AnnData, encoder: scim.Encoder, reference: scim.Reference) -> None:
     with pytest.raises(ValueError, match="not both"):
         scim.tl.embed(new, reference, encoder=encoder)
+    with pytest.raises(TypeError, match="encoder must be a scim.Encoder or the path of one, got Reference. Pass it as"):
+        scim.tl.embed(new, encoder=reference)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="'blood.scim'"):
         scim.tl.embed(new, reference.path.parent / "blod.scim")
     with pytest.raises(KeyError, match="layer='counts'"):

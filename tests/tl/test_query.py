@@ -12,6 +12,7 @@ from scipy import sparse
 
 import scim
 from scim.tl import _query
+from scim.tl._groups import read_groups
 
 BASE = ["query", "rank", "row", "cell_id", "distance", "pvalue", "label", "term_id", "study"]
 
@@ -262,8 +263,11 @@ def test_arguments_that_do_not_fit(new: anndata.AnnData, reference: scim.Referen
         scim.tl.query(new, reference, cells=[0], exclude={"study": ["first", "second"]})
     with pytest.raises(ValueError, match="k must be at least 1"):
         scim.tl.query(new, reference, cells=[0], k=0)
+    for wrong in ("text", [[1.0], [1.0, 2.0]], {"a": 1}):
+        with pytest.raises(TypeError, match=r"vectors must be numbers \(n, 16\), got"):
+            scim.tl.query(new, reference, vectors=wrong)  # type: ignore[arg-type]
     new.obs["nothing"] = np.nan
-    with pytest.raises(ValueError, match="none of the 100 cells has a group"):
+    with pytest.raises(ValueError, match="groupby='nothing' holds no group: all 100"):
         scim.tl.query(new, reference, groupby="nothing")
     assert names_of(new) == (before[0] + ["nothing"], *before[1:])
 
@@ -303,3 +307,25 @@ def test_coherence_is_under_the_caps_of_the_search(
 def test_a_list_of_columns_is_no_column(new: anndata.AnnData, reference: scim.Reference) -> None:
     with pytest.raises(TypeError, match="groupby must be the name of one column"):
         scim.tl.query(new, reference, groupby=["cell_type"])
+
+
+def test_cells_may_be_a_slice(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.query(new, reference, cells=slice(1, 4), k=2)
+    assert new.uns["scim_query"]["queries"] == list(new.obs_names[1:4])
+
+
+def test_measurements_are_no_groups(new: anndata.AnnData, reference: scim.Reference) -> None:
+    new.obs["score"] = np.linspace(0.5, 2, new.n_obs)
+    new.obs["leiden"] = np.where(np.arange(new.n_obs) % 3, 10.0, 2.0)
+    new.obs["mixed"] = pd.Categorical([1, "1"] * (new.n_obs // 2))
+    with pytest.raises(ValueError, match=r"groupby='score' holds measurements \(such as 0.5.*pd.cut"):
+        scim.tl.query(new, reference, groupby="score", k=5)
+    with pytest.raises(ValueError, match="groupby='mixed' holds '1' more than once"):
+        scim.tl.query(new, reference, groupby="mixed", k=5)
+    assert "scim_query" not in new.uns
+    scim.tl.query(new, reference, groupby="leiden", k=5)
+    assert new.uns["scim_query"]["queries"] == ["2", "10"]
+    assert len(scim.get.hits(new, query=2)) == 5
+    many = pd.DataFrame({"total_counts": np.arange(300.0)})
+    with pytest.raises(ValueError, match="groupby='total_counts' has 300 groups for 300 cells.*not one of measurem"):
+        read_groups(many, "total_counts", argument="groupby")

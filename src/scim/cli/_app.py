@@ -99,7 +99,7 @@ def _root(
 _EXAMPLES: dict[Callable[..., None], str] = {
     _training.demo: """
         scim demo
-        scim demo --data study.h5ad --labels-key cell_type --study-key donor --out results""",
+        scim demo --data study.h5ad --labels-key cell_type --out results""",
     _training.train: """
         scim train zheng.h5ad symphony.h5ad --labels-key cell_type --harmonize --out blood.encoder
         scim train atlas.h5ad --labels-key cell_type --study-key study --layer counts --out atlas.encoder""",
@@ -159,10 +159,14 @@ def one_line(error: BaseException) -> str:
 
 
 def _quieten_third_parties() -> None:
-    # What scim itself warns of is for the user; trainers and readers below it talk to programmers.
+    said = set()
+
+    # What scim itself warns of is for the user, once; trainers and readers below it talk to programmers.
     def show(message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object) -> None:
-        if filename.startswith(_PACKAGE) and issubclass(category, UserWarning):
-            typer.echo(f"scim: warning: {' '.join(str(message).split())}", err=True)
+        text = " ".join(str(message).split())
+        if filename.startswith(_PACKAGE) and issubclass(category, UserWarning) and text not in said:
+            said.add(text)
+            typer.echo(f"scim: warning: {text}", err=True)
 
     warnings.simplefilter("default")
     warnings.showwarning = show

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 H5AD, PARQUET, CSV = ".h5ad", ".parquet", ".csv"
 _OUTPUTS = (H5AD, PARQUET, CSV, ".csv.gz")
+#: What reads files of other kinds; a folder without an ending is 10x's.
+_READERS = {
+    ".zarr": "anndata.read_zarr",
+    ".h5": "scanpy.read_10x_h5",
+    ".mtx": "scanpy.read_10x_mtx",
+    ".loom": "anndata.io.read_loom",
+    ".csv": "anndata.io.read_csv",
+}
 
 
 def output_kind(path: Path, *, overwrite: bool) -> str:
@@ -71,7 +79,13 @@ def read(path: Path) -> AnnData:
         there = sorted(p.name for p in folder.glob("*.h5ad")) if folder.is_dir() else []
         raise FileNotFoundError(f"There is no file {path}. {did_you_mean(path.name, there)}")
     if path.suffix.lower() != H5AD:
-        raise ValueError(f"{path} is not an .h5ad file. Write one with adata.write_h5ad(...).")
+        kind = path.suffix.lower()
+        reader = _READERS.get(kind, "scanpy.read_10x_mtx" if path.is_dir() else "scanpy.read")
+        source = path.parent if kind == ".mtx" else path
+        made = f"{path.resolve().stem}{H5AD}"
+        raise ValueError(
+            f'{path} is not an .h5ad file. Write one in Python: {reader}("{source}").write_h5ad("{made}").'
+        )
     import anndata
 
     try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ._cluster import Cluster
 
-#: Columns of obs that are kept where they are there and none are named.
+#: Columns of obs that are kept where they are there and none are named. They hold names: numbers in them become text.
 DEFAULT_COLUMNS = ("donor", "sample", "assay", "tissue", "disease", "batch")
 
 
@@ -112,15 +112,54 @@ class Source:
                     f"{missing} cells have no study in obs[{self.study_key!r}]. Give them one, or leave them out."
                 )
 
+    def check_kinds(self, obs: pd.DataFrame, name: str, there: dict[str, str]) -> dict[str, str]:
+        """Refuse columns that hold other things than they do in the cells before, which are numbers there or text.
+
+        Parameters
+        ----------
+        obs
+            Columns of a part.
+        name
+            What the part is called.
+        there
+            What each column of the cells before holds, see :func:`~scim.reference._tables.column_kinds`.
+
+        Returns
+        -------
+        What each column holds now.
+        """
+        kinds = dict(there)
+        for column in self._kept(obs):
+            values = obs[column]
+            if values.isna().all():
+                continue
+            kind = _kind(values) if column not in DEFAULT_COLUMNS else "text"
+            if kinds.setdefault(column, kind) != kind:
+                before, place = kinds[column], f"adata.obs[{column!r}]"
+                remedy = {
+                    "text": f"{place} = {place}.astype(str)",
+                    "numbers": f"{place} = pd.to_numeric({place})",
+                    "True and False": f"{place} = {place}.astype(bool)",
+                }[before]
+                raise ValueError(
+                    f"obs[{column!r}] of {name!r} holds {kind}, but that of the cells before holds {before}: one "
+                    f"column cannot have both. Write {remedy}, rename it, or say with obs_columns= what to keep."
+                )
+        return kinds
+
+    def _kept(self, obs: pd.DataFrame) -> list[str]:
+        """Columns that are kept as metadata."""
+        chosen = DEFAULT_COLUMNS if self.obs_columns is None else self.obs_columns
+        return [column for column in dict.fromkeys(map(str, chosen)) if column in obs and column not in FIXED_COLUMNS]
+
     def cells(self, obs: pd.DataFrame, name: str) -> pd.DataFrame:
         """Metadata of all cells of one part."""
         return self.describer(obs, name)(slice(None))
 
     def describer(self, obs: pd.DataFrame, name: str) -> Callable[[slice], pd.DataFrame]:
         """Return what gives the metadata of some cells of one part: a column is of one type in all of it."""
-        chosen = DEFAULT_COLUMNS if self.obs_columns is None else self.obs_columns
-        kept = [column for column in dict.fromkeys(map(str, chosen)) if column in obs and column not in FIXED_COLUMNS]
-        numbers = {column for column in kept if _is_number(obs[column])}
+        kept = self._kept(obs)
+        plain = {column for column in kept if column not in DEFAULT_COLUMNS and _kind(obs[column]) != "text"}
         resolved: dict[str, tuple[str, str]] = {}
 
         def resolve(label: str) -> tuple[str, str]:
@@ -143,18 +182,21 @@ class Source:
             }
             for column in kept:
                 values = part[column]
-                cells[column] = values.to_numpy() if column in numbers else _text(values).to_numpy(object)
+                cells[column] = values.array if column in plain else _text(values).to_numpy(object)
             return pd.DataFrame(cells)
 
         return describe
 
 
-def _is_number(values: pd.Series) -> bool:
-    return values.dtype.kind in "iufb" and not (values.dtype.kind != "f" and bool(values.isna().any()))
+def _kind(values: pd.Series) -> str:
+    """Say what a column holds, as :func:`~scim.reference._tables.column_kinds` does."""
+    return {"b": "True and False"}.get(values.dtype.kind, "numbers" if values.dtype.kind in "iuf" else "text")
 
 
 def _text(values: pd.Series) -> pd.Series:
     """Values as text, missing ones as None."""
+    if values.dtype.kind == "f" and (values.dropna() % 1 == 0).all():
+        values = values.astype("Int64")  # whole numbers of which some are missing: 1, not 1.0
     plain = values.astype(object)
     return pd.Series(
         [None if missing else str(x) for x, missing in zip(plain, plain.isna(), strict=True)], dtype=object
@@ -205,12 +247,20 @@ def write_segment(
     Raises
     ------
     ValueError
-        There are no cells, or the reference has some of them already.
+        There are no cells, the reference has some of them already, or a column holds text in some, numbers in others.
     """
     with progress_bar(count_cells(data), desc="Building the reference") as bar:
         ahead = dict(enumerate(list_parts(data, source.taken))) if cluster is not None and is_listed(data) else None
         work = PartWriter(
-            folder, encoder, source, journal, bar, cluster=cluster, encoder_folder=encoder_folder, parts=ahead
+            folder,
+            encoder,
+            source,
+            journal,
+            bar,
+            cluster=cluster,
+            encoder_folder=encoder_folder,
+            parts=ahead,
+            known=known,
         )
         try:
             n_parts = 0

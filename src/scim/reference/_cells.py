@@ -13,7 +13,7 @@ from .._validate import check_key
 from ._filters import select
 from ._obs import CellTable, living_table
 from ._segments import label_codes, take_vectors
-from ._tables import CELL_ID, check_columns, dictionary, take_rows
+from ._tables import CELL_ID, check_columns, dictionary, take_rows, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,11 +82,9 @@ class StoredCells:
             check_key(dict.fromkeys(self._cells.column_names), column, argument="columns", where="the metadata")
         names = self._cells.column_names if columns is None else list(columns)
         if rows is not None:
-            # Ids are all different, and all other text is categorical: nothing is there to be shared.
-            taken = take_rows(self._cells, self._rows(rows), names).to_pandas(deduplicate_objects=False)
-            return self._without_removed(taken)
+            return self._without_removed(to_frame(take_rows(self._cells, self._rows(rows), names)))
         self._check(names)
-        table = living_table(self._cells.select(names), self._living).to_pandas()
+        table = to_frame(living_table(self._cells.select(names), self._living))
         return table if self._living is None else self._without_removed(table).set_index(self._first(self.n_cells))
 
     def _without_removed(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -139,7 +137,7 @@ class StoredCells:
             if condition is not None:
                 names = map(str, condition) if isinstance(condition, Mapping) else self._cells.column_names
                 self._check(set(names) & set(self._cells.column_names))
-        passed = select(self._cells, where=where, exclude=exclude)
+        passed = select(self._cells, where=where, exclude=exclude, living=self._living)
         if passed is None or self._living is None:
             return self._living if passed is None else passed
         passed &= self._living

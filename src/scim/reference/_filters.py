@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def select(cells: pa.Table, *, where: Any = None, exclude: Any = None) -> np.ndarray | None:
+def select(
+    cells: pa.Table, *, where: Any = None, exclude: Any = None, living: np.ndarray | None = None
+) -> np.ndarray | None:
     """Say which cells pass, bool (n_cells,); None where there is no filter.
 
     Parameters
@@ -27,34 +29,36 @@ def select(cells: pa.Table, *, where: Any = None, exclude: Any = None) -> np.nda
         for cells without a value; or a ``pyarrow.compute`` expression.
     exclude
         The same; what it says is left out.
+    living
+        Cells that were not removed, bool (n_cells,), whose values are told where one does not occur; None: all.
 
     Raises
     ------
     KeyError, ValueError
         A column or value does not occur (what does is listed), or no cell passes.
     TypeError
-        A filter is neither a mapping nor an expression.
+        A filter is neither a mapping nor an expression, or a value is none that a cell can have.
     """
     if where is None and exclude is None:
         return None
     passed = np.ones(cells.num_rows, dtype=bool)
     if where is not None:
-        passed &= _matches(cells, where, "where")
+        passed &= _matches(cells, where, "where", living)
     if exclude is not None:
-        passed &= ~_matches(cells, exclude, "exclude")
+        passed &= ~_matches(cells, exclude, "exclude", living)
     if not passed.any():
         said = " and ".join(f"{n}={f!r}" for n, f in (("where", where), ("exclude", exclude)) if f is not None)
         raise ValueError(f"{said} leave none of the reference's {cells.num_rows:,} cells. Loosen the filter.")
     return passed
 
 
-def _matches(cells: pa.Table, condition: Any, argument: str) -> np.ndarray:
+def _matches(cells: pa.Table, condition: Any, argument: str, living: np.ndarray | None) -> np.ndarray:
     import pyarrow.compute as pc
 
     if isinstance(condition, Mapping):
         matched = np.ones(cells.num_rows, dtype=bool)
         for column, values in condition.items():
-            matched &= _isin(cells, str(column), values, argument)
+            matched &= _isin(cells, str(column), values, argument, living)
         return matched if condition else np.full(cells.num_rows, argument == "where")
     if isinstance(condition, pc.Expression):
         return _evaluate(cells, condition, argument)
@@ -64,20 +68,29 @@ def _matches(cells: pa.Table, condition: Any, argument: str) -> np.ndarray:
     )
 
 
-def _isin(cells: pa.Table, column: str, values: Any, argument: str) -> np.ndarray:
+def _isin(cells: pa.Table, column: str, values: Any, argument: str, living: np.ndarray | None) -> np.ndarray:
+    import pandas as pd
     import pyarrow as pa
 
     if column not in cells.column_names:
         raise KeyError(f"{argument} names the column {column!r}. {did_you_mean(column, cells.column_names)}")
     single = isinstance(values, str) or not isinstance(values, Iterable)
     wanted: list[Any] = [values] if single else list(values)
+    if nested := [value for value in wanted if not pd.api.types.is_scalar(value)]:
+        raise TypeError(f"{argument}: {column} must be one value, or a list of values, got {nested[0]!r} among them.")
+    # NaN and NA mean what None does: a cell without a value.
+    wanted = [None if pd.isna(value) else value for value in wanted]
     stored = cells.column(column)
     text = pa.types.is_dictionary(stored.type)
+    if text:  # numbers in columns of names are text
+        wanted = [str(value) if isinstance(value, int | np.integer) else value for value in wanted]
     passed, found = _text_in(stored, wanted) if text else _plain_in(stored, wanted)
     for value in wanted:
         # None asks for cells without a value, of which there may be none.
         if value is not None and value not in found:
-            known = [v for v in dictionary(cells, column)[1] if v is not None]
+            codes, stands_for = dictionary(cells, column)
+            used = np.unique(codes if living is None else codes[living])
+            known = [stands_for[code] for code in used[used >= 0]]
             raise ValueError(
                 f"{argument}: no cell has {column}={value!r}. {did_you_mean(value, sorted(known, key=str))}"
             )
@@ -106,13 +119,29 @@ def _plain_in(stored: pa.ChunkedArray, wanted: list[Any]) -> tuple[np.ndarray, s
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    fitting = []
+    fitting = {}
     for value in wanted:
-        with suppress(pa.ArrowInvalid, pa.ArrowTypeError):  # a value of another type is no cell's
-            fitting.append(pa.scalar(value, type=stored.type).as_py())
-    matched = pc.is_in(stored, value_set=pa.array(fitting, type=stored.type))
+        # A value of another type, or too large for that of the column, is no cell's.
+        with suppress(pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            own = pa.scalar(_as_stored(value, stored.type), type=stored.type).as_py()
+            if own == _as_stored(value, stored.type):  # 1.5 would become 1
+                fitting[value] = own
+    matched = pc.is_in(stored, value_set=pa.array(fitting.values(), type=stored.type))
     there = set(pc.unique(stored.filter(matched)).to_pylist())
-    return matched.to_numpy(), {value for value in wanted if value in there}
+    return matched.to_numpy(), {value for value, own in fitting.items() if own in there}
+
+
+def _as_stored(value: Any, kind: Any) -> Any:
+    """Bring a number to how a column of real numbers has it: of single precision, the shortest that is read as it."""
+    import pyarrow as pa
+
+    if (
+        not pa.types.is_floating(kind)
+        or not isinstance(value, int | np.integer | np.floating)
+        or isinstance(value, bool)
+    ):
+        return value
+    return float(str(value)) if isinstance(value, np.float32) else float(value)
 
 
 def _evaluate(cells: pa.Table, expression: Any, argument: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,10 @@ from ._inputs import Part, content_stamp
 from ._journal import STAGE, Journal
 from ._landmarks import MOST, PER_GROUP, Landmarks, values_of
 from ._segments import SegmentWriter, to_fixed
-from ._tables import STUDY, TERM_ID, read_table
+from ._tables import STUDY, TERM_ID, column_kinds, read_table
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from anndata import AnnData
     from tqdm.std import tqdm
 
@@ -50,6 +51,8 @@ class PartWriter:
         Where workers find the encoder.
     parts
         All that will be written, by number, where that is known beforehand.
+    known
+        Metadata of the cells that are there already.
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class PartWriter:
         cluster: Cluster | None = None,
         encoder_folder: Path | None = None,
         parts: Mapping[int, Part] | None = None,
+        known: Sequence[pa.Table] = (),
     ) -> None:
-        self._folder, self._encoder, self._source = folder, encoder, source
+        self._folder, self._encoder, self._source, self._known = folder, encoder, source, known
         self._journal, self._bar = journal, bar
         self.segment = self._open()
+        self._kinds = column_kinds([*known, *self.segment.tables()])
         self._remote = None
         if cluster is not None and encoder_folder is not None:
             where = {"layer": source.layer, "gene_column": source.gene_column, "mod": source.mod}
@@ -111,6 +116,7 @@ class PartWriter:
                 self.rewind(number)
                 done, is_done = [], False
             if not is_done:
+                self._kinds = self._source.check_kinds(obs, part.name, self._kinds)
                 stages = [self.segment.stages / name for r in done for name in r["files"] if _LANDMARKS not in name]
                 first = sum(int(record["n_cells"]) for record in done)
                 chunks = self._chunks(adata, part, number, first)
@@ -171,6 +177,7 @@ class PartWriter:
         self.segment.abort()
         self._journal.rewind(sum(record["part"] < number for record in self._journal.records))
         self.segment = self._open()
+        self._kinds = column_kinds([*self._known, *self.segment.tables()])
 
     def _keep_landmarks(self, adata: AnnData, stages: list[Path], begin: int) -> Path:
         """Write the values of some cells of a part, to choose from when all parts are there."""

@@ -354,6 +354,7 @@ class Reference(WritableCells):
         ReferenceFolderError
             (a ValueError) The folder is something else, or a file of it is missing, truncated or changed.
         """
+        check_option(verify, get_args(files.Verify), argument="verify")
         if isinstance(reference, Reference):
             return reference
         if reference is None:
@@ -369,7 +370,6 @@ class Reference(WritableCells):
             raise unknown_reference(path, sorted(there))
         if not path.is_dir():
             raise files.ReferenceFolderError(f"{path} is a file; a reference is a folder with a {files.MANIFEST}.")
-        check_option(verify, get_args(files.Verify), argument="verify")
         while True:
             manifest = files.read_manifest(path)
             try:

@@ -42,7 +42,10 @@ class Hits:
 
 def check_queries(vectors: np.ndarray, n_latent: int) -> np.ndarray:
     """Bring queries to float32 vectors of length 1 (m, n_latent); zero ones stay zero."""
-    queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+    try:
+        queries = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+    except (ValueError, TypeError) as error:  # text, or rows of several lengths
+        raise TypeError(f"vectors must be numbers (n_queries, {n_latent}), got {vectors!r:.60}.") from error
     if queries.ndim != 2 or queries.shape[1] != n_latent:
         raise ValueError(
             f"vectors must be (n_queries, {n_latent}), as the reference's encoder makes them, got {np.shape(vectors)}."

@@ -25,14 +25,20 @@ _LARGE = 10_000
 
 
 def to_table(cells: pd.DataFrame) -> pa.Table:
-    """Cells as an Arrow table: whole numbers, real numbers, booleans, and text as a dictionary (but the cell ids)."""
+    """Cells as an Arrow table: whole numbers, real numbers, booleans, and text as a dictionary (but the cell ids).
+
+    Numbers of single precision become the nearest ones that are as short when written: 0.1 stays 0.1.
+    """
     import pyarrow as pa
 
     columns: dict[str, Any] = {}
     for name, values in cells.items():
         kinds = {"i": pa.int64(), "u": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
         kind = kinds.get(values.dtype.kind, pa.string())
-        column = pa.array(values.to_numpy(object) if kind == pa.string() else values, type=kind, from_pandas=True)
+        if str(values.dtype).lower() == "float32":
+            column = pa.array(values, from_pandas=True).cast(pa.string()).cast(kind)
+        else:
+            column = pa.array(values.to_numpy(object) if kind == pa.string() else values, type=kind, from_pandas=True)
         columns[str(name)] = column.dictionary_encode() if kind == pa.string() and name != CELL_ID else column
     return pa.table(columns)
 
@@ -46,6 +52,20 @@ def common_type(types: list[Any]) -> Any:
     if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in types):
         return pa.float64()
     return pa.dictionary(pa.int32(), pa.string())
+
+
+def column_kinds(tables: Iterable[pa.Table]) -> dict[str, str]:
+    """Say of each column that has a value what it holds: "numbers", "True and False" or "text"."""
+    import pyarrow as pa
+
+    kinds: dict[str, str] = {}
+    for table in tables:
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if column.null_count < len(column):
+                is_text = pa.types.is_dictionary(column.type) or pa.types.is_string(column.type)
+                kind = "text" if is_text else "True and False" if pa.types.is_boolean(column.type) else "numbers"
+                kinds.setdefault(name, kind)
+    return kinds
 
 
 def cast_column(column: pa.ChunkedArray, kind: Any) -> pa.ChunkedArray:
@@ -157,6 +177,18 @@ def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
             writer.write_table(table)
         if writer is not None:
             writer.close()
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Bring a table to pandas; booleans of which some are missing are nullable ones there, which files can hold."""
+    import pyarrow as pa
+
+    # Ids are all different, and other text is categorical: nothing is there to be shared.
+    frame = table.to_pandas(deduplicate_objects=False)
+    for name in (field.name for field in table.schema if pa.types.is_boolean(field.type)):
+        if frame[name].dtype == object:
+            frame[name] = frame[name].astype("boolean")
+    return frame
 
 
 def read_table(path: Path) -> pa.Table:

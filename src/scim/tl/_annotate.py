@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +92,9 @@ def annotate(
         than ``alpha`` of its cells, so that a mixture is called by what its parts have in common. For votes, it is
         labelled like one cell with the votes of all. A group of which most cells are unlike anything is unassigned.
     labels
-        Names or ids of terms: only these, and their descendants, are considered.
+        Names or ids of terms: only these, and their descendants, are considered. Cells of other labels get one of them
+        all the same, with a confidence that only compares these; a warning says how many these seem to be. Novelty
+        stays what it is against the whole reference (for votes: the distance to the nearest cell of these labels).
     where, exclude
         Filters on the reference's metadata, such as ``exclude={"study": "mine"}``; see :meth:`scim.Reference.search`.
     layer
@@ -180,7 +182,9 @@ def annotate(
     check_writable(data, key_added, copy=copy)
     groups = None if by is None else clusters.find_groups(data, by, key=key_added)
     opened = Reference.open(reference)
-    labels = labels if labels is None or isinstance(labels, str) else list(labels)
+    if labels is not None and (isinstance(labels, str) or not isinstance(labels, Iterable)):
+        raise TypeError(f"labels must be a list of terms, got {labels!r}. Write labels=[{labels!r}].")
+    labels = None if labels is None else list(labels)
     allowed = None if labels is None else _chosen_labels(opened.terms, labels)
     # Filters are checked before the cells are embedded, which takes longer.
     vote = _choose_vote(vote, opened, where=where, exclude=exclude)
@@ -237,8 +241,6 @@ def _choose_vote(vote: Vote, reference: Reference, *, where: Any, exclude: Any) 
 
 def _chosen_labels(terms: TermSpace, labels: Sequence[str]) -> np.ndarray:
     """Labels that are one of the given terms or below one, bool (n_labels + 1,); the last stands for no label."""
-    if isinstance(labels, str):
-        raise TypeError(f"labels must be a list of terms, got the text {labels!r}. Write labels=[{labels!r}].")
     place = {str(t).casefold(): i for names in (terms.term_names, terms.terms) for i, t in enumerate(names)}
     chosen = np.zeros(len(terms.labels) + 1, dtype=bool)
     for label in labels:

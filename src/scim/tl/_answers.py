@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from ..ontology import TermSpace
     from ..reference import Reference
+
+
+#: Share of cells that may be of labels that are not listed before a warning says so.
+_A_FEW = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +81,9 @@ def calibrated(
     head = judge.calibration.head or reference.judge().calibration.head
     assert head is not None  # _choose_vote made sure
     by_label = head.probabilities(vectors, len(terms.labels))
+    all_labels = by_label
     if allowed is not None:
-        by_label[:, ~allowed[:-1]] = 0
+        by_label = np.where(allowed[:-1], by_label, np.float32(0))
         by_label /= np.maximum(by_label.sum(axis=1, keepdims=True), 1e-12)
     by_term = np.minimum(by_label @ terms.closure.astype(np.float32), 1.0)
     inside = head.pvalues(by_label) > alpha
@@ -97,8 +103,27 @@ def calibrated(
         "novelty": told_by,
         "n_novel": int(novel.sum()),
     }
+    if allowed is not None:
+        others = ~novel & (all_labels[:, ~allowed[:-1]].sum(axis=1) > 0.5)
+        facts["n_of_other_labels"] = int(others.sum())
+        _warn_of_others(all_labels[others], terms, len(others))
     chosen = np.where(novel, -1, cover(inside, terms))
     return Answer(by_label, by_term, inside, chosen, novelty, novel, names_of(inside, by_label, terms), {}, facts)
+
+
+def _warn_of_others(by_label: np.ndarray, terms: TermSpace, n_cells: int) -> None:
+    """Warn of cells that are more likely of labels that are not listed, if these are more than a few."""
+    if len(by_label) <= _A_FEW * n_cells:
+        return
+    first = np.bincount(by_label.argmax(axis=1), minlength=len(terms.labels))
+    most = [i for i in np.argsort(-first, kind="stable")[:3] if first[i]]
+    shown = ", ".join(f"{terms.term_names[terms.label_term[i]]} ({first[i]:,})" for i in most)
+    warnings.warn(
+        f"{len(by_label):,} of {n_cells:,} cells are more like labels that labels= leaves out, such as {shown}, and "
+        "get one of those that it lists all the same. Leave labels out, or annotate the cells that it is meant for.",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def neighbours(

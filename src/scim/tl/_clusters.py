@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from .. import _keys
 from .._validate import check_key
 from ..reference._votes import Vote, assign, cover, prediction_sets
 from ._answers import names_of
+from ._groups import Groups, is_number, read_groups
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,26 +19,10 @@ if TYPE_CHECKING:
     from ..ontology import TermSpace
     from ._answers import Answer
 
-#: Groups of a small dataset, fewest cells of a group on average in a larger one, and groups of a column of numbers.
-_FEW, _FEWEST_CELLS, _MOST_NUMBERS = 50, 5, 200
+#: Groups of a small dataset, and fewest cells of a group on average in a larger one.
+_FEW, _FEWEST_CELLS = 50, 5
 #: Share of the cells of a group, above which what holds of them holds of it.
 _MOST = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class Groups:
-    """Names of groups, and the group of each cell, int64 (n,), -1 for none."""
-
-    names: list[str]
-    codes: np.ndarray
-
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        """Sum of each group's rows of ``values`` (n, ...), float64 (n_groups, ...)."""
-        from scipy import sparse
-
-        some = np.flatnonzero(self.codes >= 0)
-        places = (np.ones(len(some)), (self.codes[some], some))
-        return np.asarray(sparse.csr_matrix(places, shape=(len(self.names), len(self.codes))) @ values)
 
 
 def find_groups(adata: AnnData, by: str, *, key: str) -> Groups:
@@ -58,8 +42,8 @@ def find_groups(adata: AnnData, by: str, *, key: str) -> Groups:
     KeyError
         There is no such column.
     ValueError
-        It holds no groups: measurements, a name for each cell, or nothing. Or something would be overwritten: the
-        column, or a part of ``uns`` that scim did not write.
+        It holds no groups: measurements, a name for each cell, nothing, or two that are written alike. Or something
+        would be overwritten: the column, or a part of ``uns`` that scim did not write.
     """
     check_key(adata.obs, by, argument="by", where="adata.obs")
     if by in _keys.obs_annotation(key):
@@ -70,32 +54,13 @@ def find_groups(adata: AnnData, by: str, *, key: str) -> Groups:
             f"adata.uns[{key!r}][{_keys.CLUSTERS!r}] holds what scim did not write. Choose another key_added=, or "
             "delete it."
         )
-    column = adata.obs[by]
-    # Clusters that were joined to more cells became 0.0, 1.0 and NaN.
-    is_number = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-    if is_number:
-        measured = column[column.notna() & ((column != column.round()) | np.isinf(column.astype(float)))]
-        if len(measured):
-            raise ValueError(
-                f"by={by!r} holds measurements (such as {measured.iloc[0]:.4g}), where groups are expected. Choose a "
-                "column of groups, or make some with pd.cut."
-            )
-        column = column.astype("Int64")
-    if not isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(object).where(column.notna(), None).map(str, na_action="ignore").astype("category")
-    column = column.cat.remove_unused_categories()
-    names = [str(name) for name in column.cat.categories]
-    if is_number:
-        column = column.cat.reorder_categories(sorted(names, key=int))
-        names = list(column.cat.categories)
-    if not names:
-        raise ValueError(f"by={by!r} holds no group: all {len(column):,} values are missing.")
-    if len(names) > (_MOST_NUMBERS if is_number else max(_FEW, len(column) // _FEWEST_CELLS)):
+    groups = read_groups(adata.obs, by, argument="by")
+    if len(groups.names) > max(_FEW, adata.n_obs // _FEWEST_CELLS) and not is_number(adata.obs[by]):
         raise ValueError(
-            f"by={by!r} has {len(names):,} groups for {len(column):,} cells. Choose a column of clusters, not one of "
-            "cells or measurements (obs[...].astype(str) makes groups of numbers)."
+            f"by={by!r} has {len(groups.names):,} groups for {adata.n_obs:,} cells. Choose a column of clusters, not "
+            "one of cells."
         )
-    return Groups(names, column.cat.codes.to_numpy().astype(np.int64))
+    return groups
 
 
 def label_groups(groups: Groups, answer: Answer, terms: TermSpace, *, vote: Vote, alpha: float) -> pd.DataFrame:

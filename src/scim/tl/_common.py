@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -110,11 +111,16 @@ def choose_encoder(reference: Reference | str | Path | None, encoder: Encoder | 
     ------
     ValueError
         Both are given.
+    TypeError
+        ``encoder`` is something else.
     """
     if encoder is None:
         return Reference.open(reference).encoder
     if reference is not None:
         raise ValueError("Give a reference or an encoder, not both: a reference has its own encoder.")
+    if not isinstance(encoder, Encoder | str | os.PathLike):
+        remedy = " Pass it as reference=." if isinstance(encoder, Reference) else ""
+        raise TypeError(f"encoder must be a scim.Encoder or the path of one, got {type(encoder).__name__}.{remedy}")
     return encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from .. import _keys
 from .._chunks import iter_chunks
 from .._counts import InputKind, find_counts
-from .._validate import check_key, check_positive_int, did_you_mean, get_adata
+from .._validate import as_names, check_key, check_positive_int, did_you_mean, get_adata
 from ..encoder import Encoder
 from ..encoder._rows import normalized_rows
 from ..genes import GeneMap, GeneSpace
@@ -34,7 +34,7 @@ def explain(
     *,
     encoder: Encoder | str | Path | None = None,
     groupby: str,
-    groups: str | Sequence[str] | None = None,
+    groups: str | int | Sequence[str | int] | None = None,
     against: str = REST,
     n_cells: int = 50,
     n_genes: int = 100,
@@ -146,7 +146,7 @@ def explain(
 def _pairs(
     obs: pd.DataFrame,
     groupby: str,
-    groups: str | Sequence[str] | None,
+    groups: str | int | Sequence[str | int] | None,
     against: str,
     n_cells: int,
     rng: np.random.Generator,
@@ -156,7 +156,7 @@ def _pairs(
     column = obs[groupby].astype(object)
     labels = column.where(column.isna(), column.astype(str)).to_numpy(dtype=object)
     there = sorted({label for label in labels if isinstance(label, str)})
-    wanted = there if groups is None else [groups] if isinstance(groups, str) else [str(g) for g in groups]
+    wanted = there if groups is None else as_names(groups)
     for name, argument in [*((g, "groups") for g in wanted), (against, "against")]:
         if name not in there and not (argument == "against" and name == REST):
             raise KeyError(f"{argument}={name!r} is no group of obs[{groupby!r}]. {did_you_mean(name, there)}")

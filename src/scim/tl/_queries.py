@@ -10,7 +10,8 @@ import pandas as pd
 
 from .._chunks import CHUNK_SIZE, iter_chunks
 from .._counts import find_counts
-from .._validate import check_key, did_you_mean
+from .._validate import did_you_mean
+from ._groups import read_groups
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,7 +40,7 @@ class Queries:
 
 
 def pick_cells(data: AnnData, cells: Any) -> np.ndarray:
-    """Positions of the cells that ``cells`` means: names, positions or a mask.
+    """Positions of the cells that ``cells`` means: names, positions, a slice of these, or a mask.
 
     Raises
     ------
@@ -53,6 +54,8 @@ def pick_cells(data: AnnData, cells: Any) -> np.ndarray:
     n = data.n_obs
     if cells is None:
         return np.arange(n)
+    if isinstance(cells, slice):
+        cells = np.arange(n)[cells]
     if isinstance(cells, pd.Series) and cells.dtype == bool:
         if not (cells.index.is_unique and data.obs_names.is_unique and cells.index.isin(data.obs_names).all()):
             raise ValueError("cells is a mask whose index is not that of adata.obs. Pass its values: cells.to_numpy().")
@@ -118,22 +121,20 @@ def pool_groups(
     -------
     Names of the groups, positions of their cells, and float32 (n_groups, n_genes). log1p values are summed on the
     linear scale.
+
+    Raises
+    ------
+    KeyError, ValueError
+        See :func:`~scim.tl._groups.read_groups`; or there are too many groups.
     """
-    check_key(data.obs, groupby, argument="groupby", where="adata.obs")
-    column = data.obs[groupby].iloc[rows]
-    if not isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.where(column.isna(), column.astype(str)).astype("category")
-    column = column.cat.remove_unused_categories()
-    names = [str(name) for name in column.cat.categories]
-    if not names:
-        raise ValueError(f"groupby={groupby!r}: none of the {len(rows):,} cells has a group.")
+    groups = read_groups(data.obs.iloc[rows], groupby, argument="groupby")
+    names, codes = groups.names, groups.codes
     if len(names) > most:
         raise ValueError(
             f"groupby={groupby!r} has {len(names):,} groups, {most:,} can be searched at this k. Is it a column of "
             "numbers? Choose one of groups, or ask for fewer hits (k=)."
         )
-    codes = column.cat.codes.to_numpy()
-    rows, codes = rows[codes >= 0], codes[codes >= 0].astype(np.int64)
+    rows, codes = rows[codes >= 0], codes[codes >= 0]
     pooled = _sum_rows(data, genes, rows, codes, len(names), layer=layer, gene_column=gene_column)
     return names, [rows[codes == i] for i in range(len(names))], pooled
 

@@ -62,8 +62,8 @@ def query(
     groupby
         Column of ``obs``: each group is a query. Cells without a group are left out.
     cells
-        Names, positions or a mask of the cells: each is a query, or, with ``groupby``, only they are pooled. All by
-        default.
+        Names, positions (or a slice of them) or a mask of the cells: each is a query, or, with ``groupby``, only they
+        are pooled. All by default.
     vectors
         Embedded queries (n, d) or (d,) instead of cells; they are called "0", "1", ...
     k
@@ -193,7 +193,10 @@ def _check_key_added(data: AnnData, key_added: str) -> None:
 def _given(vectors: Any, reference: Reference, most: int) -> Queries:
     """Check vectors of the user and name them by their rows."""
     n_latent = reference.n_latent
-    given = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+    try:
+        given = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+    except (ValueError, TypeError) as error:  # text, or rows of several lengths
+        raise TypeError(f"vectors must be numbers (n, {n_latent}), got {vectors!r:.60}.") from error
     if given.ndim != 2 or given.shape[1] != n_latent or not np.isfinite(given).all():
         raise ValueError(
             f"vectors must be finite numbers (n, {n_latent}), as the reference's encoder makes them, got "

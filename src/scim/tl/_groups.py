@@ -1,0 +1,89 @@
+"""Groups of cells, as a column of ``obs`` has them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .._validate import check_key
+
+#: Groups that a column of numbers has at most.
+_MOST_NUMBERS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Names of groups, and the group of each cell, int64 (n,), -1 for none."""
+
+    names: list[str]
+    codes: np.ndarray
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum of each group's rows of ``values`` (n, ...), float64 (n_groups, ...)."""
+        from scipy import sparse
+
+        some = np.flatnonzero(self.codes >= 0)
+        places = (np.ones(len(some)), (self.codes[some], some))
+        return np.asarray(sparse.csr_matrix(places, shape=(len(self.names), len(self.codes))) @ values)
+
+
+def is_number(column: pd.Series) -> bool:
+    """Whether a column holds numbers, True and False not among them."""
+    return bool(pd.api.types.is_numeric_dtype(column.dtype)) and not pd.api.types.is_bool_dtype(column.dtype)
+
+
+def read_groups(obs: pd.DataFrame, key: str, *, argument: str) -> Groups:
+    """Read the groups of a column: in the order of its categories, numbers ascending, else by name.
+
+    Parameters
+    ----------
+    obs
+        The cells.
+    key
+        The column.
+    argument
+        What named it, for messages.
+
+    Raises
+    ------
+    KeyError, TypeError
+        There is no such column, or its name is none.
+    ValueError
+        It holds measurements, nothing, or groups whose names are written alike (1 and "1").
+    """
+    check_key(obs, key, argument=argument, where="adata.obs")
+    column = obs[key]
+    numbers = is_number(column)
+    # Clusters that were joined to more cells became 0.0, 1.0 and NaN.
+    if numbers:
+        measured = column[column.notna() & ((column != column.round()) | np.isinf(column.astype(float)))]
+        if len(measured):
+            raise ValueError(
+                f"{argument}={key!r} holds measurements (such as {measured.iloc[0]:.4g}), where groups are expected. "
+                "Choose a column of groups, or make some with pd.cut."
+            )
+        column = column.astype("Int64")
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        values = list(column.dropna().unique())
+        column = column.astype(object).where(column.notna(), None)
+        column = pd.Series(pd.Categorical(column, categories=sorted(values, key=None if numbers else str)))
+    column = column.cat.remove_unused_categories()
+    names = [str(name) for name in column.cat.categories]
+    if not names:
+        raise ValueError(f"{argument}={key!r} holds no group: all {len(column):,} values are missing.")
+    if numbers and len(names) > _MOST_NUMBERS:
+        raise ValueError(
+            f"{argument}={key!r} has {len(names):,} groups for {len(column):,} cells. Choose a column of clusters, not "
+            "one of measurements (obs[...].astype(str) makes groups of numbers)."
+        )
+    if len(set(names)) < len(names):
+        alike = next(name for name, n in Counter(names).items() if n > 1)
+        kinds = sorted({type(x).__name__ for x in column.cat.categories if str(x) == alike})
+        raise ValueError(
+            f"{argument}={key!r} holds {alike!r} more than once, as {' and as '.join(kinds)}. Write "
+            f"adata.obs[{key!r}] = adata.obs[{key!r}].astype(str) if that is one group, or rename one."
+        )
+    return Groups(names, column.cat.codes.to_numpy().astype(np.int64))
