@@ -115,9 +115,10 @@ class PQBackend:
         rest = load_file(self._folder / f"{name}{REST}")
         rows = np.memmap(self._folder / f"{name}{ROWS}", dtype="<i4", mode="r")
         vectors = OrderedVectors(self.segments, self._folder / f"{name}{ORDERED}", rows, rest["sums"])
-        codes = faiss.read_index(str(self._folder / f"{name}{CODES}"))
+        codes: Any = faiss.read_index(str(self._folder / f"{name}{CODES}"))
         # Four kilobytes a list, made on reading, and no faster than the products that they stand for.
-        codes.precomputed_table, codes.use_precomputed_table = faiss.AlignedTableFloat32(), -1
+        none: Any = faiss.AlignedTableFloat32  # of no length, which faiss's own types do not know of
+        codes.precomputed_table, codes.use_precomputed_table = none(), -1
         return Opened(codes, vectors, effort_of(rest, self._facts))
 
 
