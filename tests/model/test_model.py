@@ -116,6 +116,18 @@ def test_same_seed_same_weights(blood: ad.AnnData) -> None:
     assert not np.array_equal(runs[0], runs[2])
 
 
+@pytest.mark.parametrize("loss", ["triplet", "classes"])
+def test_half_precision_trains_about_the_same(blood: ad.AnnData, loss: str) -> None:
+    vectors, plan = {}, {"class_weight": 0.0 if loss == "triplet" else 2.0}
+    for precision in ("32-true", "bf16-mixed"):
+        model = set_up(blood.copy(), seed=0)
+        model.train(max_epochs=3, precision=precision, plan_kwargs=plan, **QUICK)
+        assert model.module.encoder_weights()["output.weight"].dtype == np.float32
+        vectors[precision] = model.get_latent_representation()
+    cosine = (vectors["32-true"] * vectors["bf16-mixed"]).sum(axis=1)
+    assert 0.9 < np.quantile(cosine, 0.01) < 1
+
+
 def test_training_leaves_the_number_of_threads_alone() -> None:
     """Numba's parallel functions set it for the whole process: another training would round differently."""
     code = (

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from scim.model._presets import architecture, schedule
+from scim.model import _presets
+from scim.model._presets import architecture, choose_precision, schedule
 
 SIZES = [10, 700, 6_000, 60_000, 1_000_000, 10_000_000]
 
@@ -27,3 +29,16 @@ def test_passes_become_fewer_as_data_grow() -> None:
 
 def test_batch_size_given_keeps_the_number_of_steps() -> None:
     assert schedule(6_000, 512).max_epochs > schedule(6_000, 128).max_epochs
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_half_precision_where_hardware_has_it(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    half, whole = "bf16-mixed", "32-true"
+    monkeypatch.setattr(_presets, "has_amx", lambda: there)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_precision("auto") == choose_precision("cpu") == (half if there else whole)
+    assert choose_precision("mps") == whole
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not there)
+    assert choose_precision("auto") == choose_precision("gpu") == (whole if there else half)
+    assert choose_precision("cpu") == (half if there else whole)

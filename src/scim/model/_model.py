@@ -23,7 +23,7 @@ from ._inputs import ModelInputs
 from ._losses import Loss, loss_name
 from ._module import SCIMModule
 from ._plan import KeepBest, PlanOptions, SCIMTrainingPlan
-from ._presets import architecture, schedule
+from ._presets import architecture, choose_precision, schedule
 from ._splits import choose_validation
 
 if TYPE_CHECKING:
@@ -273,7 +273,8 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         plan_kwargs
             See :class:`scim.model._plan.PlanOptions`.
         **trainer_kwargs
-            For :class:`scvi.train.Trainer`.
+            For :class:`scvi.train.Trainer`. ``precision`` is ``"bf16-mixed"`` by default where the GPU, or the CPU
+            (AMX), multiplies bf16 itself, and ``"32-true"`` elsewhere; lengths, distances and losses are float32.
 
         Raises
         ------
@@ -329,6 +330,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             batch_size=check_positive_int(auto.batch_size, argument="batch_size", minimum=2),
             seed=seed,
         )
+        trainer_kwargs.setdefault("precision", choose_precision(accelerator))
         plan = self._training_plan_cls(self.module, options=options, descends=inputs.descends, seed=seed)
         keep_best = KeepBest()
         if len(validation):

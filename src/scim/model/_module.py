@@ -130,7 +130,8 @@ class SCIMModule(BaseModuleClass):
         hidden: Tensor = self.genes(cells, values)
         for block in self.encoder:
             hidden = block(hidden)
-        return nn.functional.normalize(self.encoder_output(hidden), dim=1)
+        # In half precision the layers may work, but not lengths, distances and losses.
+        return nn.functional.normalize(self.encoder_output(hidden).float(), dim=1)
 
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: Any
@@ -143,9 +144,9 @@ class SCIMModule(BaseModuleClass):
         for block in self.decoder:
             hidden = block(hidden)
         if genes is None:
-            return {"profile": self.decoder_output(hidden)}
+            return {"profile": self.decoder_output(hidden).float()}
         output = self.decoder_output
-        return {"profile": nn.functional.linear(hidden, output.weight[genes], output.bias[genes])}
+        return {"profile": nn.functional.linear(hidden, output.weight[genes], output.bias[genes]).float()}
 
     def loss(
         self,
@@ -191,30 +192,32 @@ class SCIMModule(BaseModuleClass):
         z = inference_outputs["z"]
         labels = tensors[REGISTRY_KEYS.LABELS_KEY].flatten()
         studies = tensors[REGISTRY_KEYS.BATCH_KEY].flatten()
-        cells = (z, labels, studies, self.comparable)
-        if pair_loss is None:
-            metric_loss, counted = triplet_term(
-                *cells, margin=margin, per_pair=per_pair, strategy=strategy, positives=positives, seed=seed
+        # Layers may work in half precision; losses are small differences.
+        with torch.autocast(z.device.type, enabled=False):
+            cells = (z, labels, studies, self.comparable)
+            if pair_loss is None:
+                metric_loss, counted = triplet_term(
+                    *cells, margin=margin, per_pair=per_pair, strategy=strategy, positives=positives, seed=seed
+                )
+            else:
+                metric_loss, counted = pair_term(pair_loss, *cells, positives=positives)
+            reconstruction = self._reconstruction(
+                inference_outputs["target"], generative_outputs["profile"], studies, inference_outputs.get("genes")
             )
-        else:
-            metric_loss, counted = pair_term(pair_loss, *cells, positives=positives)
-        reconstruction = self._reconstruction(
-            inference_outputs["target"], generative_outputs["profile"], studies, inference_outputs.get("genes")
-        )
-        total = triplet_weight * metric_loss + (1 - triplet_weight) * reconstruction
-        classification = z.new_zeros(())
-        if class_weight > 0:
-            classification = self._classification(z, labels, temperature)
-            total = total + class_weight * classification
-        parts = {
-            "triplet_loss" if pair_loss is None else "pair_loss": metric_loss.detach(),
-            "reconstruction_loss": reconstruction.detach(),
-            "classification_loss": classification.detach(),
-        }
-        if self_supervised_weight > 0 and "twin" in inference_outputs:
-            contrast = twin_term(z, inference_outputs["twin"], labels, self.comparable, temperature)
-            total = total + self_supervised_weight * contrast
-            parts["self_supervised_loss"] = contrast.detach()
+            total = triplet_weight * metric_loss + (1 - triplet_weight) * reconstruction
+            classification = z.new_zeros(())
+            if class_weight > 0:
+                classification = self._classification(z, labels, temperature)
+                total = total + class_weight * classification
+            parts = {
+                "triplet_loss" if pair_loss is None else "pair_loss": metric_loss.detach(),
+                "reconstruction_loss": reconstruction.detach(),
+                "classification_loss": classification.detach(),
+            }
+            if self_supervised_weight > 0 and "twin" in inference_outputs:
+                contrast = twin_term(z, inference_outputs["twin"], labels, self.comparable, temperature)
+                total = total + self_supervised_weight * contrast
+                parts["self_supervised_loss"] = contrast.detach()
         return LossOutput(loss=total, n_obs_minibatch=len(z), extra_metrics=parts | counted)
 
     def _classification(self, z: Tensor, labels: Tensor, temperature: float) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from ..encoder._forward import has_amx
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -86,3 +88,20 @@ def schedule(n_cells: int, batch_size: int | None = None) -> Schedule:
     steps = 400 if n_cells < 20_000 else 1_000 if n_cells < 200_000 else 5_000
     max_epochs = min(100, max(10, round(steps / steps_per_epoch)))
     return Schedule(batch_size, 2e-3, max_epochs, max(6, max_epochs // 4))
+
+
+def choose_precision(accelerator: str) -> str:
+    """Choose in what numbers layers work, as Lightning's ``precision``: bf16 where hardware multiplies it itself.
+
+    Weights, lengths, distances and losses are float32 in either case.
+    """
+    import torch
+
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if on_gpu
+        else accelerator in ("auto", "cpu") and has_amx()
+    ):
+        return "bf16-mixed"
+    return "32-true"
