@@ -418,7 +418,8 @@ def test_query_is_that_of_one_process(pbmc: AnnData, reference: Reference, clien
     scim.tl.query(local, reference, **how)
     scim.tl.query(served, reference, **how, client=client)
     for name in ("hits", "summary", "coherence") if groupby else ("hits", "summary"):
-        pd.testing.assert_frame_equal(served.uns["scim_query"][name], local.uns["scim_query"][name])
+        # Products of other blocks of cells round differently.
+        pd.testing.assert_frame_equal(served.uns["scim_query"][name], local.uns["scim_query"][name], atol=1e-6)
 
 
 @pytest.mark.parametrize("how", [{"vote": "ontology", "k": 9}, {"vote": "calibrated"}], ids=str)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 
+from ._segments import to_float
+
 #: Reference cells, and queries, that are multiplied at a time: 64 MB of products.
 CELLS, QUERIES = 16_384, 1_024
+#: Cells for which compiled code, which takes half a second to import, is not worth it.
+_FEW = 50_000
 #: Similarities this close may be the same distance, once it is rounded.
 _ROUNDING = np.float32(2**-23)
 
@@ -94,8 +99,7 @@ class _Best:
 
 def blocks(segments: list[np.ndarray], allowed: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions and unit vectors of cells that have a direction and are ``allowed``, in order."""
-    from ._fixed import to_unit
-
+    convert = _convert if sum(map(len, segments)) <= _FEW else _compiled()
     start = 0
     for segment in segments:
         for begin in range(0, len(segment), CELLS):
@@ -104,12 +108,24 @@ def blocks(segments: list[np.ndarray], allowed: np.ndarray | None = None) -> Ite
             if allowed is not None:
                 rows = rows[allowed[start + begin : start + begin + len(rows)]]
             vectors = np.empty((len(rows), segment.shape[1]), dtype=np.float32)
-            if to_unit(np.asarray(segment), rows, vectors):
+            if convert(np.asarray(segment), rows, vectors):
                 directed = vectors.any(axis=1)
                 rows, vectors = rows[directed], vectors[directed]
             if len(rows):
                 yield start + rows, vectors
         start += len(segment)
+
+
+def _compiled() -> Callable[[np.ndarray, np.ndarray, np.ndarray], int]:
+    from ._fixed import to_unit
+
+    return cast("Callable[[np.ndarray, np.ndarray, np.ndarray], int]", to_unit)
+
+
+def _convert(segment: np.ndarray, rows: np.ndarray, out: np.ndarray) -> int:
+    """Do what :func:`scim.reference._fixed.to_unit` does, to the last bit."""
+    out[:] = to_float(segment[rows])
+    return int((~out.any(axis=1)).sum())
 
 
 def within_distance(

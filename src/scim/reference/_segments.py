@@ -212,10 +212,12 @@ def to_fixed(vectors: np.ndarray) -> np.ndarray:
 
 
 def to_float(fixed: np.ndarray) -> np.ndarray:
-    """Fixed-point vectors as float32, brought back to length 1; zero vectors stay zero."""
-    vectors = fixed.astype(np.float32)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=vectors, where=length > 0)
+    """Fixed-point vectors as float32, brought back to length 1, as `_fixed.to_unit` does; zero vectors stay zero."""
+    # Whole numbers up to 2**30, whose sum is exact.
+    exact = fixed.astype(np.float64)
+    length = np.sqrt(np.einsum("nd,nd->n", exact, exact))
+    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0).astype(np.float32)
+    return fixed.astype(np.float32) * scale[:, None]
 
 
 def take_vectors(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
