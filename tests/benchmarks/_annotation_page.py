@@ -37,7 +37,7 @@ Four studies: 10x PBMC 3k; Zheng 2017, sorted; 10x PBMC of three chemistries, 1,
 Coarse labels. Means over the four.
 
 The 129 "CD14 monocytes" of Zheng 2017, sorted by that protein, express FCER1A, CD1C and CLEC10A, and a third of the
-S100A8 of monocytes elsewhere: whoever calls them dendritic cells, as scim does, loses a fifth of the macro-F1 there.""",
+S100A8 of monocytes elsewhere: whoever calls them dendritic cells, as scim does, loses a fifth of macro-F1 there.""",
     "cells": """## Cells of the studies trained on
 
 The same four studies, trained on four fifths of the cells of each, tested on the other fifth: what sets promise where
