@@ -69,14 +69,16 @@ def check_option(value: object, options: Iterable[object], *, argument: str) -> 
         raise ValueError(f"{argument}={value!r} is not known. {did_you_mean(value, options)}")
 
 
-def check_positive_int(value: object, *, argument: str, minimum: int = 1) -> int:
-    """Return ``value`` as an int of at least ``minimum``, or raise."""
+def check_positive_int(value: object, *, argument: str, minimum: int = 1, maximum: int | None = None) -> int:
+    """Return ``value`` as an int of at least ``minimum``, and at most ``maximum`` if there is one, or raise."""
     import numbers
 
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{argument} must be an integer of at least {minimum}, got {value!r} ({type(value).__name__}).")
     if int(value) < minimum:
         raise ValueError(f"{argument} must be at least {minimum}, got {value}.")
+    if maximum is not None and int(value) > maximum:
+        raise ValueError(f"{argument} must be at most {maximum}, got {value}.")
     return int(value)
 
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from scim import Reference
 from scim.reference._filters import select
 from scim.reference._tables import to_table
 
@@ -111,3 +112,23 @@ def test_values_that_only_removed_cells_have_are_not_suggested(cells: pa.Table) 
         select(cells, where={"tissue": "bloods"}, living=living)
     with pytest.raises(ValueError, match="Available: '0.5', '2.5', '3.5', '4.5'."):
         select(cells, where={"score": 1.4}, living=living)
+
+
+def test_columns_of_expressions_have_names(reference: Reference) -> None:
+    with pytest.raises(ValueError, match=r"names a column by its position, FieldPath\(0\)"):
+        reference.allowed(where=(pc.field("study") == "first") & (pc.field(0) != "x"))
+    with pytest.raises(KeyError, match="names the column 'stdy'.*study"):
+        reference.allowed(where=pc.field("stdy") == "first")
+
+
+@pytest.mark.parametrize("value", [b"first", np.array("nowhere")])
+def test_bytes_and_single_values_are_one_value(reference: Reference, value: object) -> None:
+    with pytest.raises(ValueError, match="no cell has study="):
+        reference.allowed(where={"study": value})
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-24, 1e38])
+def test_vectors_of_any_length_are_searched(reference: Reference, scale: float) -> None:
+    vectors = reference.vectors(range(5))
+    found = reference.search(vectors / np.abs(vectors).max() * np.float32(scale), k=3)
+    np.testing.assert_array_equal(found.indices, reference.search(vectors, k=3).indices)

@@ -226,3 +226,32 @@ def test_an_iterator_does_not_make_one_study_of_two_files(files: Path, encoder: 
     (tmp_path / "more" / "first.h5ad").write_bytes((files / "second.h5ad").read_bytes())
     with pytest.raises(ValueError, match="Two files are named first"):
         Reference.build(tmp_path / "r.scim", tmp_path.rglob("first.h5ad"), encoder, **KEYS)
+
+
+def test_values_of_a_few_cells_that_changed_are_noticed(
+    pbmc: AnnData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"one": pbmc[:400].copy(), "two": pbmc[400:].copy()}
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9)
+        with pytest.raises(Stop):
+            Reference.build(tmp_path / "a.scim", data, encoder, **KEYS)
+    values = data["one"].X.tolil()
+    values[203:206] = values[10:13]
+    data["one"].X = values.tocsr()
+    with pytest.warns(UserWarning, match="Going on"):
+        again = Reference.build(tmp_path / "a.scim", data, encoder, **KEYS)
+    assert contents(again.path) == contents(Reference.build(tmp_path / "b.scim", data, encoder, **KEYS).path)
+
+
+def test_studies_of_other_names_are_done_again(
+    pbmc: AnnData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pbmc[:400].copy(), pbmc[400:].copy()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9)
+        with pytest.raises(Stop):
+            Reference.build(tmp_path / "a.scim", {"one": first, "two": second}, encoder, **KEYS)
+    with pytest.warns(UserWarning, match="Going on"):
+        again = Reference.build(tmp_path / "a.scim", {"eins": first, "zwei": second}, encoder, **KEYS)
+    assert again.info()["studies"] == ["eins", "zwei"]

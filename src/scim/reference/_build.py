@@ -134,6 +134,11 @@ class Source:
             if values.isna().all():
                 continue
             kind = _kind(values) if column not in DEFAULT_COLUMNS else "text"
+            if getattr(values.dtype, "kind", "") == "u" and kind == "numbers" and values.max() > 2**63 - 1:
+                raise ValueError(
+                    f"adata.obs[{column!r}] of {name!r} holds {values.max()}, too large for a whole number of 64 bits. "
+                    f"Keep it as text: adata.obs[{column!r}] = adata.obs[{column!r}].astype(str)."
+                )
             if kinds.setdefault(column, kind) != kind:
                 before, place = kinds[column], f"adata.obs[{column!r}]"
                 remedy = {

@@ -76,7 +76,7 @@ def create(
             f"ontology must be a scim.CellOntology, got {type(ontology).__name__}. Read a file with "
             "scim.CellOntology.from_owl(path) or from_obo(path)."
         )
-    seed = check_positive_int(seed, argument="seed", minimum=0)
+    seed = check_positive_int(seed, argument="seed", minimum=0, maximum=2**31 - 1)  # of faiss
     check_fraction(recall, argument="recall")
     with building(path, overwrite=overwrite, plan=plan, resume=resume) as journal:
         root = journal.folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,9 @@ def _isin(cells: pa.Table, column: str, values: Any, argument: str, living: np.n
 
     if column not in cells.column_names:
         raise KeyError(f"{argument} names the column {column!r}. {did_you_mean(column, cells.column_names)}")
-    single = isinstance(values, str) or not isinstance(values, Iterable)
+    if isinstance(values, np.ndarray) and values.ndim == 0:
+        values = values.item()
+    single = isinstance(values, str | bytes) or not isinstance(values, Iterable)
     wanted: list[Any] = [values] if single else list(values)
     if nested := [value for value in wanted if not pd.api.types.is_scalar(value)]:
         raise TypeError(f"{argument}: {column} must be one value, or a list of values, got {nested[0]!r} among them.")
@@ -148,6 +151,11 @@ def _evaluate(cells: pa.Table, expression: Any, argument: str) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
+    if position := re.search(r"FieldPath\(\d+\)", str(expression)):
+        raise ValueError(
+            f"{argument} names a column by its position, {position.group()}. Give its name, such as "
+            f"pc.field({cells.column_names[0]!r})."
+        )
     # The other columns need not be made plain.
     named = [name for name in cells.column_names if name in str(expression)]
     plain = {name: cells.column(name) for name in named} | {"__row__": pa.array(np.arange(cells.num_rows))}
@@ -157,7 +165,10 @@ def _evaluate(cells: pa.Table, expression: Any, argument: str) -> np.ndarray:
     try:
         rows = ds.dataset(pa.table(plain)).to_table(columns=["__row__"], filter=expression).column("__row__").to_numpy()
     except pa.ArrowInvalid as error:
-        raise KeyError(f"{argument}={expression}: {error} Columns: {', '.join(cells.column_names)}.") from error
+        if unknown := re.search(r"No match for FieldRef\.Name\((.*?)\)", str(error)):
+            name = unknown.group(1)
+            raise KeyError(f"{argument} names the column {name!r}. {did_you_mean(name, cells.column_names)}") from error
+        raise ValueError(f"{argument}={expression}: {error}") from error
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TypeError(f"{argument}={expression} does not fit the columns' types: {error}") from error
     matched = np.zeros(cells.num_rows, dtype=bool)

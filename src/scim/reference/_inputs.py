@@ -155,9 +155,17 @@ def _part(name: str, data: Any) -> Part:
     with _group(path) as group:
         n_cells = _count_rows(group["obs"])
     about = path.stat()
-    # A zarr store is a folder, whose time says nothing of what is in it: that is looked at.
-    stamp = None if path.is_dir() else f"{path.name}:{about.st_size}:{about.st_mtime_ns}"
+    stamp = _folder_stamp(path) if path.is_dir() else f"{path.name}:{about.st_size}:{about.st_mtime_ns}"
     return Part(name, lambda: opened(path), n_cells, stamp, path)
+
+
+def _folder_stamp(path: Path) -> str:
+    """Hash of what the files of a zarr store are called, how long they are, and when they were written."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        about = file.stat()
+        digest.update(f"{file.relative_to(path).as_posix()}:{about.st_size}:{about.st_mtime_ns}\n".encode())
+    return f"{path.name}:{digest.hexdigest()}"
 
 
 def _count_rows(obs: Any) -> int | None:
@@ -230,8 +238,9 @@ def opened(path: Path) -> Iterator[AnnData]:
 
 
 def content_stamp(adata: AnnData, obs: Any, X: Any) -> str:
-    """Hash of what cells and genes are called, of their metadata, and of the values of some cells."""
+    """Hash of what cells and genes are called, of their metadata, and of their values; from disk, of some cells'."""
     import pandas as pd
+    from scipy import sparse
 
     from .._chunks import iter_chunks
 
@@ -239,7 +248,12 @@ def content_stamp(adata: AnnData, obs: Any, X: Any) -> str:
     plain = obs.apply(lambda column: column.astype(str)) if len(obs.columns) else obs
     digest.update(pd.util.hash_pandas_object(plain, index=True).to_numpy().tobytes())
     digest.update("\n".join(map(str, adata.var_names)).encode())
-    if not hasattr(X, "dask"):  # some rows of which can cost as much as all
+    if isinstance(X, np.ndarray):
+        digest.update(np.ascontiguousarray(X).tobytes())
+    elif sparse.issparse(X):
+        for values in (X.data, X.indices, X.indptr) if hasattr(X, "indptr") else (X.tocsr().data,):
+            digest.update(np.ascontiguousarray(values).data)
+    elif not hasattr(X, "dask"):  # some rows of which can cost as much as all
         for _, block in iter_chunks(X, rows=np.unique(np.linspace(0, len(obs) - 1, 64).astype(int))):
             values = np.asarray(block.todense() if hasattr(block, "todense") else block)
             digest.update(np.ascontiguousarray(values).tobytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +55,11 @@ class CellTable:
     def __getitem__(self, columns: str | Sequence[str] | np.ndarray | pd.Series) -> Any:
         if isinstance(columns, str):
             return self._cells.metadata(columns=[columns])[columns]
+        if not isinstance(columns, Iterable):
+            raise TypeError(
+                f"obs[...] takes names of columns, or a mask of the cells, got {columns!r}. Rows by position: "
+                "reference.metadata(rows)."
+            )
         mask = np.asarray(columns)
         if mask.dtype == bool and mask.shape == (len(self),):
             rows = self._cells._first(len(self))[mask]

@@ -88,7 +88,7 @@ class PartWriter:
     def _first(self, number: int, part: Part) -> int | None:
         """Cell that a part will most likely be begun at, or None if it is done."""
         done = self._journal.done(number) if self._journal else []
-        if any(part.stamp not in (None, record["stamp"]) for record in done):
+        if any(_stamp(part, part.stamp) not in (None, record["stamp"]) for record in done):
             return 0
         return None if done and done[-1]["is_last"] else sum(int(record["n_cells"]) for record in done)
 
@@ -105,13 +105,13 @@ class PartWriter:
         """Embed and describe what is not done yet of one part."""
         done = self._journal.done(number) if self._journal else []
         is_done = bool(done) and done[-1]["is_last"]
-        if is_done and part.stamp is not None and done[-1]["stamp"] == part.stamp:
+        if is_done and part.stamp is not None and done[-1]["stamp"] == _stamp(part, part.stamp):
             return  # a file need not even be opened
         with part.open() as opened:
             adata, obs = self._source.look_into(opened)
-            stamp = part.stamp
+            stamp = _stamp(part, part.stamp)
             if self._journal is not None and stamp is None:
-                stamp = content_stamp(adata, obs, self._prepared(adata))
+                stamp = _stamp(part, content_stamp(adata, obs, self._prepared(adata)))
             if any(record["stamp"] != stamp for record in done):
                 self.rewind(number)
                 done, is_done = [], False
@@ -226,3 +226,8 @@ def _choose(groups: pd.DataFrame) -> np.ndarray:
     """Cells to be landmarks, as many of each label and study."""
     codes, studies = (pd.factorize(groups[name])[0] for name in (TERM_ID, STUDY))
     return choose(codes, studies, seed=0, per_group=PER_GROUP, most=MOST)
+
+
+def _stamp(part: Part, content: str | None) -> str | None:
+    """Join what a part is called, which its study may be, with what is in it; None where that is not known."""
+    return None if content is None else f"{part.name}|{content}"

@@ -52,6 +52,9 @@ def check_queries(vectors: np.ndarray, n_latent: int) -> np.ndarray:
         )
     if not np.isfinite(queries).all():
         raise ValueError("vectors holds NaN or infinite values. Embed the cells again with scim.tl.embed.")
+    largest = np.abs(queries).max(axis=1, keepdims=True, initial=0)
+    odd = ((largest > 1e15) | (largest < 1e-15)) & (largest > 0)  # squares of these are too large or small
+    queries = np.divide(queries, largest, out=queries.copy(), where=odd)
     length = np.linalg.norm(queries, axis=1, keepdims=True)
     return np.divide(queries, length, out=np.zeros_like(queries), where=length > 0)
 
