@@ -129,7 +129,8 @@ def test_data_that_cannot_be_built_from(
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from scim.cli import main
 from scim.reference import _journal, _parts
 _parts.STAGE, _journal.WORTH_KEEPING = 20, 20

@@ -211,7 +211,7 @@ def test_unlabelled_cells_take_part_in_the_self_supervised_contrast(blood: ad.An
 
 
 def test_weights_of_losses_are_checked(default: SCIM) -> None:
-    with pytest.raises(ValueError, match=r"plan_kwargs\['self_supervised_weight'\] must be at least 0"):
+    with pytest.raises(ValueError, match=r"plan_kwargs\['self_supervised_weight'\] must lie from 0"):
         default.train(plan_kwargs={"self_supervised_weight": -1.0})
     with pytest.raises(ValueError, match="loss='supconn' is not known"):
         default.train(loss="supconn")

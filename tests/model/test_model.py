@@ -128,6 +128,21 @@ def test_half_precision_trains_about_the_same(blood: ad.AnnData, loss: str) -> N
     assert 0.9 < np.quantile(cosine, 0.01) < 1
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"max_epochs": 0}, "max_epochs must be at least 1"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"lr": "fast"}, "lr must be a number"),
+        ({"plan_kwargs": {"temperature": 0}}, "temperature must lie from"),
+        ({"plan_kwargs": {"class_weight": True}}, "must be a number"),
+    ],
+)
+def test_wrong_options_of_training_are_named(blood: ad.AnnData, options: dict, text: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=text):
+        set_up(blood.copy()).train(**options, **QUICK)
+
+
 def test_training_leaves_the_number_of_threads_alone() -> None:
     """Numba's parallel functions set it for the whole process: another training would round differently."""
     code = (

@@ -11,6 +11,7 @@ from scipy import sparse
 
 import scim
 from scim.reference import _panels
+from scim.reference._head import Head
 from scim.tl import _expression
 
 
@@ -244,5 +245,58 @@ def test_a_label_that_only_a_panel_has_is_found_with_all_genes(
     # Nothing but the embedding: it has to do.
     alone = anndata.AnnData(np.full((180, 2), 0.5, dtype="f4"), obsm={"X_scim": query.obsm["X_scim"]})
     alone.uns["scim"] = {"embed": {"encoder_id": reference.encoder_id}}
-    scim.tl.annotate(alone, reference, novelty_fdr=0)
+    with pytest.warns(UserWarning, match="Labels that only some studies of r.scim have"):
+        scim.tl.annotate(alone, reference, novelty_fdr=0)
     assert alone.uns["scim"]["annotate"]["n_genes"] == len(genes)
+    # Scaled, or cut to variable genes, as cells are while one works: what was kept aside will do.
+    for keep in ("counts", "raw"):
+        worked = query.copy()
+        if keep == "raw":
+            worked.raw = worked.copy()
+        else:
+            worked.layers["counts"] = worked.X.copy()
+        worked.X = worked.X - worked.X.mean(axis=0)
+        worked = worked[:, : len(genes) // 2].copy() if keep == "raw" else worked
+        del worked.obs["scim_label"]
+        scim.tl.annotate(worked, reference, novelty_fdr=0)
+        assert worked.uns["scim"]["annotate"]["n_genes"] == record["n_genes"]
+        assert (worked.obs["scim_label"].astype(str) == query.obs["scim_label"].astype(str)).all()
+
+
+def test_small_alpha_is_not_held_by_a_study_of_few_cells() -> None:
+    rng = np.random.default_rng(0)
+    scores, labels = rng.uniform(0, 0.2, 400).astype("f4"), np.repeat([0, 1], 200).astype("i4")
+    groups = np.where(np.arange(400) % 200 < 25, 1, 0).astype("i4")
+    none = np.zeros((2, 1), "f4")
+    head = Head(np.array([0, 1], "i4"), none, none[:, 0], 1.0, scores, labels, groups, "cross-study")
+    sure = np.array([[0.99, 0.01]], "f4")
+    assert head.pvalues(sure, alpha=0.1)[0, 1] == pytest.approx(1 / 26)
+    assert head.pvalues(sure, alpha=0.02)[0, 1] < 0.02 < head.pvalues(sure, alpha=0.02)[0, 0]
+    assert head.pvalues(sure, alpha=0.003)[0, 1] < 0.003  # with the cells of the other label
+    assert np.isfinite(head.pvalues(sure, alpha=0.0)).all()
+
+
+def test_an_empty_filter_is_none(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.annotate(new, reference, where={}, exclude={})
+    assert new.uns["scim"]["annotate"]["params"]["vote"] == "calibrated"
+
+
+def test_columns_of_others_are_not_written_over(new: anndata.AnnData, reference: scim.Reference) -> None:
+    new.obs["mine_label"] = "mine"
+    with pytest.raises(ValueError, match="'mine_label' already, which scim did not write"):
+        scim.tl.annotate(new, reference, key_added="mine")
+    assert (new.obs["mine_label"] == "mine").all() and "scim" not in new.uns
+    del new.obs["mine_label"]
+    for _ in range(2):
+        scim.tl.annotate(new, reference, key_added="mine")
+
+
+def test_cells_without_counts_are_told_of(new: anndata.AnnData, reference: scim.Reference) -> None:
+    new.X = sparse.csr_matrix(new.shape, dtype="f4")
+    with pytest.warns(UserWarning, match="None of the 100 cells has a count"):
+        scim.tl.annotate(new, reference)
+
+
+def test_the_bundled_reference_is_opened_once() -> None:
+    assert scim.Reference.open("blood") is scim.Reference.open(None)
+    assert scim.Reference.open("blood", verify="full") is not scim.Reference.open(None)

@@ -289,7 +289,9 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         """
         if self.adata is None:
             raise ValueError("This model was loaded without data. Load it with SCIM.load(path, adata) to train it on.")
-        seed = self.seed if seed is None else seed
+        seed = check_positive_int(self.seed if seed is None else seed, argument="seed", minimum=0, maximum=2**32 - 1)
+        if max_epochs is not None:
+            max_epochs = check_positive_int(max_epochs, argument="max_epochs")
         inputs = self.inputs
         inputs.warn_about_labels()
         auto = schedule(self.summary_stats.n_cells, batch_size)

@@ -83,10 +83,9 @@ class PlanOptions:
         for name in ("thinning_floor", "panel_floor"):
             check_fraction(getattr(self, name), argument=f"plan_kwargs[{name!r}]", low=1e-4)
         for name in ("class_weight", "self_supervised_weight"):
-            if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise ValueError(f"plan_kwargs[{name!r}] must be at least 0 and finite, got {value!r}.")
-        if self.lr <= 0 or self.margin <= 0:
-            raise ValueError(f"lr and margin must be positive, got lr={self.lr!r} and margin={self.margin!r}.")
+            check_fraction(getattr(self, name), argument=f"plan_kwargs[{name!r}]", high=1e6)
+        for name in ("lr", "margin", "temperature"):
+            check_fraction(getattr(self, name), argument=name, low=1e-12, high=1e6)
 
     @classmethod
     def from_kwargs(cls, plan_kwargs: Mapping[str, Any] | None, **defaults: Any) -> PlanOptions:

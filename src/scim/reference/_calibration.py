@@ -89,12 +89,15 @@ class Judge:
         The cells are landmarks, embedded with the genes of the query.
     genes
         Genes that cells are to be embedded with anew before they are judged, bool (n_genes,); None: as they are.
+    is_narrow
+        Cells ought to be embedded anew, and cannot be: labels that only studies of a panel have are out of reach.
     """
 
     calibration: Calibration
     backend: Backend
     panel_matched: bool
     genes: np.ndarray | None = None
+    is_narrow: bool = False
 
     def novelty(self, vectors: np.ndarray) -> np.ndarray:
         """P-value of each cell's distance to the nearest cell, (m,); 1 for a cell without a direction."""

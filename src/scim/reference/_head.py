@@ -67,7 +67,7 @@ class Head:
         out[np.ix_(some, self.classes)] = _softmax(logits / self.temperature)
         return out
 
-    def pvalues(self, by_label: np.ndarray) -> np.ndarray:
+    def pvalues(self, by_label: np.ndarray, *, alpha: float = 0.1) -> np.ndarray:
         """Conformal p-value of each label for each cell, float32 like ``by_label``; 0 for a label it does not know.
 
         ``(1 + cells of the label that fitted it as badly) / (1 + cells of the label)``, within each study that was left
@@ -79,13 +79,17 @@ class Head:
         ----------
         by_label
             Probability of each label, (m, n_labels).
+        alpha
+            What they will be compared with: cells too few to have a value that small, 20 or 1/alpha, are put together
+            with those of other studies, and if need be of other labels.
         """
+        fewest = max(_FEWEST, int(np.ceil(1 / max(alpha, 1e-9))))
         out = np.zeros(by_label.shape, dtype=np.float32)
         for label in self.classes:
             mine = self.labels == label
             parts = [self.scores[mine & (self.groups == group)] for group in np.unique(self.groups[mine])]
-            parts = [part for part in parts if len(part) >= _FEWEST] or [self.scores[mine]]
-            if not len(parts[0]) or len(parts[0]) < _FEWEST:
+            parts = [part for part in parts if len(part) >= fewest] or [self.scores[mine]]
+            if len(parts[0]) < fewest:
                 parts = [self.scores]
             badness = 1.0 - by_label[:, label]
             for part in parts:

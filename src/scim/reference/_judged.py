@@ -82,14 +82,12 @@ class JudgedCells(StoredCells):
         if landmarks is None:
             return Judge(self._calibration, backend, panel_matched=False)
         every = np.ones(int(self._manifest["n_genes"]), dtype=bool) if measured is None else measured
-        if embeds is not None:
-            codes, studies = self._landmark_codes
-            genes = comparable_genes(landmarks, codes, studies, every)
-            if genes is not None and not (genes & ~embeds).any():
-                return replace(self._judge_with(genes), genes=genes)
+        genes = comparable_genes(landmarks, *self._landmark_codes, every)
+        if genes is not None and embeds is not None and not (genes & ~embeds).any():
+            return replace(self._judge_with(genes), genes=genes)
         if landmarks.missing(every) < ENOUGH:
-            return Judge(self._calibration, backend, panel_matched=False)
-        return self._judge_with(every)
+            return Judge(self._calibration, backend, panel_matched=False, is_narrow=genes is not None)
+        return replace(self._judge_with(every), is_narrow=genes is not None)
 
     def _searcher(self, client: Any) -> tuple[Backend, Callable[..., tuple[np.ndarray, np.ndarray]] | None]:
         """Give what searches the cells: for the nearest, and, on a cluster, for all within a distance."""

@@ -149,6 +149,8 @@ def install_reference(
     digest = None if sha256 is None else str(sha256).strip().lower()
     if digest is not None and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
         raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}. `sha256sum FILE` prints them.")
+    if name is not None and (_BUNDLED / f"{name}{ENDING}").exists():
+        raise ValueError(f"name={name!r} is that of a reference that comes with scim. Give another name.")
     if name is not None and not is_name(name):
         raise ValueError(f"name must be a plain name, without slashes and without {ENDING}, got {name!r}.")
     if on_hub:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -165,6 +165,18 @@ class Reference(MadeCells):
             raise unknown_reference(path, sorted(there))
         if not path.is_dir():
             raise files.ReferenceFolderError(f"{path} is a file; a reference is a folder with a {files.MANIFEST}.")
+        if named.is_bundled(path) and verify == "sizes":
+            return cls._opened_once(path)
+        return cls._open(path, verify)
+
+    @classmethod
+    @cache
+    def _opened_once(cls, path: Path) -> Reference:
+        # Nobody writes to it, and what it learns of the genes of a query is of use to the next.
+        return cls._open(path, "sizes")
+
+    @classmethod
+    def _open(cls, path: Path, verify: files.Verify) -> Reference:
         while True:
             manifest = files.read_manifest(path)
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,6 +180,7 @@ def annotate(
         check_fraction(alpha, argument="alpha", high=0.4999)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
+    _check_columns(data, key_added)
     groups = None if by is None else clusters.find_groups(data, by, key=key_added)
     opened = Reference.open(reference)
     if labels is not None and (isinstance(labels, str) or not isinstance(labels, Iterable)):
@@ -222,10 +223,22 @@ def annotate(
     return out if copy else None
 
 
+def _check_columns(data: AnnData, key: str) -> None:
+    """Refuse to write over columns that somebody else wrote."""
+    names = [_keys.obs_label(key), _keys.obs_term_id(key), _keys.obs_confidence(key), _keys.obs_novelty(key)]
+    taken = [name for name in (*names, _keys.obs_set(key)) if name in data.obs]
+    if taken and key != _keys.DEFAULT and "annotate" not in data.uns.get(key, {}):
+        raise ValueError(
+            f"adata.obs has {', '.join(map(repr, taken))} already, which scim did not write. Choose another key_added, "
+            "or delete them."
+        )
+
+
 def _choose_vote(vote: Vote, reference: Reference, *, where: Any, exclude: Any) -> Vote:
     """Decide what ``"auto"`` means, and refuse what cannot be."""
     reference.allowed(where=where, exclude=exclude)
-    filtered = where is not None or exclude is not None
+    # An empty filter is none.
+    filtered = any(f is not None and not (isinstance(f, Mapping) and not f) for f in (where, exclude))
     has_head = reference.judge().calibration.head is not None
     if vote == "auto":
         return "calibrated" if has_head and not filtered else "ontology"

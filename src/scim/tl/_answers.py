@@ -76,6 +76,15 @@ def calibrated(
     expression = Expression.of(data, reference, embedded, use_rep=use_rep)
     measured = measured_genes(data, reference, embedded, expression, use_rep=use_rep)
     judge = reference.judge(measured, embeds=None if expression is None else expression.measured, client=client)
+    if judge.is_narrow:
+        warnings.warn(
+            f"Labels that only some studies of {reference.path.name} have, which measured fewer genes, can hardly be "
+            "given: cells would have to be embedded again with the genes of all, and their values are not here (X was "
+            "scaled, genes were dropped, or there is nothing but the embedding). Annotate before that, or keep the "
+            'counts in adata.layers["counts"] or adata.raw.',
+            UserWarning,
+            stacklevel=3,
+        )
     if expression is not None and judge.genes is not None:
         vectors = expression.embed(reference.encoder, judge.genes)
     head = judge.calibration.head or reference.judge().calibration.head
@@ -86,7 +95,7 @@ def calibrated(
         by_label = np.where(allowed[:-1], by_label, np.float32(0))
         by_label /= np.maximum(by_label.sum(axis=1, keepdims=True), 1e-12)
     by_term = np.minimum(by_label @ terms.closure.astype(np.float32), 1.0)
-    inside = head.pvalues(by_label) > alpha
+    inside = head.pvalues(by_label, alpha=alpha) > alpha
     # What no label fits is no empty promise: the best one stays.
     inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
     inside &= by_label > 0

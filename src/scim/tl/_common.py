@@ -73,6 +73,10 @@ def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: s
         if not own:
             raise KeyError(f"use_rep={use_rep!r} is not in adata.obsm. {did_you_mean(use_rep, adata.obsm.keys())}")
         vectors, info = reference.encoder.embed(adata, layer=layer, return_info=True)
+        if len(vectors) and not vectors.any():
+            warnings.warn(
+                f"None of the {len(vectors):,} cells has a count of the encoder's genes.", UserWarning, stacklevel=3
+            )
         return Embedded(vectors, info)
     vectors = np.asarray(adata.obsm[use_rep], dtype=np.float32)
     made_by = recorded_encoder(adata, use_rep)

@@ -74,22 +74,30 @@ class Expression:
         """
         if reference.landmarks is None or not adata.n_obs:
             return None
-        # Without a record, the values are taken from where they would be to embed the cells.
         made = Input.of(embedded.info or record_of(adata, use_rep), adata)
-        layer, column = (None, None) if made is None else (made.layer, made.gene_column)
         sampled = np.unique(np.linspace(0, adata.n_obs - 1, _SAMPLE).astype(int))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
-                read, measured = values_of(reference.encoder, adata, layer=layer, gene_column=column)
-            sample = read(sampled)
-        except (ValueError, KeyError):  # what the embedding was made of is not here any more
+        best: tuple[Callable[[np.ndarray], csr_matrix], np.ndarray, csr_matrix] | None = None
+        for layer, column in _places(made):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
+                    read, measured = values_of(reference.encoder, adata, layer=layer, gene_column=column)
+                found = read, measured, read(sampled)
+            except (ValueError, KeyError):  # what the embedding was made of is not here any more
+                continue
+            if best is None or measured.sum() > best[1].sum():
+                best = found
+            if made is None or measured.sum() == made.n_matched:
+                break
+        if best is None:
             return None
+        read, measured, sample = best
         counts = _as_counts(sample)
         total = np.asarray(counts.sum(axis=0)).ravel() * (adata.n_obs / len(sampled))
         n_matched = int(measured.sum())
         measured = measured | reference.unseen_genes(measured, total)
-        depth = np.median(np.asarray(sample[:, measured].sum(axis=1))) if made is not None and made.is_counts else None
+        is_counts = made is not None and made.is_counts and bool((sample.data == np.round(sample.data)).all())
+        depth = np.median(np.asarray(sample[:, measured].sum(axis=1))) if is_counts else None
         return cls(read, measured, n_matched, adata.n_obs, None if depth is None else float(depth))
 
     def blocks(self, desc: str) -> Iterator[csr_matrix]:
@@ -111,6 +119,14 @@ class Expression:
         """Embed the cells with some of their genes, bool (n_genes,) -> unit vectors, float32 (n_cells, d)."""
         blocks = self.blocks("Embedding with the genes of all labels")
         return np.concatenate([embed_with(encoder, block, genes) for block in blocks])
+
+
+def _places(made: Input | None) -> list[tuple[str | None, str | None]]:
+    """Where values and genes may be: where they were, or kept aside while X was scaled or genes were dropped."""
+    if made is None:  # where they would be to embed the cells
+        return [(None, None)]
+    aside = [layer for layer in ("counts", "raw") if layer != made.layer]
+    return [(made.layer, made.gene_column), *((layer, made.gene_column) for layer in aside)]
 
 
 def _as_counts(values: csr_matrix) -> csr_matrix:

@@ -55,7 +55,7 @@ def read_groups(obs: pd.DataFrame, key: str, *, argument: str) -> Groups:
         It holds measurements, nothing, or groups whose names are written alike (1 and "1").
     """
     check_key(obs, key, argument=argument, where="adata.obs")
-    column = obs[key]
+    column = obs[key].replace("", np.nan) if (obs[key].astype(object) == "").any() else obs[key]
     numbers = is_number(column)
     # Clusters that were joined to more cells became 0.0, 1.0 and NaN.
     if numbers:
@@ -65,6 +65,8 @@ def read_groups(obs: pd.DataFrame, key: str, *, argument: str) -> Groups:
                 f"{argument}={key!r} holds measurements (such as {measured.iloc[0]:.4g}), where groups are expected. "
                 "Choose a column of groups, or make some with pd.cut."
             )
+        if (column.abs() > 2**62).any():
+            raise ValueError(f"{argument}={key!r} holds numbers up to {column.max():.3g}, where groups are expected.")
         column = column.astype("Int64")
     if not isinstance(column.dtype, pd.CategoricalDtype):
         values = list(column.dropna().unique())
