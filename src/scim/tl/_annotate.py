@@ -72,8 +72,9 @@ def annotate(
         Embedding in ``obsm`` to start from.
     alpha
         Tolerated error, below 0.5; 0.1 by default. The prediction set holds the true label for ``1 - alpha`` of the
-        cells, if their study differs from the reference's no more than these do from one another. For
-        ``vote="ontology"``, the share of the votes that may be for something else than the label, 0.3 by default.
+        cells, if their study differs from the reference's no more than these do from one another. An ``alpha`` below
+        one in the cells that were left out, a few thousand at most, rules nothing out. For ``vote="ontology"``, the
+        share of the votes that may be for something else than the label, 0.3 by default.
     novelty_fdr
         Cells whose novelty is significant at this false discovery rate (Benjamini-Hochberg over the cells) are
         unassigned; 0 labels all.
