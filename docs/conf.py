@@ -91,6 +91,8 @@ nitpick_ignore = [
     ("py:class", "LandmarkKind"),
     ("py:class", "scim.reference._judged.JudgedCells"),  # their methods stand on the page of Reference
     ("py:class", "scim.reference._writing.WritableCells"),
+    ("py:class", "scim.reference._making.MadeCells"),
+    ("py:class", "scim.encoder._function.EncoderFunction"),  # the same for Encoder
     ("py:class", "scim.reference._obs.CellTable"),  # what Reference.obs is, read like a DataFrame
     ("py:class", "scim.reference._calibration.Judge"),  # what tl.annotate works with
     ("py:class", "scim.reference._landmarks.Landmarks"),

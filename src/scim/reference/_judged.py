@@ -87,7 +87,8 @@ class JudgedCells(StoredCells):
             return replace(self._judge_with(genes), genes=genes)
         if landmarks.missing(every) < ENOUGH:
             return Judge(self._calibration, backend, panel_matched=False, is_narrow=genes is not None)
-        return replace(self._judge_with(every), is_narrow=genes is not None)
+        judge = self._judge_with(every)
+        return judge if genes is None else replace(judge, is_narrow=True)
 
     def _searcher(self, client: Any) -> tuple[Backend, Callable[..., tuple[np.ndarray, np.ndarray]] | None]:
         """Give what searches the cells: for the nearest, and, on a cluster, for all within a distance."""
