@@ -91,8 +91,6 @@ _OUTRO = """## Where scim falls short, and what was tried
 - **Labels of sorted cells** (Zheng 2017) and of one of the three chemistries are found better by Harmony or by balanced
   logistic regression; more augmentation, other losses ([ablation](ablation.md)) and the genes of all studies did not
   change that.
-- **Tumours** (moncada, puram): the most probable labels of logistic regression have the higher macro-F1. Of the labels
-  that are given on studies far away, scim's are wrong a third as often.
 """
 _MAIN = {
     "accuracy": "accuracy",
