@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from ._making import MadeCells
 from ._removed import LivingCells, findable_cells, load_living
 from ._search import Hits, check_caps, check_queries, search, unknown_reference
 from ._segments import join_cells, open_cells, open_vectors
-
-if TYPE_CHECKING:
-    pass
 
 
 class Reference(MadeCells):
