@@ -52,7 +52,7 @@ def test_finds_nearly_all(backend: FaissBackend, segments: list[np.ndarray], que
     positions, distances = backend.search(queries, k, None)
     expected, exact = ExactBackend(segments).search(queries, k, None)
     assert recall(positions, expected) > 0.95
-    assert 2 * backend._visits(k) < backend._facts["lists"]  # it was the index that was searched
+    assert 2 * backend._effort.visits(k) < backend._facts["lists"]  # it was the index that was searched
     same = positions == expected
     np.testing.assert_allclose(distances[same], exact[same], atol=1e-6)
     assert (np.diff(distances, axis=1) >= 0).all()
@@ -85,7 +85,8 @@ def test_few_cells_and_deep_searches_are_exact(
 def test_lists_with_too_few_cells_are_made_up_for(
     segments: list[np.ndarray], queries: np.ndarray, tmp_path: Path
 ) -> None:
-    facts = build_index(segments, tmp_path / "i.safetensors", seed=0) | {"visits": {"50": 1, "1000": 1}}
+    facts = build_index(segments, tmp_path / "i.safetensors", seed=0)
+    facts["trials"] = {depth: trial | {"visits": [1], "found": [1.0]} for depth, trial in facts["trials"].items()}
     positions, distances = FaissBackend(segments, tmp_path, facts).search(queries, 50, None)
     assert (positions >= 0).all() and np.isfinite(distances).all()
 
@@ -98,6 +99,27 @@ def test_seed_and_batches(
     np.testing.assert_array_equal(again.search(queries, 20, None)[0], whole[0])
     parts = [backend.search(queries[i : i + 7], 20, None)[0] for i in range(0, len(queries), 7)]
     np.testing.assert_array_equal(np.concatenate(parts), whole[0])
+
+
+def test_recall_of_a_search(backend: FaissBackend, segments: list[np.ndarray], queries: np.ndarray) -> None:
+    expected = ExactBackend(segments).search(queries, 50, None)[0]
+    reached = [recall(backend.search(queries, 50, None, target)[0], expected) for target in (0.5, 0.9, None)]
+    assert 0.45 < reached[0] < reached[1] < reached[2]
+
+
+def test_an_index_is_tried_on_cells_of_other_studies(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    clouds, studies = np.repeat(rng.normal(size=(60, 16)), 100, axis=0), np.tile(np.arange(6), 1_000)
+    vectors = clouds + rng.normal(size=(6, 16))[studies] + rng.normal(size=(6_000, 16)) * 0.5
+    fixed = np.round(vectors / np.abs(vectors).max(axis=1, keepdims=True) * SCALE).astype(np.int16)
+    known, new = np.ascontiguousarray(fixed[studies > 0]), to_float(fixed[studies == 0])
+    expected = ExactBackend([known]).search(new, 10, None)[0]
+    reached = []
+    for groups in (None, studies[studies > 0]):
+        facts = build_index([known], tmp_path / "i.safetensors", seed=0, recall=0.9, groups=groups)
+        found = FaissBackend([known], tmp_path, facts).search(new, 10, None)[0]
+        reached.append(recall(found, expected))
+    assert reached[0] < 0.85 < 0.9 < reached[1]
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "edited"])
@@ -166,7 +188,7 @@ def test_an_add_that_fails_leaves_the_index(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_faiss, "_calibrate", stop)
+    monkeypatch.setattr(_faiss, "_try", stop)
     monkeypatch.setattr(_faiss, "WORTH", 50)
     with pytest.raises(KeyboardInterrupt):
         reference.add(more)

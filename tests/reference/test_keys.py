@@ -7,7 +7,7 @@ import pytest
 
 from scim.reference._fixed import to_unit
 from scim.reference._keys import best_of, key_of
-from scim.reference._ordered import compare_each, rows_of
+from scim.reference._ordered import compare_each, few_rows, rows_of
 from scim.reference._segments import to_fixed, to_float
 
 
@@ -62,3 +62,6 @@ def test_cells_that_may_be_found() -> None:
         for share in (0.0, 0.01, 0.6, 1.0):
             mask = rng.random(n) < share
             np.testing.assert_array_equal(rows_of(mask), np.flatnonzero(mask))
+            n = int(mask.sum())
+            np.testing.assert_array_equal(few_rows(mask, n), np.flatnonzero(mask))
+            assert n == 0 or few_rows(mask, n - 1) is None

@@ -88,8 +88,12 @@ def test_recall_is_what_was_asked_for(
     reached = []
     for target in (0.7, 0.9, 0.995):
         backend = make_backend("auto", segments, folder=built[0], index=built[1] | {"target": target})
-        reached.append(recall(backend.search(queries, 50, None)[0], expected))
+        found = backend.search(queries, 50, None)
+        reached.append(recall(found[0], expected))
         assert reached[-1] > target - 0.03
+        # Asked for in the search, it is the same.
+        other = make_backend("auto", segments, folder=built[0], index=built[1] | {"target": 0.8})
+        np.testing.assert_array_equal(other.search(queries, 50, None, target)[0], found[0])
     assert reached[0] < reached[2]
 
 

@@ -20,7 +20,9 @@ class Backend(Protocol):
     name: str
     segments: list[np.ndarray]
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours.
 
         Parameters
@@ -31,6 +33,8 @@ class Backend(Protocol):
             Neighbours of each, no more than there are cells that may be returned.
         allowed
             Cells that may be returned, bool (n,); None: all that have a direction.
+        recall
+            Share of the true neighbours to find, where the search is not exact; None: what the index was built for.
 
         Returns
         -------

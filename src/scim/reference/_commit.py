@@ -223,7 +223,7 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
     )
     made.save(root / calibration)
     listed.append(calibration)
-    index = _index(root, vectors, version)
+    index = _index(root, vectors, studies[0], version)
     n_rows = len(codes)
     for name in listed:
         if name not in old.get("files", {}):
@@ -263,7 +263,7 @@ def _n_empty(root: Path, segment: str) -> int:
     return len(np.load(path, allow_pickle=False)) if path.is_file() else 0
 
 
-def _index(root: Path, vectors: list[np.ndarray], version: Version) -> dict[str, Any] | None:
+def _index(root: Path, vectors: list[np.ndarray], studies: np.ndarray, version: Version) -> dict[str, Any] | None:
     """Index of the cells, where the backend is faiss and they are enough.
 
     That of the version before serves as long as few cells came after it. The manifest does not list it among the files,
@@ -281,7 +281,7 @@ def _index(root: Path, vectors: list[np.ndarray], version: Version) -> dict[str,
             return {**there, "n_cells": covered}
     (root / files.INDEX).mkdir(exist_ok=True)
     path, recall = root / files.INDEX / f"{version.number:04d}.safetensors", float(version.facts.get("recall", RECALL))
-    return build_index(vectors, path, seed=version.facts["seed"], recall=recall)
+    return build_index(vectors, path, seed=version.facts["seed"], recall=recall, groups=studies)
 
 
 def _retired(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -27,14 +27,16 @@ class DeltaBackend:
         self._n = sum(map(len, indexed.segments))
         self._later: Backend = ExactBackend(split_at(segments, self._n)[1]) if later is None else later
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
         masks = (None, None) if allowed is None else (allowed[: self._n], allowed[self._n :])
         found = []
         for backend, mask, start in zip((self.indexed, self._later), masks, (0, self._n), strict=True):
             n = sum(map(len, backend.segments)) if mask is None else int(np.count_nonzero(mask))
             if n:
-                positions, distances = backend.search(queries, min(k, n), mask)
+                positions, distances = backend.search(queries, min(k, n), mask, recall)
                 found.append((np.where(positions < 0, -1, positions + start), distances))
         positions = np.concatenate([p for p, _ in found], axis=1)
         distances = np.concatenate([d for _, d in found], axis=1)

@@ -110,7 +110,7 @@ class ShardedBackend:
         cut = self._cut(reference._manifest, which)
         self.shards = [Shard(*about, start, pieces) for start, pieces in cut]
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Found:
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None) -> Found:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
         step = QUERIES * min(_QUERY_BLOCKS, max(1, _HITS // (QUERIES * k)))
         found = list(self._ask(search_shard, queries, k, allowed, step=step, k=k))

@@ -31,7 +31,9 @@ class ExactBackend:
     def __init__(self, segments: list[np.ndarray]) -> None:
         self.segments = segments
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
         parts = [slice(i, i + QUERIES) for i in range(0, len(queries), QUERIES)]
         best = [_Best(len(queries[part]), k) for part in parts]

@@ -15,16 +15,24 @@ from ._backend import Backend, index_is_whole
 from ._exact import ExactBackend, blocks
 from ._lists import Lists
 from ._segments import split_at, take_vectors
+from ._visits import Effort, found_in_lists, neighbours_of_others
 
 #: From this many cells on, an index is worth its place; from this many on, one of short codes.
 WORTH, LARGE = 20_000, 100_000
 #: Share of the true neighbours that a search is to find by default, and of how many neighbours that is measured.
-RECALL, DEPTHS = 0.98, (50, 1_000)
+RECALL, DEPTHS = 0.98, (10, 50, 1_000)
 #: Lists per square root of the number of cells; cells of each list that its centre is learned from; trial queries.
 _LISTS, _LEARNED_FROM, _TRIALS = 2, 64, 200
 
 
-def build_index(segments: list[np.ndarray], path: Path, *, seed: int, recall: float = RECALL) -> dict[str, Any]:
+def build_index(
+    segments: list[np.ndarray],
+    path: Path,
+    *,
+    seed: int,
+    recall: float = RECALL,
+    groups: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Build an index, find out how many lists a search has to visit, and write it.
 
     Many cells get the index of :mod:`~scim.reference._pq`, of several files that begin with the name of ``path``.
@@ -39,19 +47,22 @@ def build_index(segments: list[np.ndarray], path: Path, *, seed: int, recall: fl
         Seed of the centres and of the trial.
     recall
         Share of the true neighbours that a search is to find.
+    groups
+        Study of each cell, codes (n_cells,): with several, the index is tried on neighbours of other studies.
 
     Returns
     -------
     What the manifest says of the index: its files, the cells it covers, lists, and how many of them to visit.
     """
+    if groups is not None and (groups == groups[0]).all():
+        groups = None
     if sum(map(len, segments)) >= LARGE:
         from ._pq_build import build_pq
 
-        return build_pq(segments, path, seed=seed, recall=recall)
+        return build_pq(segments, path, seed=seed, recall=recall, groups=groups)
     lists = _make_lists(segments, seed=seed)
     save_file({"centres": lists.centres, "starts": lists.starts, "rows": lists.rows}, path)
     sync(path)
-    visits, reached = _calibrate(lists, segments, seed=seed, target=recall)
     return {
         "kind": "lists",
         "file": path.name,
@@ -59,8 +70,7 @@ def build_index(segments: list[np.ndarray], path: Path, *, seed: int, recall: fl
         "sha256": sha256(path),
         "n_cells": sum(map(len, segments)),
         "lists": len(lists),
-        "visits": {str(k): n for k, n in visits.items()},
-        "recall": {str(k): r for k, r in reached.items()},
+        "trials": _try(lists, segments, groups, seed=seed),
         "target": recall,
         "seed": seed,
     }
@@ -96,13 +106,17 @@ class FaissBackend:
         self.segments = segments
         self.exact = ExactBackend(segments)
         self._folder, self._facts = folder, facts
+        self._effort = Effort(facts["trials"], float(facts["target"]), int(facts["lists"]))
         self._opened: Lists | None = None
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
         n_cells = sum(map(len, self.segments))
-        n_allowed = n_cells if allowed is None else int(allowed.sum())
-        visits = int(np.ceil(self._visits(k) * n_cells / max(n_allowed, 1)))
+        n_allowed = n_cells if allowed is None else int(np.count_nonzero(allowed))
+        effort = self._effort if recall is None else self._effort.aiming(recall)
+        visits = int(np.ceil(effort.visits(k) * n_cells / max(n_allowed, 1)))
         # A filter that leaves few cells, or very many neighbours: most lists would be visited.
         if n_allowed < WORTH or 2 * visits > int(self._facts["lists"]) or not len(queries):
             return self.exact.search(queries, k, allowed)
@@ -111,13 +125,6 @@ class FaissBackend:
         if (short := (positions < 0).any(axis=1)).any():
             positions[short], distances[short] = self.exact.search(queries[short], k, allowed)
         return positions, distances
-
-    def _visits(self, k: int) -> float:
-        """Say how many lists to visit for k neighbours."""
-        for depth in DEPTHS:
-            if k <= depth:
-                return float(self._facts["visits"][str(depth)])
-        return float(self._facts["visits"][str(DEPTHS[-1])]) * k / DEPTHS[-1]
 
     def _lists(self) -> Lists:
         """Read the index, or make one anew where it is missing or damaged."""
@@ -148,22 +155,19 @@ def _make_lists(segments: list[np.ndarray], *, seed: int) -> Lists:
     return Lists.of(centres, np.concatenate(members), np.concatenate(rows))
 
 
-def _calibrate(
-    lists: Lists, segments: list[np.ndarray], *, seed: int, target: float
-) -> tuple[dict[int, int], dict[int, float]]:
-    """Fewest lists with which cells of the reference find enough of their neighbours, and what they find then."""
-    rows = np.random.default_rng(seed + 1).permutation(sum(map(len, segments)))[:_TRIALS]
-    queries = take_vectors(segments, np.sort(rows))
-    queries = queries[queries.any(axis=1)]
-    visits, recall = {}, {}
+def _try(lists: Lists, segments: list[np.ndarray], groups: np.ndarray | None, *, seed: int) -> dict[str, Any]:
+    """Look for neighbours of cells in other studies, and record what share lies in how many lists."""
+    n_cells = sum(map(len, segments))
+    rows = np.sort(np.random.default_rng(seed + 1).permutation(lists.rows)[:_TRIALS])
+    queries = take_vectors(segments, rows)
+    members = np.full(n_cells, -1, dtype=np.int64)
+    members[lists.rows] = np.repeat(np.arange(len(lists)), np.diff(lists.starts))
+    order = lists.nearest(queries, len(lists))
+    truth, _ = ExactBackend(segments).search(queries, min(2 * max(DEPTHS), n_cells), None)
+    trials = {}
     for depth in DEPTHS:
-        truth, _ = ExactBackend(segments).search(queries, depth, None)
-        n_visits = 1
-        while True:
-            found, _ = lists.search(segments, queries, depth, lists.nearest(queries, n_visits), None)
-            share = np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)])
-            if share >= target or n_visits >= len(lists):
-                break
-            n_visits = min(len(lists), max(n_visits + 1, int(n_visits * 1.25)))
-        visits[depth], recall[depth] = n_visits, round(float(share), 4)
-    return visits, recall
+        near, counts = neighbours_of_others(truth, rows, groups, depth)
+        visits, found = found_in_lists(order, np.where(counts, members[near], -1))
+        # Every cell of a list is compared exactly: candidates lose nothing.
+        trials[str(depth)] = {"visits": visits, "found": found, "among": {"1": 1.0}}
+    return trials

@@ -123,25 +123,41 @@ def compare_each(
 
 
 def rows_of(allowed: np.ndarray) -> np.ndarray:
-    """Positions of the cells that may be found, int64, as np.flatnonzero, in a third of the time where they are few."""
-    allowed = np.ascontiguousarray(allowed)
-    rows = np.empty(np.count_nonzero(allowed), dtype=np.int64)
-    whole = len(allowed) // 8 * 8
-    n = _find(allowed[:whole].view(np.uint64), allowed, rows)
-    rows[n:] = whole + np.flatnonzero(allowed[whole:])
+    """Positions of the cells that may be found, int64, as np.flatnonzero, in less time."""
+    rows = few_rows(allowed, np.count_nonzero(allowed))
+    assert rows is not None  # there are no more
     return rows
+
+
+def few_rows(allowed: np.ndarray, most: int) -> np.ndarray | None:
+    """Positions of the cells that may be found, int64, ascending; None where they are more than ``most``."""
+    allowed = np.ascontiguousarray(allowed)
+    rows = np.empty(most, dtype=np.int64)
+    n = _find(allowed[: len(allowed) // 8 * 8].view(np.uint64), allowed, rows)
+    return None if n < 0 else rows[:n]
 
 
 @njit(cache=True, nogil=True)
 def _find(words, allowed, rows):  # type: ignore[no-untyped-def]
-    """Write positions of what is set, eight looked at at once."""
+    """Write positions of what is set, eight looked at at once, and return how many; -1 where there is no room."""
     n = 0
     for w in range(len(words)):
         if words[w]:
-            for i in range(8 * w, 8 * w + 8):
-                if allowed[i]:
-                    rows[n] = i
-                    n += 1
+            n = _note(8 * w, 8 * w + 8, allowed, rows, n)
+            if n < 0:
+                return n
+    return _note(8 * len(words), len(allowed), allowed, rows, n)
+
+
+@njit(cache=True, nogil=True)
+def _note(first, last, allowed, rows, n):  # type: ignore[no-untyped-def]
+    """Write positions of what is set in a part to ``rows[n:]``; return the next place, -1 where there is no room."""
+    for i in range(first, last):
+        if allowed[i]:
+            if n == len(rows):
+                return -1
+            rows[n] = i
+            n += 1
     return n
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from safetensors.numpy import load_file
 from .._threads import in_threads, one_thread_of_faiss
 from ._backend import index_is_whole
 from ._exact import ExactBackend
-from ._ordered import OrderedVectors, compare_each, rows_of
-from ._visits import Effort
+from ._ordered import OrderedVectors, compare_each, few_rows, rows_of
+from ._visits import FilteredEffort
 
 #: So few cells may be found that comparing with each of them takes less time.
 FEW = 30_000
-#: Queries of which faiss looks through the lists at once, so few that their tables stay in the processor's cache; and
-#: candidates that are held at a time.
-_QUERIES, _CANDIDATES = 32, 4_000_000
+#: Queries of which faiss looks through the lists at once, so few that their tables stay in the processor's cache; those
+#: that are put in the order of their lists; and candidates that are held at a time.
+_QUERIES, _SORTED, _CANDIDATES = 32, 8_192, 4_000_000
 #: Queries that are compared with each cell by themselves, and not in products.
 _ONE_BY_ONE = 8
 #: Endings of the files of an index: codes; place of each cell's vector; vectors in the order of the lists; the rest.
@@ -43,7 +43,7 @@ class Opened:
 
     codes: Any
     vectors: OrderedVectors
-    effort: Effort
+    effort: FilteredEffort
 
 
 class PQBackend:
@@ -71,13 +71,18 @@ class PQBackend:
         self._folder, self._facts = folder, facts
         self._opened: Opened | None = None
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
-        n_cells = sum(map(len, self.segments))
-        n_allowed = n_cells if allowed is None else int(np.count_nonzero(allowed))
+        if allowed is not None and (rows := few_rows(allowed, FEW)) is not None:
+            return self._compare(queries, k, allowed, rows)
+        n_allowed = sum(map(len, self.segments)) if allowed is None else int(np.count_nonzero(allowed))
         if n_allowed <= FEW or 4 * k > n_allowed or not len(queries):
             return self._compare(queries, k, allowed)
         index = self._index()
+        if recall is not None:
+            index = replace(index, effort=index.effort.aiming(recall))
         n_candidates = min(index.effort.candidates(k) * (1 if allowed is None else 2), n_allowed)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         positions, similarity = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
@@ -90,11 +95,14 @@ class PQBackend:
             positions[short], distances[short] = self._compare(queries[short], k, allowed)
         return positions, distances
 
-    def _compare(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Compare with each cell that may be found: products of blocks pay from a few queries on."""
+    def _compare(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, rows: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compare with each cell that may be found, ``rows``: products of blocks pay from a few queries on."""
         if allowed is None or len(queries) > _ONE_BY_ONE:
             return self.exact.search(queries, k, allowed)
-        positions, similarity = compare_each(self.segments, queries, rows_of(allowed), k)
+        rows = rows_of(allowed) if rows is None else rows
+        positions, similarity = compare_each(self.segments, queries, rows, k)
         return positions, _distances(positions, similarity)
 
     def _index(self) -> Opened:
@@ -126,10 +134,10 @@ def _distances(positions: np.ndarray, similarity: np.ndarray) -> np.ndarray:
     return np.where(positions < 0, np.float32(np.inf), np.clip(1.0 - similarity, 0.0, 2.0))
 
 
-def effort_of(rest: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Effort:
+def effort_of(rest: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> FilteredEffort:
     """How far to search, by what was measured when the index was built."""
     sample = rest["sample_lists"], rest["sample_positions"]
-    return Effort(facts["trials"], float(facts["target"]), rest["sizes"], sample)
+    return FilteredEffort(facts["trials"], float(facts["target"]), rest["sizes"], sample)
 
 
 def widened(vectors: np.ndarray, width: int) -> np.ndarray:
@@ -149,16 +157,15 @@ def _search(
 
     def work(first: int, last: int) -> None:
         with one_thread_of_faiss():
-            order = np.arange(first, last)
-            if last - first > 1:  # neighbours side by side, for they visit the same lists
-                nearest = index.codes.quantizer.search(wide[first:last], 1)[1][:, 0]
-                order = order[np.argsort(nearest, kind="stable")]
-            for start in range(0, len(order), _QUERIES):
-                mine = order[start : start + _QUERIES]
-                asked = wide[mine]
-                distances, lists = _lists_to_visit(index, asked, k, allowed)
-                found = search_codes(index.codes, asked, n_candidates, lists, distances, selector)
-                positions[mine], similarity[mine] = index.vectors.best(queries[mine], found, k, allowed)
+            for start in range(first, last, _SORTED):
+                some = slice(start, min(start + _SORTED, last))
+                distances, lists = _lists_to_visit(index, wide[some], k, allowed)
+                # Neighbours side by side, for they visit the same lists.
+                order = np.argsort(lists[:, 0], kind="stable")
+                for mine in (order[i : i + _QUERIES] for i in range(0, len(order), _QUERIES)):
+                    at = start + mine
+                    found = search_codes(index.codes, wide[at], n_candidates, lists[mine], distances[mine], selector)
+                    positions[at], similarity[at] = index.vectors.best(queries[at], found, k, allowed)
 
     in_threads(len(queries), work)
     return positions, similarity

@@ -19,20 +19,23 @@ from ._manifest import SMALL
 from ._ordered import OrderedVectors, write_ordered
 from ._pq import CODES, ORDERED, REST, ROWS, Opened, effort_of, widened
 from ._segments import take_vectors
-from ._visits import DEPTHS, found_among, found_in_lists
+from ._visits import DEPTHS, found_among, found_in_lists, neighbours_of_others
 
 if TYPE_CHECKING:
     from tqdm.std import tqdm
 
 #: Lists per square root of the number of cells; vectors that the codes are learned from; most codes of a vector.
-_LISTS, _CODES_FROM, _CODES = 2, 20_000, 64
+_LISTS, _CODES_FROM, _CODES = 1, 20_000, 64
 #: More lists than this are found through a graph.
 _GRAPH = 16_384
-#: Cells whose neighbours are looked for to try the index; cells of the sample that says where a filter's cells are.
-_TRIALS, _SAMPLE = 100, 65_536
+#: Cells whose neighbours are looked for to try the index, and how many of them for more than ``_SHALLOW`` neighbours;
+#: cells of the sample that says where a filter's cells are.
+_TRIALS, _DEEP, _SHALLOW, _SAMPLE = 200, 50, 1_000, 65_536
 
 
-def build_pq(segments: list[np.ndarray], path: Path, *, seed: int, recall: float) -> dict[str, Any]:
+def build_pq(
+    segments: list[np.ndarray], path: Path, *, seed: int, recall: float, groups: np.ndarray | None = None
+) -> dict[str, Any]:
     """Build an index, try it, and write its files beside ``path``.
 
     Memory holds 40 bytes a cell, a sample, and half a gigabyte of vectors at a time.
@@ -47,6 +50,8 @@ def build_pq(segments: list[np.ndarray], path: Path, *, seed: int, recall: float
         Seed of the sample, the centres and the trial.
     recall
         Share of the true neighbours that a search is to find.
+    groups
+        Study of each cell, codes (n_cells,), if there are several: the index is tried on neighbours of other studies.
 
     Returns
     -------
@@ -61,7 +66,7 @@ def build_pq(segments: list[np.ndarray], path: Path, *, seed: int, recall: float
         sums = write_ordered(segments, made.rows, files[ORDERED])
         save_file(made.rest | {"sums": sums}, files[REST])
         bar.update(n_cells)
-        facts = {"trials": _try(made, segments, seed=seed), "target": recall}
+        facts = {"trials": _try(made, segments, groups, seed=seed), "target": recall}
         bar.update(n_cells)
     for file in files.values():
         sync(file)
@@ -176,23 +181,38 @@ def _write_codes(codes: Any, path: Path) -> None:
     faiss.write_index(codes, str(path))
 
 
-def _try(made: _Made, segments: list[np.ndarray], *, seed: int) -> dict[str, Any]:
-    """Look for neighbours of cells, leaving each out of its own, and record what share lies how far in."""
+def _try(made: _Made, segments: list[np.ndarray], groups: np.ndarray | None, *, seed: int) -> dict[str, Any]:
+    """Look for neighbours of cells in other studies, and record what share lies how far in."""
     n_cells = len(made.members)
-    rows = np.sort(np.random.default_rng(seed + 1).permutation(np.flatnonzero(made.members >= 0))[:_TRIALS])
-    queries = take_vectors(segments, rows)
-    order = made.centres.by_distance(queries)
     depths = [depth for depth in DEPTHS if depth <= max(n_cells // 20, 1)] or [min(DEPTHS)]
-    truth, _ = ExactBackend(segments).search(queries, min(max(depths) + 1, n_cells), None)
+    chosen = np.random.default_rng(seed + 1).permutation(np.flatnonzero(made.members >= 0))
+    trials = {}
+    for n_trials, at in ((_TRIALS, [d for d in depths if d <= _SHALLOW]), (_DEEP, [d for d in depths if d > _SHALLOW])):
+        if at:
+            rows = np.sort(chosen[:n_trials])
+            trials |= _try_some(made, segments, rows, at, groups)
+    return trials
+
+
+def _try_some(
+    made: _Made, segments: list[np.ndarray], rows: np.ndarray, depths: list[int], groups: np.ndarray | None
+) -> dict[str, Any]:
+    """Try the index on the cells ``rows``, which ascend."""
+    n_cells, queries = len(made.members), take_vectors(segments, rows)
+    order = made.centres.by_distance(queries)
+    # Twice as many, for some are of the cell's own study.
+    truth, _ = ExactBackend(segments).search(queries, min(2 * max(*depths, _SHALLOW), n_cells), None)
     trials = {}
     for depth in depths:
-        near = truth[:, : depth + 1]
-        others = (near != rows[:, None]) & (near >= 0)
-        visits, found = found_in_lists(order, np.where(others, made.members[near], -1))
+        near, counts = neighbours_of_others(truth, rows, groups, depth)
+        visits, found = found_in_lists(order, np.where(counts, made.members[near], -1))
         enough = min(int(np.searchsorted(found, 0.999)), len(visits) - 1)
-        n_candidates = min(DEPTHS[depth] * depth, n_cells)
-        candidates = _candidates(made.codes, queries, n_candidates, visits[enough])
-        among = found_among(candidates, near, others, depth, of=found[enough])
+        candidates = _candidates(made.codes, queries, min(DEPTHS[depth] * depth, n_cells), visits[enough])
+        if groups is not None:
+            own = groups[candidates] == groups[rows][:, None]
+            last = np.argsort(own, axis=1, kind="stable")
+            candidates = np.take_along_axis(np.where(own, -1, candidates), last, axis=1)
+        among = found_among(candidates, near, counts, depth, of=found[enough])
         trials[str(depth)] = {"visits": visits, "found": found, "among": among}
     return trials
 

@@ -40,7 +40,9 @@ class PyNNDescentBackend:
         self.exact = ExactBackend(segments)
         self._index: tuple[np.ndarray, Any] | None = None
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
         n_cells = sum(map(len, self.segments))
         if allowed is not None or n_cells < max(_SMALL, 2 * k) or not len(queries):

@@ -193,6 +193,7 @@ class Reference(MadeCells):
         max_distance: float | None = None,
         max_per_group: Mapping[str, int] | None = None,
         within: np.ndarray | None = None,
+        recall: float | None = None,
         client: Any = None,
     ) -> Hits:
         """Find the nearest cells of each query.
@@ -213,6 +214,9 @@ class Reference(MadeCells):
             Column -> most hits of one group, such as ``{"donor": 50}``.
         within
             Cells that may be found beside all that, bool (n_rows,).
+        recall
+            Share of the true neighbours to find, 0 to 1, where the cells are so many that an index is searched; None:
+            what the reference was built for. Less is quicker.
         client
             A ``distributed.Client`` (``pip install 'scim-tools[dask]'``): the workers of its cluster, which see the
             folder under the same path, each search a part of the cells. What is searched exactly in one process is so
@@ -245,6 +249,7 @@ class Reference(MadeCells):
             allowed=allowed if allowed is None or self._findable is None else allowed & self._findable,
             max_distance=max_distance,
             groups={column: (self._codes(column), most) for column, most in caps.items()},
+            recall=recall,
             find_within=find_within,
         )
 

@@ -73,6 +73,9 @@ class LivingCells:
         self.name, self.segments = backend.name, backend.segments
         self.backend, self._findable = backend, findable
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
-        return self.backend.search(queries, k, self._findable if allowed is None else allowed & self._findable)
+        allowed = self._findable if allowed is None else allowed & self._findable
+        return self.backend.search(queries, k, allowed, recall)

@@ -68,6 +68,7 @@ def search(
     allowed: np.ndarray | None,
     max_distance: float | None,
     groups: Mapping[str, tuple[np.ndarray, int]],
+    recall: float | None = None,
     find_within: Callable[[np.ndarray, float, np.ndarray | None, int], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Hits:
     """Search with a filter, a largest distance, and caps on hits per group.
@@ -88,11 +89,15 @@ def search(
         Largest cosine distance of a hit.
     groups
         Column -> (group code of each cell, most hits of a group).
+    recall
+        Share of the true neighbours to find; None: what the index was built for.
     find_within
         Finds all cells within a distance, of queries, distance, ``allowed`` and most hits; by default in this process.
     """
     if max_distance is not None:
         check_fraction(max_distance, argument="max_distance", high=2.0)
+    if recall is not None:
+        check_fraction(recall, argument="recall")
     directed = np.flatnonzero(queries.any(axis=1))
     if k is None:
         if max_distance is None:
@@ -106,7 +111,7 @@ def search(
             found = _packed(*found, keep, int(keep.sum(axis=1).max(initial=0)))
         return Hits(*_spread(found, directed, len(queries), found[0].shape[1]))
     k = check_positive_int(k, argument="k")
-    available = n_cells if allowed is None else int(allowed.sum())
+    available = n_cells if allowed is None else int(np.count_nonzero(allowed))
     if k > available:
         warnings.warn(
             f"k={k} is more than the {available:,} cells that may be found: the remaining hits are empty.",
@@ -119,9 +124,9 @@ def search(
         found = np.empty((len(directed), 0), dtype=np.int64), np.empty((len(directed), 0), dtype=np.float32)
     elif groups:
         local = backend.segments if find_within is None else None
-        found = _search_capped(backend, queries[directed], wanted, available, allowed, groups, local)
+        found = _search_capped(backend, queries[directed], wanted, available, allowed, groups, local, recall)
     else:
-        found = backend.search(queries[directed], wanted, allowed)
+        found = backend.search(queries[directed], wanted, allowed, recall)
     indices, distances = _spread(found, directed, len(queries), k)
     if max_distance is not None:
         # Hits are sorted, so that those too far are the last ones.
@@ -145,6 +150,7 @@ def _search_capped(
     allowed: np.ndarray | None,
     groups: Mapping[str, tuple[np.ndarray, int]],
     local: list[np.ndarray] | None,
+    recall: float | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Search deeper and deeper, until what the caps leave fills k places or nothing more can be found.
 
@@ -164,7 +170,7 @@ def _search_capped(
         missing = []
         step = max(1, _HITS // depth)
         for part in (todo[i : i + step] for i in range(0, len(todo), step)):
-            found, near = backend.search(queries[part], depth, allowed)
+            found, near = backend.search(queries[part], depth, allowed, recall)
             keep = _under_caps(found, groups)
             full = (keep.sum(axis=1) >= enough) | (depth == available)
             indices[part[full]], distances[part[full]] = _packed(found[full], near[full], keep[full], k)

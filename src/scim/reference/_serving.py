@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
@@ -24,7 +24,7 @@ from ._ordered import OrderedVectors
 from ._pq import CODES, FEW, ORDERED, REST, ROWS, Opened, effort_of, search_codes, widened
 from ._removed import LivingCells
 from ._some_lists import IndexFileError, check_places, read_lists
-from ._visits import Effort
+from ._visits import FilteredEffort
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -132,16 +132,16 @@ class IndexedShards:
         self._exact = ShardedBackend(cluster, reference, which)
         self._cluster, self._facts, self.segments = cluster, facts, self._exact.segments
         self._index: ServedIndex | None = None
-        self._effort: Effort | None = None
+        self._effort: FilteredEffort | None = None
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> Found:
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None) -> Found:
         """Find neighbours, see :class:`~scim.reference._backend.Backend`."""
         n_cells = sum(map(len, self.segments))
         n_allowed = n_cells if allowed is None else int(np.count_nonzero(allowed))
         if n_allowed <= FEW or 4 * k > n_allowed or not len(queries):
             return self._exact.search(queries, k, allowed)
         try:
-            positions, distances = self._search(queries, k, allowed, n_allowed)
+            positions, distances = self._search(queries, k, allowed, n_allowed, recall)
         except IndexFileError as error:
             warnings.warn(
                 f"The index file {error} is missing or damaged: queries are compared with every cell instead, which "
@@ -154,8 +154,13 @@ class IndexedShards:
             positions[short], distances[short] = self._exact.search(queries[short], k, allowed)
         return positions, distances
 
-    def _search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None, n_allowed: int) -> Found:
+    def _search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, n_allowed: int, recall: float | None
+    ) -> Found:
         index, effort = self._opened()
+        if recall is not None:
+            effort = effort.aiming(recall)
+            index = replace(index, facts={**index.facts, "target": recall})
         cluster, threads = self._cluster, self._cluster.threads()
         n_candidates = min(effort.candidates(k) * (1 if allowed is None else 2), n_allowed)
         n_visits, passing, bits, share = effort.visits(k), None, None, 1.0
@@ -183,7 +188,7 @@ class IndexedShards:
         found = list(ask(cluster, queries, tasks, n_parts, step=step, k=k))
         return np.concatenate([p for p, _ in found]), np.concatenate([d for _, d in found])
 
-    def _opened(self) -> tuple[ServedIndex, Effort]:
+    def _opened(self) -> tuple[ServedIndex, FilteredEffort]:
         """Read how far to search, and cut the lists into parts: ranges with about as many cells."""
         if self._index is None or self._effort is None:
             first = self._exact.shards[0]
@@ -306,7 +311,7 @@ class _Held:
     key: tuple[Any, ...]
     rows: np.ndarray
     vectors: OrderedVectors
-    effort: Effort
+    effort: FilteredEffort
     parts: dict[int, Any]
 
 
@@ -324,7 +329,7 @@ def open_part(index: ServedIndex, part: int) -> Opened:
         A file is missing, or not what was written.
     """
     segments = open_shard(index.cells)
-    key = index.fact(CODES)["sha256"], index.facts["target"], index.bounds
+    key = index.fact(CODES)["sha256"], index.bounds
     with _opening:
         held = _opened.get(index.cells.root)
         if held is None or held.key != key:  # another version, or other parts: what was held is let go of
@@ -338,7 +343,7 @@ def open_part(index: ServedIndex, part: int) -> Opened:
             if not check_places(codes, held.rows, index.sizes, first, last):
                 raise IndexFileError(index.path(ROWS))
         held.parts[part] = codes
-        return Opened(codes, held.vectors, held.effort)
+        return Opened(codes, held.vectors, held.effort.aiming(float(index.facts["target"])))
 
 
 def _open_vectors(index: ServedIndex, segments: list[np.ndarray], key: tuple[Any, ...]) -> _Held:

@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 from numba import njit
 
 #: Numbers of neighbours for which that is measured, and most candidates per neighbour that are tried.
-DEPTHS = {50: 32, 1_000: 8, 10_000: 4}
+DEPTHS = {10: 64, 50: 32, 1_000: 8, 10_000: 4}
+#: Part of what a search may lose that the trial may: cells of a study that the reference lacks lose more, by a quarter.
+_SPARED = 0.75
 #: Candidates per neighbour, of which the fewest are taken that lose no more than this share of the allowed loss.
 _FACTORS, _LOSS = (2, 3, 4, 6, 8, 12, 16, 24, 32), 0.25
+#: Fewest candidates: next to what the lists cost, these cost nothing.
+_FEWEST = 64
+
+
+def neighbours_of_others(
+    truth: np.ndarray, rows: np.ndarray, groups: np.ndarray | None, depth: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the neighbours that an index is tried on: the nearest of other groups, as those of a new study would be.
+
+    Cells of a study that is not in a reference lie farther from it than its own cells from one another, so that an
+    index tried on these would promise others too much.
+
+    Parameters
+    ----------
+    truth
+        Nearest cells, nearest first, (m, t); -1 for none.
+    rows
+        The cells whose neighbours they are, (m,).
+    groups
+        Study of each cell; None where there is one only: all cells but the one itself count.
+    depth
+        Most neighbours that count.
+
+    Returns
+    -------
+    The neighbours (m, u), and which of them count, bool (m, u).
+    """
+    counts = (truth >= 0) & (truth != rows[:, None])
+    if groups is not None:
+        counts &= groups[truth] != groups[rows][:, None]
+    counts &= np.cumsum(counts, axis=1) <= depth
+    width = int(np.flatnonzero(counts.any(axis=0)).max(initial=0)) + 1
+    return truth[:, :width], counts[:, :width]
 
 
 def found_in_lists(order: np.ndarray, members: np.ndarray) -> tuple[list[int], list[float]]:
@@ -72,6 +108,43 @@ class Effort:
         :func:`found_among`.
     target
         Share of the true neighbours that a search is to find.
+    n_lists
+        Number of lists.
+    """
+
+    def __init__(self, trials: Mapping[str, Any], target: float, n_lists: int) -> None:
+        self._trials, self._n_lists = trials, n_lists
+        self._aim(target)
+
+    def _aim(self, target: float) -> None:
+        depths = sorted(int(depth) for depth in self._trials)
+        chosen = [_choose(self._trials[str(depth)], target) for depth in depths]
+        self._depths = np.log(np.array(depths, dtype=float))
+        self._visits = np.log(np.array([visits for visits, _ in chosen], dtype=float))
+        self._factors = np.array([factor for _, factor in chosen], dtype=float)
+
+    def aiming(self, target: float) -> Self:
+        """Say the same for another share of the true neighbours."""
+        other = copy(self)
+        other._aim(target)
+        return other
+
+    def visits(self, k: float) -> int:
+        """Say how many lists to visit for k neighbours."""
+        return int(min(np.ceil(np.exp(_interpolate(np.log(k), self._depths, self._visits))), self._n_lists))
+
+    def candidates(self, k: int) -> int:
+        """Say how many candidates to rank again for k neighbours."""
+        return max(int(np.ceil(k * np.interp(np.log(k), self._depths, self._factors))), _FEWEST)
+
+
+class FilteredEffort(Effort):
+    """Visits where only some cells may be found, too.
+
+    Parameters
+    ----------
+    trials, target
+        As for :class:`Effort`.
     sizes
         Cells of each list, int64 (n_lists,).
     sample
@@ -81,20 +154,8 @@ class Effort:
     def __init__(
         self, trials: Mapping[str, Any], target: float, sizes: np.ndarray, sample: tuple[np.ndarray, np.ndarray]
     ) -> None:
+        super().__init__(trials, target, len(sizes))
         self.sizes, self._lists, self._positions = sizes, *sample
-        depths = sorted(int(depth) for depth in trials)
-        chosen = [_choose(trials[str(depth)], target) for depth in depths]
-        self._depths = np.log(np.array(depths, dtype=float))
-        self._visits = np.log(np.array([visits for visits, _ in chosen], dtype=float))
-        self._factors = np.array([factor for _, factor in chosen], dtype=float)
-
-    def visits(self, k: float) -> int:
-        """Say how many lists to visit for k neighbours."""
-        return int(min(np.ceil(np.exp(_interpolate(np.log(k), self._depths, self._visits))), len(self.sizes)))
-
-    def candidates(self, k: int) -> int:
-        """Say how many candidates to rank again for k neighbours."""
-        return int(np.ceil(k * np.interp(np.log(k), self._depths, self._factors)))
 
     def most(self, k: int, share: float) -> int:
         """Say how many lists to visit at most where this share of the cells may be found: beyond, each is compared."""
@@ -140,6 +201,7 @@ class Effort:
 
 def _choose(trial: Mapping[str, Any], target: float) -> tuple[float, int]:
     """Visits and candidates per neighbour that reach the target at one depth."""
+    target = 1 - (1 - target) * _SPARED
     among = {int(factor): share for factor, share in trial["among"].items()}
     enough = [factor for factor, share in among.items() if share >= 1 - (1 - target) * _LOSS]
     factor = min(enough) if enough else max(among)

@@ -140,7 +140,7 @@ def query(
     opened = Reference.open(reference)
     # Filters are checked before the cells are embedded, which takes longer.
     allowed = opened.allowed(where=where, exclude=exclude)
-    n_searched = int(allowed.sum())
+    n_searched = int(np.count_nonzero(allowed))
     most = MAX_HITS // min(k or 1, n_searched)
     if vectors is not None:
         queries, embedded = _given(vectors, opened, most), None
