@@ -15,6 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
+#: Cells that a thread works on at a time: numbers of these by labels and terms stay in its cache.
+_BLOCK = 1_024
+
 
 def in_threads(n: int, work: Callable[[int, int], object]) -> None:
     """Call ``work(first, last)`` for parts of 0..n, each in a thread; it has to let go of the GIL.
@@ -29,6 +32,17 @@ def in_threads(n: int, work: Callable[[int, int], object]) -> None:
     with ThreadPoolExecutor(n_threads) as pool:
         for done in [pool.submit(work, a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]:
             done.result()
+
+
+def in_blocks(n: int, work: Callable[[slice], object]) -> None:
+    """Call ``work`` for blocks of n cells, some in each thread; which cells are in a block depends on n alone."""
+
+    def blocks(first: int, last: int) -> None:
+        for block in range(first, last):
+            work(slice(block * _BLOCK, min((block + 1) * _BLOCK, n)))
+
+    with one_thread_of_blas():
+        in_threads(-(-n // _BLOCK), blocks)
 
 
 def one_thread_of_blas() -> AbstractContextManager[Any]:

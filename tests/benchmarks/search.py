@@ -63,7 +63,7 @@ def main() -> None:
         line["scim"] = ours(folder, vectors, studies, arguments.recall, aims)
         n = min(arguments.peer_cells, arguments.cells)
         if arguments.peers:
-            line["peers"] = {"cells": n} | beside(folder, vectors[:n], arguments.peers, arguments.recall)
+            line["peers"] = {"cells": n} | beside(folder, vectors[:n], studies[:n], arguments.peers, arguments.recall)
         if arguments.verbs:
             from _search_verbs import verbs
 
@@ -114,14 +114,16 @@ def truth_of(folder: Path, vectors: np.ndarray, queries: dict[str, np.ndarray]) 
     return kept(folder / f"truth-{len(vectors)}.npz", make)
 
 
-def built(folder: Path, vectors: np.ndarray, recall: float) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+def built(
+    folder: Path, vectors: np.ndarray, studies: np.ndarray, recall: float
+) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Folder of the index, what its manifest would say of it, and what it took to build; taken up where it is kept."""
     place = folder / f"index-{len(vectors)}-{recall}"
     record = place / "facts.json"
     if not record.is_file():
         place.mkdir()
         with Clock() as clock:
-            facts = build_index([vectors], place / "0001.safetensors", seed=0, recall=recall)
+            facts = build_index([vectors], place / "0001.safetensors", seed=0, recall=recall, groups=studies)
         cost = {"build_cpu_s": round(clock.cpu, 1), "build_s": round(clock.wall, 1), "build_peak_gib": round(peak(), 2)}
         record.write_text(json.dumps([facts, cost]))
     return place, *json.loads(record.read_text())
@@ -133,7 +135,7 @@ def ours(
     """Build and search with and without filters."""
     warm_up(vectors)
     n = len(vectors)
-    place, facts, line = built(folder, vectors, recall)
+    place, facts, line = built(folder, vectors, studies, recall)
     line["disk_bytes_per_cell"] = round(facts["bytes"] / n, 1)
     queries = Atlas().held_out(BATCH)
     truth = truth_of(folder, vectors, queries)
@@ -236,14 +238,14 @@ def search_filtered(
     }
 
 
-def beside(folder: Path, vectors: np.ndarray, peers: list[str], recall: float) -> dict[str, Any]:
+def beside(folder: Path, vectors: np.ndarray, studies: np.ndarray, peers: list[str], recall: float) -> dict[str, Any]:
     """Build and search by scim and by the peers, of the same vectors."""
     queries = Atlas().held_out(BATCH)
     truth = truth_of(folder, vectors, queries)
     makers: dict[str, Callable[[], tuple[Callable[[np.ndarray, int], Any], float]]] = {
         "hnswlib": lambda: hnswlib_search(folder, vectors),
         "pynndescent": lambda: pynndescent_search(vectors),
-        "scim": lambda: scim_search(folder, vectors, recall),
+        "scim": lambda: scim_search(folder, vectors, studies, recall),
     }
     lines = {}
     for name in ["scim", *peers]:
@@ -257,9 +259,11 @@ def beside(folder: Path, vectors: np.ndarray, peers: list[str], recall: float) -
     return lines
 
 
-def scim_search(folder: Path, vectors: np.ndarray, recall: float) -> tuple[Callable[[np.ndarray, int], Any], float]:
+def scim_search(
+    folder: Path, vectors: np.ndarray, studies: np.ndarray, recall: float
+) -> tuple[Callable[[np.ndarray, int], Any], float]:
     """Build scim's index and search it; and the CPU seconds of the build."""
-    place, facts, cost = built(folder, vectors, recall)
+    place, facts, cost = built(folder, vectors, studies, recall)
     backend = make_backend("auto", [vectors], folder=place, index=facts)
     return lambda queries, k: backend.search(queries, k, None)[0], cost["build_cpu_s"]
 

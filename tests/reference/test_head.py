@@ -49,21 +49,28 @@ def test_sets_hold_the_label_as_often_as_promised(head: Head, alpha: float) -> N
     held = []
     for seed in range(5):
         vectors, codes, _ = clouds(np.random.default_rng(10 + seed), n_studies=1)
-        values = head.pvalues(head.probabilities(vectors, 4))
-        held.append(values[np.arange(len(codes)), codes] > alpha)
+        possible = head.possible(head.probabilities(vectors, 4), alpha=alpha)
+        held.append(possible[np.arange(len(codes)), codes])
     assert np.mean(held) > 1 - alpha - 0.02
 
 
-def test_pvalues_count_cells_that_fit_as_badly_in_the_worst_study() -> None:
+@pytest.mark.parametrize("alpha", [0.0, 1 / 31, 0.05, 0.1, 0.25, 0.4])
+def test_a_label_is_ruled_out_where_it_would_be_in_every_study(alpha: float) -> None:
+    rng = np.random.default_rng(0)
     scores = np.concatenate([np.linspace(0, 0.3, 30), np.linspace(0, 0.9, 30)]).astype(np.float32)
     made = Head(
-        np.array([0, 1]), np.zeros((2, 3)), np.zeros(2), 1.0, scores, np.zeros(60), np.repeat([0, 1], 30), "cross-study"
+        np.array([0, 1]), np.zeros((3, 2)), np.zeros(2), 1.0, scores, np.zeros(60), np.repeat([0, 1], 30), "cross-study"
     )
-    values = made.pvalues(np.array([[0.5, 0.5], [0.05, 0.95]], dtype=np.float32))
-    assert values[0, 0] == pytest.approx((1 + (scores[30:] >= 0.5).sum()) / 31)
-    assert values[1, 0] == pytest.approx(1 / 31)
+    by_label = np.concatenate([rng.random((200, 3)), 1 - rng.choice(scores, (50, 3))]).astype(np.float32)
+    badness = 1 - by_label - 1e-6
+    studies = [scores[:30], scores[30:]] if alpha >= 1 / 30 else [scores]
+    own = np.max([(1 + (part >= badness[:, :1]).sum(axis=1)) / (1 + len(part)) for part in studies], axis=0)
     # A label without scores of its own is judged by those of all.
-    assert values[0, 1] == pytest.approx((1 + (scores >= 0.5).sum()) / 61)
+    other = (1 + (scores >= badness[:, 1:2]).sum(axis=1)) / 61
+    found = made.possible(by_label, alpha=alpha)
+    np.testing.assert_array_equal(found[:, 0], own > alpha)
+    np.testing.assert_array_equal(found[:, 1], other > alpha)
+    assert not found[:, 2].any()  # the head does not know it
 
 
 def test_one_study_is_said_to_be_one() -> None:

@@ -69,7 +69,7 @@ def test_votes_equal_a_plain_loop_across_blocks(terms: TermSpace, monkeypatch: p
     rng = np.random.default_rng(3)
     distances = np.sort(rng.random((50, 9)), axis=1).astype(np.float32)
     codes = rng.integers(-1, 4, (50, 9))
-    monkeypatch.setattr(v, "_BLOCK", 7)
+    monkeypatch.setattr("scim._threads._BLOCK", 7)
     by_label, by_term = v.vote(distances, codes, terms)
     for i in range(50):
         mine = codes[i] >= 0

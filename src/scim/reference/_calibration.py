@@ -20,6 +20,9 @@ CalibrationKind = Literal["cross-study", "within-study"]
 
 #: Cells that the background is drawn from.
 N_CELLS = 5_000
+#: Share of the nearest cells that distances are to be of. The next ones have nearly the same p-value: among a million
+#: cells it differed by .0045, and one cell of 8,000 fell on the other side of .05.
+_NEAREST = 0.8
 #: Cells of a study among which neighbours are looked for, when labels are compared with theirs.
 _POOL = 10_000
 
@@ -104,7 +107,7 @@ class Judge:
         some = vectors.any(axis=1)
         out = np.ones(len(vectors))
         if some.any():
-            _, distances = self.backend.search(np.ascontiguousarray(vectors[some]), 1, None)
+            _, distances = self.backend.search(np.ascontiguousarray(vectors[some]), 1, None, _NEAREST)
             out[some] = self.calibration.pvalue(distances[:, 0])
         return out
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._threads import in_blocks
+
 #: Cells of a label and study that a head is fitted to, and cells in all.
 _PER_GROUP, _MOST = 300, 20_000
 #: Strength of the prior on the head's weights, as scikit-learn's C.
@@ -62,41 +64,45 @@ class Head:
             Labels of the reference.
         """
         out = np.zeros((len(vectors), n_labels), dtype=np.float32)
-        some = vectors.any(axis=1)
-        logits = vectors[some] @ self.weights.T + self.bias
-        out[np.ix_(some, self.classes)] = _softmax(logits / self.temperature)
+
+        def work(part: slice) -> None:
+            logits = vectors[part] @ self.weights.T + self.bias
+            out[part, self.classes] = _softmax(logits / self.temperature)
+            out[part][~vectors[part].any(axis=1)] = 0
+
+        in_blocks(len(vectors), work)
         return out
 
-    def pvalues(self, by_label: np.ndarray, *, alpha: float = 0.1) -> np.ndarray:
-        """Conformal p-value of each label for each cell, float32 like ``by_label``; 0 for a label it does not know.
+    def possible(self, by_label: np.ndarray, *, alpha: float) -> np.ndarray:
+        """Labels that cannot be ruled out, bool like ``by_label``: their conformal p-value is above ``alpha``.
 
-        ``(1 + cells of the label that fitted it as badly) / (1 + cells of the label)``, within each study that was left
-        out, and the largest of these: cells of a study have more in common than exchangeability allows, and a label is
-        ruled out where it would have been in every study (Mondrian conformal prediction, Vovk et al. 2005; by study as
-        in Dunn, Wasserman & Ramdas 2023).
+        The p-value is ``(1 + cells of the label that fitted it as badly) / (1 + cells of the label)``, within each
+        study that was left out, and the largest of these: cells of a study have more in common than exchangeability
+        allows, and a label is ruled out where it would have been in every study (Mondrian conformal prediction, Vovk et
+        al. 2005; by study as in Dunn, Wasserman & Ramdas 2023). A label that the head does not know is ruled out.
 
         Parameters
         ----------
         by_label
             Probability of each label, (m, n_labels).
         alpha
-            What they will be compared with: cells too few to have a value that small, 20 or 1/alpha, are put together
-            with those of other studies, and if need be of other labels.
+            Tolerated error. Cells too few for a p-value that small, 20 or 1/alpha, are put together with those of other
+            studies, and if need be of other labels.
         """
         fewest = max(_FEWEST, int(np.ceil(1 / max(alpha, 1e-9))))
-        out = np.zeros(by_label.shape, dtype=np.float32)
+        worst = np.full(by_label.shape[1], -np.inf, dtype=np.float32)
         for label in self.classes:
-            mine = self.labels == label
-            parts = [self.scores[mine & (self.groups == group)] for group in np.unique(self.groups[mine])]
-            parts = [part for part in parts if len(part) >= fewest] or [self.scores[mine]]
-            if len(parts[0]) < fewest:
-                parts = [self.scores]
-            badness = 1.0 - by_label[:, label]
-            for part in parts:
-                ranked = np.sort(part)
-                worse = len(ranked) - np.searchsorted(ranked, badness - 1e-6)
-                np.maximum(out[:, label], (1.0 + worse) / (1.0 + len(ranked)), out=out[:, label])
+            worst[label] = max(_worst(ranked, alpha) for ranked in self._scores_of(label, fewest))
+        out = np.empty(by_label.shape, dtype=bool)
+        in_blocks(len(by_label), lambda part: np.less_equal(1.0 - by_label[part], worst, out=out[part]))
         return out
+
+    def _scores_of(self, label: int, fewest: int) -> list[np.ndarray]:
+        """Scores of a label's cells, ascending, by study; of all studies, or of all labels, where these are too few."""
+        mine = self.labels == label
+        parts = [self.scores[mine & (self.groups == group)] for group in np.unique(self.groups[mine])]
+        parts = [part for part in parts if len(part) >= fewest] or [self.scores[mine]]
+        return [np.sort(part) for part in (parts if len(parts[0]) >= fewest else [self.scores])]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All of it by name, for an .npz file."""
@@ -215,6 +221,16 @@ def _calibrated(logits: np.ndarray, codes: np.ndarray) -> tuple[float, np.ndarra
     losses = [float(-(weight * np.log(likely(t).clip(1e-7))).sum()) for t in _TEMPERATURES]
     best = float(_TEMPERATURES[int(np.argmin(losses))])
     return best, (1.0 - likely(best)).astype(np.float32)
+
+
+def _worst(ranked: np.ndarray, alpha: float) -> float:
+    """Largest score that is not ruled out by others, which ascend; infinite if none is, or all are."""
+    pvalues = (1.0 + np.arange(len(ranked) + 1)) / (1.0 + len(ranked))
+    # So many have to be as bad.
+    n = int(np.searchsorted(pvalues, alpha, side="right"))
+    if n == 0:
+        return np.inf
+    return -np.inf if n > len(ranked) else float(ranked[-n]) + 1e-6
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

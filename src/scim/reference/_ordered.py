@@ -124,7 +124,7 @@ def compare_each(
 
 def rows_of(allowed: np.ndarray) -> np.ndarray:
     """Positions of the cells that may be found, int64, as np.flatnonzero, in less time."""
-    rows = few_rows(allowed, np.count_nonzero(allowed))
+    rows = few_rows(allowed, int(np.count_nonzero(allowed)))
     assert rows is not None  # there are no more
     return rows
 

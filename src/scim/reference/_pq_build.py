@@ -186,7 +186,7 @@ def _try(made: _Made, segments: list[np.ndarray], groups: np.ndarray | None, *, 
     n_cells = len(made.members)
     depths = [depth for depth in DEPTHS if depth <= max(n_cells // 20, 1)] or [min(DEPTHS)]
     chosen = np.random.default_rng(seed + 1).permutation(np.flatnonzero(made.members >= 0))
-    trials = {}
+    trials: dict[str, Any] = {}
     for n_trials, at in ((_TRIALS, [d for d in depths if d <= _SHALLOW]), (_DEEP, [d for d in depths if d > _SHALLOW])):
         if at:
             rows = np.sort(chosen[:n_trials])

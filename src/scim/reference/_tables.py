@@ -226,7 +226,8 @@ def take_rows(cells: pa.Table, rows: np.ndarray, columns: Iterable[str] | None =
         order, bounds, starts, back = sorted_by[lengths]
         for chunk, start, a, b in zip(column.chunks, starts, bounds[:-1], bounds[1:], strict=True):
             if a < b:
-                parts.append(_take(chunk, rows[order[a:b]] - start, name))
+                mine = rows if len(lengths) == 1 else rows[order[a:b]] - start
+                parts.append(_take(chunk, mine.astype(np.int32) if len(chunk) < 2**31 else mine, name))
         joined = pa.chunked_array(parts, type=column.type)
         if pa.types.is_dictionary(column.type):
             if any(len(part.dictionary) > max(_LARGE, len(rows)) for part in parts):
@@ -243,6 +244,8 @@ def _by_chunk(rows: np.ndarray, lengths: Sequence[int]) -> tuple[np.ndarray, np.
     import pyarrow as pa
 
     starts = np.cumsum([0, *lengths])
+    if len(lengths) == 1:
+        return rows, np.array([0, len(rows)]), starts[:-1], None
     chunk = np.searchsorted(starts[1:], rows, side="right")
     # Small numbers are sorted by counting, which takes a tenth of the time that the rows themselves would.
     chunk = chunk.astype(np.uint16) if len(lengths) < 2**16 else chunk

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
 
-from .._threads import in_threads, one_thread_of_blas
+from .._threads import in_blocks
 from .._validate import check_option
 from ..ontology import GENERIC, TermSpace
 from ._tally import add_up, first_enough, smallest_sets, weigh
 
 Vote = Literal["auto", "calibrated", "ontology", "majority", "weighted"]
 
-#: Cells that a thread works on at a time: what lies between votes and terms stays in its cache.
-_BLOCK = 1_024
 #: Smallest kernel width, a cosine distance: cells nearer than this are as good as equal.
 _NARROWEST = 1e-4
 #: Cosine distances below this count as this where a vote is worth the inverse of its distance.
@@ -73,7 +70,7 @@ def vote(distances: np.ndarray, codes: np.ndarray, terms: TermSpace) -> tuple[np
         weights = vote_weights(distances[part], codes[part] >= 0)
         add_up(weights, codes[part], above, starts, by_label[part], by_term[part])
 
-    _in_blocks(n, work)
+    in_blocks(n, work)
     return by_label, by_term
 
 
@@ -126,7 +123,7 @@ def plain_vote(
                 nearest = np.take_along_axis(codes[part], wins.argmax(axis=1)[:, None], axis=1)[:, 0]
                 best[part] = np.where(wins.any(axis=1), nearest, -1)
 
-    _in_blocks(n, work)
+    in_blocks(n, work)
     return shares, best, stats
 
 
@@ -165,7 +162,7 @@ def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray
     def work(part: slice) -> None:
         first_enough(by_term[part], order, np.float32(enough), chosen[part])
 
-    _in_blocks(len(by_term), work)
+    in_blocks(len(by_term), work)
     return chosen
 
 
@@ -176,7 +173,7 @@ def prediction_sets(by_label: np.ndarray, *, alpha: float) -> np.ndarray:
     def work(part: slice) -> None:
         smallest_sets(by_label[part], 1.0 - alpha - 1e-5, sets[part])
 
-    _in_blocks(len(by_label), work)
+    in_blocks(len(by_label), work)
     return sets
 
 
@@ -190,24 +187,19 @@ def cover(sets: np.ndarray, terms: TermSpace) -> np.ndarray:
     terms
         The labels on the ontology.
     """
-    different, which = np.unique(np.packbits(sets, axis=1), axis=0, return_inverse=True)
-    different = np.unpackbits(different, axis=1, count=sets.shape[1]).astype(bool)
-    generic = np.array([term in GENERIC for term in terms.terms], dtype=bool)
+    sizes, generic = sets.sum(axis=1), np.array([term in GENERIC for term in terms.terms], dtype=bool)
     order = np.argsort(terms.specificity())
-    found = np.full(len(different), -1, dtype=np.int64)
-    for i, members in enumerate(different):
-        above = terms.closure[members].all(axis=0) & ~generic & members.any()
-        if above.any():
-            found[i] = order[np.argmax(above[order])]
-    return found[which.ravel()]
 
+    def one(members: np.ndarray) -> int:
+        above = terms.closure[members].all(axis=0) & ~generic
+        return int(order[np.argmax(above[order])]) if above.any() else -1
 
-def _in_blocks(n: int, work: Callable[[slice], None]) -> None:
-    """Call ``work`` for blocks of n cells, some in each thread."""
-
-    def blocks(first: int, last: int) -> None:
-        for start in range(first, last, _BLOCK):
-            work(slice(start, min(start + _BLOCK, last)))
-
-    with one_thread_of_blas():
-        in_threads(n, blocks)
+    found = np.full(len(sets), -1, dtype=np.int64)
+    # Most sets hold one label, and the others are few different ones.
+    single = np.array([one(np.array([label])) for label in range(sets.shape[1])], dtype=np.int64)
+    found[sizes == 1] = single[sets[sizes == 1].argmax(axis=1)]
+    several = np.flatnonzero(sizes > 1)
+    different, which = np.unique(np.packbits(sets[several], axis=1), axis=0, return_inverse=True)
+    different = np.unpackbits(different, axis=1, count=sets.shape[1]).astype(bool)
+    found[several] = np.array([one(np.flatnonzero(members)) for members in different], dtype=np.int64)[which.ravel()]
+    return found

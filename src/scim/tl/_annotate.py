@@ -45,6 +45,7 @@ def annotate(
     labels: Sequence[str] | None = None,
     where: Any = None,
     exclude: Any = None,
+    recall: float | None = None,
     layer: str | None = None,
     mod: str | None = None,
     key_added: str = _keys.DEFAULT,
@@ -98,6 +99,9 @@ def annotate(
         stays what it is against the whole reference (for votes: the distance to the nearest cell of these labels).
     where, exclude
         Filters on the reference's metadata, such as ``exclude={"study": "mine"}``; see :meth:`scim.Reference.search`.
+    recall
+        Share of the true neighbours that a vote is to be of, 0 to 1, in a reference so large that an index is searched;
+        None: what it was built for. Less is quicker, and changes labels where neighbours disagree.
     layer
         Where the values are, for cells that are not embedded yet; see :func:`scim.tl.embed`.
     mod
@@ -177,6 +181,8 @@ def annotate(
     k = check_positive_int(k, argument="k")
     check_vote(vote)
     check_fraction(novelty_fdr, argument="novelty_fdr")
+    if recall is not None:
+        check_fraction(recall, argument="recall")
     if alpha is not None:
         check_fraction(alpha, argument="alpha", high=0.4999)
     data = get_adata(adata, mod=mod)
@@ -196,11 +202,11 @@ def annotate(
         answer = calibrated(data, opened, embedded, use_rep, allowed, alpha, novelty_fdr, client=client)
     else:
         alpha = 0.3 if alpha is None else float(alpha)
-        filters = {"where": where, "exclude": exclude, "client": client}
+        filters = {"where": where, "exclude": exclude, "recall": recall, "client": client}
         answer = neighbours(opened, embedded.vectors, vote, k, alpha, allowed, **filters)
     params = {"use_rep": use_rep, "k": k, "alpha": alpha, "novelty_fdr": novelty_fdr, "vote": vote}
     params |= {"labels": list(map(str, labels or [])), "where": filter_text(where), "exclude": filter_text(exclude)}
-    params["by"] = by or ""
+    params |= {"by": by or "", "recall": "" if recall is None else recall}
     table = None if groups is None else clusters.label_groups(groups, answer, opened.terms, vote=vote, alpha=alpha)
     results: dict[str, dict[str, Any]] = {
         "obs": _obs(answer, opened.terms, data, key_added),

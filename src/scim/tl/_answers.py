@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._threads import in_blocks
 from ..reference._search import check_queries
 from ..reference._votes import Vote, assign, cover, plain_vote, prediction_sets
 from ..reference._votes import vote as ontology_vote
@@ -94,8 +95,8 @@ def calibrated(
     if allowed is not None:
         by_label = np.where(allowed[:-1], by_label, np.float32(0))
         by_label /= np.maximum(by_label.sum(axis=1, keepdims=True), 1e-12)
-    by_term = np.minimum(by_label @ terms.closure.astype(np.float32), 1.0)
-    inside = head.pvalues(by_label, alpha=alpha) > alpha
+    by_term = _sums(by_label, terms)
+    inside = head.possible(by_label, alpha=alpha)
     # What no label fits is no empty promise: the best one stays.
     inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
     inside &= by_label > 0
@@ -118,6 +119,17 @@ def calibrated(
         _warn_of_others(all_labels[others], terms, len(others))
     chosen = np.where(novel, -1, cover(inside, terms))
     return Answer(by_label, by_term, inside, chosen, novelty, novel, names_of(inside, by_label, terms), {}, facts)
+
+
+def _sums(by_label: np.ndarray, terms: TermSpace) -> np.ndarray:
+    """Probability of each term, that of the labels which are one or below it, float32 (n, n_terms)."""
+    above, by_term = terms.closure.astype(np.float32), np.empty((len(by_label), len(terms.terms)), dtype=np.float32)
+
+    def work(part: slice) -> None:
+        np.minimum(by_label[part] @ above, 1.0, out=by_term[part])
+
+    in_blocks(len(by_label), work)
+    return by_term
 
 
 def _warn_of_others(by_label: np.ndarray, terms: TermSpace, n_cells: int) -> None:
@@ -158,7 +170,7 @@ def neighbours(
         sets = names_of(prediction_sets(by_label, alpha=alpha), by_label, terms)
     else:
         by_label, best, stats = plain_vote(hits.distances, codes, len(terms.labels), weighted=vote == "weighted")
-        by_term, chosen = by_label @ terms.closure.astype(np.float32), np.append(terms.label_term, -1)[best]
+        by_term, chosen = _sums(by_label, terms), np.append(terms.label_term, -1)[best]
         sets = list(np.append(terms.term_names, "")[chosen].astype(str))
     known = np.isfinite(hits.distances[:, 0])
     novelty = np.where(known, reference.distance_pvalue(np.where(known, hits.distances[:, 0], 0.0)), 1.0)

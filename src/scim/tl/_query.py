@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _keys
-from .._validate import check_positive_int, get_adata
+from .._validate import check_fraction, check_positive_int, get_adata
 from ..reference import Reference
 from ..reference._search import MAX_HITS
 from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, write_results
@@ -37,6 +38,7 @@ def query(
     where: Any = None,
     exclude: Any = None,
     max_per_group: Mapping[str, int] | None = None,
+    recall: float | None = None,
     use_rep: str = _keys.obsm_embedding(),
     key_added: str = _keys.QUERY,
     mod: str | None = None,
@@ -74,6 +76,8 @@ def query(
         Filters on the metadata of the reference, see :meth:`scim.Reference.search`.
     max_per_group
         Column of the reference -> most hits of one of its groups, such as ``{"donor": 50}``.
+    recall
+        Share of the true neighbours to find, see :meth:`scim.Reference.search`.
     use_rep
         Embedding in ``obsm``; see :func:`scim.tl.annotate`.
     key_added
@@ -135,6 +139,8 @@ def query(
     check_writable(data, key_added, copy=copy)
     if k is not None:
         k = check_positive_int(k, argument="k")
+    if recall is not None:
+        check_fraction(recall, argument="recall")
     if vectors is not None and (groupby is not None or cells is not None):
         raise ValueError("vectors are queries of their own: leave out groupby and cells, or vectors.")
     opened = Reference.open(reference)
@@ -147,12 +153,11 @@ def query(
     else:
         queries, embedded = _from_cells(data, opened, groupby, cells, use_rep=use_rep, layer=layer, most=most)
     _warn_of_empty(queries)
-    filters = {"where": where, "exclude": exclude, "max_per_group": max_per_group, "client": client}
+    filters = {"where": where, "exclude": exclude, "max_per_group": max_per_group, "recall": recall, "client": client}
     hits = opened.search(queries.vectors, k, max_distance=max_distance, **filters)
-    content: dict[str, Any] = {
-        "hits": hits_table(opened, queries.names, hits),
-        "summary": summary_table(opened, queries.names, hits, allowed),
-    }
+    with ThreadPoolExecutor(1) as other:  # what each takes longest for lets the other go on
+        summary = other.submit(summary_table, opened, queries.names, hits, allowed)
+        content: dict[str, Any] = {"hits": hits_table(opened, queries.names, hits), "summary": summary.result()}
     if groupby is not None:
         content["coherence"] = coherence_table(opened, queries, hits, **filters)
     if content["hits"].empty:
@@ -172,6 +177,7 @@ def query(
         "where": filter_text(where),
         "exclude": filter_text(exclude),
         "max_per_group": filter_text(dict(max_per_group) if max_per_group else None),
+        "recall": "" if recall is None else recall,
         "use_rep": use_rep,
     }
     content |= {"params": params, "queries": queries.names, **_record(opened, n_searched)}
