@@ -17,6 +17,8 @@ from ._segments import gather_fixed
 BLOCK = 16
 #: Bytes of vectors that are put in order at a time; cells that are compared one by one at a time, and by a thread.
 _BUFFER, _CELLS, _PART = 512_000_000, 65_536, 4_096
+#: Vectors that are fetched from memory at a time, and numbers of them in a cache line.
+_AHEAD, _LINE = 16, 32
 #: Place of a candidate that does not count: behind all others.
 _NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -273,8 +275,18 @@ def _compare(vectors, sums, seen, queries, places, keys):  # type: ignore[no-unt
 
 @njit(cache=True, nogil=True)
 def _compare_some(segment, start, rows, queries, keys):  # type: ignore[no-untyped-def]
-    """Write the key of each cell for each query; that of one without direction is 0."""
+    """Write the key of each cell for each query; that of one without direction is 0.
+
+    Cells lie scattered. A number of each cache line of the next ones is read first, so that memory is waited for once
+    for all of them; what these add up to is returned, or they would not be read.
+    """
+    touched = 0
     for i in range(len(rows)):
+        if i % _AHEAD == 0:
+            for ahead in rows[i : i + _AHEAD]:
+                for j in range(0, segment.shape[1], _LINE):
+                    touched += segment[ahead - start, j]
         vector = segment[rows[i] - start]
         for q in range(len(queries)):
             keys[q, i] = key_of(_similarity(vector, queries[q]), rows[i])
+    return touched
