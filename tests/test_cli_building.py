@@ -171,6 +171,7 @@ def test_build_goes_on_where_it_was_stopped(
         printed, said = running.communicate(timeout=120)
     assert running.returncode == 0, said
     assert "Going on with a build of again.scim that was interrupted" in said
+    assert "--fresh begins afresh" in said
     assert "Reference of 240 cells with 3 labels" in printed
     assert contents(out) == contents(built)
     assert not (tmp_path / ".again.scim.building").exists()
