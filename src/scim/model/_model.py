@@ -293,7 +293,6 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         if max_epochs is not None:
             max_epochs = check_positive_int(max_epochs, argument="max_epochs")
         inputs = self.inputs
-        inputs.warn_about_labels()
         auto = schedule(self.summary_stats.n_cells, batch_size)
         options = PlanOptions.from_kwargs(
             plan_kwargs,
@@ -302,6 +301,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             triplet_weight=self.triplet_weight,
             margin=self.margin,
         )
+        inputs.warn_about_labels(loss_name(options.loss))
         train, validation, held_out = choose_validation(
             inputs.labels,
             inputs.studies,
