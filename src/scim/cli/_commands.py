@@ -10,6 +10,7 @@ import typer
 
 from .. import _keys
 from ._files import H5AD, as_stored, filters, output_kind, read, write_adata, write_table
+from ._workers import SearchScheduler, dask_client
 
 if TYPE_CHECKING:
     from ..reference._votes import Vote
@@ -73,6 +74,7 @@ def annotate(
     exclude: Exclude = None,
     layer: Layer = None,
     key_added: Annotated[str, typer.Option(help="Prefix of the columns that are added.")] = _keys.DEFAULT,
+    scheduler: SearchScheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Label every cell from a reference."""
@@ -83,21 +85,23 @@ def annotate(
     from .. import Reference, get, tl
 
     opened = Reference.open(reference)
-    tl.annotate(
-        adata,
-        opened,
-        use_rep=use_rep or _keys.obsm_embedding(key_added),
-        alpha=alpha,
-        novelty_fdr=novelty_fdr,
-        vote=cast("Vote", vote),  # checked by annotate
-        k=k,
-        by=by,
-        labels=label,
-        where=as_stored(chosen, opened),
-        exclude=as_stored(barred, opened),
-        layer=layer,
-        key_added=key_added,
-    )
+    with dask_client(scheduler) as client:
+        tl.annotate(
+            adata,
+            opened,
+            use_rep=use_rep or _keys.obsm_embedding(key_added),
+            alpha=alpha,
+            novelty_fdr=novelty_fdr,
+            vote=cast("Vote", vote),  # checked by annotate
+            k=k,
+            by=by,
+            labels=label,
+            where=as_stored(chosen, opened),
+            exclude=as_stored(barred, opened),
+            layer=layer,
+            key_added=key_added,
+            client=client,
+        )
     if kind == H5AD:
         write_adata(adata, out)
     else:
@@ -127,6 +131,7 @@ def query(
     where: Where = None,
     exclude: Exclude = None,
     layer: Layer = None,
+    scheduler: SearchScheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find the reference cells most like given ones."""
@@ -137,16 +142,18 @@ def query(
     from .. import Reference, get, tl
 
     opened = Reference.open(reference)
-    tl.query(
-        adata,
-        opened,
-        groupby=groupby,
-        k=k,
-        max_distance=max_distance,
-        where=as_stored(chosen, opened),
-        exclude=as_stored(barred, opened),
-        layer=layer,
-    )
+    with dask_client(scheduler) as client:
+        tl.query(
+            adata,
+            opened,
+            groupby=groupby,
+            k=k,
+            max_distance=max_distance,
+            where=as_stored(chosen, opened),
+            exclude=as_stored(barred, opened),
+            layer=layer,
+            client=client,
+        )
     hits = get.hits(adata)
     if kind == H5AD:
         write_adata(adata, out)
