@@ -13,6 +13,9 @@ from ._files import H5AD, as_stored, filters, output_kind, read, write_adata, wr
 from ._workers import SearchScheduler, dask_client
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ..reference import Reference
     from ..reference._votes import Vote
 
 Data = Annotated[Path, typer.Argument(metavar="DATA.h5ad", help="The cells to work on.")]
@@ -79,12 +82,10 @@ def annotate(
 ) -> None:
     """Label every cell from a reference."""
     kind = output_kind(out, overwrite=overwrite)
-    chosen, barred = filters(where, option="--where"), filters(exclude, option="--exclude")
-    adata = read(data)
+    adata, opened, passing = _opened(data, reference, where, exclude)
 
-    from .. import Reference, get, tl
+    from .. import get, tl
 
-    opened = Reference.open(reference)
     with dask_client(scheduler) as client:
         tl.annotate(
             adata,
@@ -96,11 +97,10 @@ def annotate(
             k=k,
             by=by,
             labels=label,
-            where=as_stored(chosen, opened),
-            exclude=as_stored(barred, opened),
             layer=layer,
             key_added=key_added,
             client=client,
+            **passing,
         )
     if kind == H5AD:
         write_adata(adata, out)
@@ -136,12 +136,10 @@ def query(
 ) -> None:
     """Find the reference cells most like given ones."""
     kind = output_kind(out, overwrite=overwrite)
-    chosen, barred = filters(where, option="--where"), filters(exclude, option="--exclude")
-    adata = read(data)
+    adata, opened, passing = _opened(data, reference, where, exclude)
 
-    from .. import Reference, get, tl
+    from .. import get, tl
 
-    opened = Reference.open(reference)
     with dask_client(scheduler) as client:
         tl.query(
             adata,
@@ -149,10 +147,9 @@ def query(
             groupby=groupby,
             k=k,
             max_distance=max_distance,
-            where=as_stored(chosen, opened),
-            exclude=as_stored(barred, opened),
             layer=layer,
             client=client,
+            **passing,
         )
     hits = get.hits(adata)
     if kind == H5AD:
@@ -161,6 +158,18 @@ def query(
         write_table(hits.set_index(hits.columns[0]), out, kind)
     typer.echo(f"{len(hits):,} hits for {hits.iloc[:, 0].nunique():,} queries among {len(opened):,} reference cells.")
     typer.echo(f"Written: {out}")
+
+
+def _opened(
+    data: Path, reference: str | None, where: list[str] | None, exclude: list[str] | None
+) -> tuple[AnnData, Reference, dict[str, Any]]:
+    """Read the cells, open the reference, and bring the filters to the values that it holds."""
+    chosen, barred = filters(where, option="--where"), filters(exclude, option="--exclude")
+    adata = read(data)
+    from .. import Reference
+
+    opened = Reference.open(reference)
+    return adata, opened, {"where": as_stored(chosen, opened), "exclude": as_stored(barred, opened)}
 
 
 def references(
