@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from .. import _keys
-from .._validate import check_key, did_you_mean
+from .._validate import did_you_mean
 from ._commands import Exclude, Where
-from ._files import as_stored, filters
+from ._files import as_stored, check_columns, filters
 from ._training import Harmonize, LabelsKey, Overwrite, Seed, StudyKey
 from ._workers import Scheduler, Workers, dask_client
 
@@ -83,7 +83,7 @@ def build(
 
     loaded = Encoder.load(encoder)
     paths = expand(data)
-    check_columns(paths, {"--labels-key": [labels_key], "--study-key": [study_key], "--obs-column": obs_columns or []})
+    check_all(paths, labels_key, study_key, obs_columns)
     with dask_client(scheduler, workers) as client:
         reference = Reference.build(
             out,
@@ -128,7 +128,7 @@ def add(
     facts = reference.info()
     key, study = labels_key or str(facts["labels_key"]), study_key or facts["study_key"]
     paths = expand(data)
-    check_columns(paths, {"--labels-key": [key], "--study-key": [study], "--obs-column": obs_columns or []})
+    check_all(paths, key, study, obs_columns)
     before = len(reference)
     with dask_client(scheduler, workers) as client:
         reference.add(
@@ -217,7 +217,9 @@ def expand(data: Sequence[str]) -> dict[str, Path]:
     return dict(zip(names, paths, strict=True))
 
 
-def check_columns(paths: Mapping[str, Path], wanted: Mapping[str, Sequence[str | None]]) -> None:
+def check_all(
+    paths: Mapping[str, Path], labels_key: str, study_key: str | None, obs_columns: Sequence[str] | None
+) -> None:
     """Look for the columns in all files before any is embedded, which can take hours.
 
     Raises
@@ -228,11 +230,7 @@ def check_columns(paths: Mapping[str, Path], wanted: Mapping[str, Sequence[str |
     from ..reference._inputs import columns_of
 
     for path in paths.values():
-        columns = dict.fromkeys(columns_of(path))
-        for option, names in wanted.items():
-            for name in names:
-                if name is not None:
-                    check_key(columns, name, argument=option, where=f"obs of {path}")
+        check_columns(columns_of(path), path, labels_key, study_key, obs_columns)
 
 
 def harmonized(paths: Mapping[str, Path], labels_key: str) -> CellOntology:
