@@ -415,6 +415,9 @@ def test_references_have_names(reference: Path, files: Path, tmp_path: Path, mon
     assert (
         scim_command("install-reference", archive, "--sha256", sha256(Path(archive)), "--name", "mine").exit_code == 0
     )
+    again = ("install-reference", archive, "--sha256", sha256(Path(archive)), "--name", "mine")
+    fails(scim_command(*again), "exists already", "pass --overwrite")
+    assert scim_command(*again, "--overwrite").exit_code == 0
     fails(scim_command("install-reference", archive, "--sha256", "0" * 64), "Nothing was unpacked")
     fails(scim_command("annotate", files / "new.h5ad", "--reference", "mime", "--out", tmp_path / "x.csv"), "'mine'")
 

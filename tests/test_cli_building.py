@@ -171,6 +171,7 @@ def test_build_goes_on_where_it_was_stopped(
         printed, said = running.communicate(timeout=120)
     assert running.returncode == 0, said
     assert "Going on with a build of again.scim that was interrupted" in said
+    assert "--fresh begins afresh" in said
     assert "Reference of 240 cells with 3 labels" in printed
     assert contents(out) == contents(built)
     assert not (tmp_path / ".again.scim.building").exists()
@@ -254,6 +255,37 @@ def test_workers_of_dask(built: Path, studies: Path, encoder: Path, tmp_path: Pa
     done = scim_command("build", studies, *KEYS, "--encoder", encoder, "--out", out, "--workers", 1)
     assert done.exit_code == 0, done.output
     assert contents(out) == contents(built)
+
+
+def test_workers_of_dask_search(built: Path, studies: Path, tmp_path: Path) -> None:
+    def opened() -> list[str]:
+        from scim.reference import _distributed
+
+        return list(_distributed._opened)
+
+    distributed = pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'scim-tools[dask]'")
+    query = ("query", studies / "s0.h5ad", "--reference", built, "--k", 7)
+    annotate = ("annotate", studies / "s0.h5ad", "--reference", built, "--vote", "ontology")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        for name, command in (("hits", query), ("labels", annotate)):
+            one, other = tmp_path / f"{name}.csv", tmp_path / f"{name}-dask.csv"
+            assert scim_command(*command, "--out", one).exit_code == 0
+            done = scim_command(*command, "--out", other, "--scheduler", cluster.scheduler_address)
+            assert done.exit_code == 0, done.output
+            pd.testing.assert_frame_equal(pd.read_csv(one), pd.read_csv(other))
+        with distributed.Client(cluster) as client:
+            (held,) = client.run(opened).values()
+        assert str(built) in held  # the worker did search
+
+
+def test_scheduler_that_is_not_there(built: Path, studies: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'scim-tools[dask]'")
+    import dask
+
+    command = ("query", studies / "s0.h5ad", "--reference", built, "--out", tmp_path / "hits.csv")
+    with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}):
+        fails(scim_command(*command, "--scheduler", "tcp://127.0.0.1:1"), "--scheduler tcp://127.0.0.1:1", "Start one")
+    assert not (tmp_path / "hits.csv").exists()
 
 
 def test_one_kind_of_workers(studies: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

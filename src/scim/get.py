@@ -72,11 +72,7 @@ def clusters(
     >>> scim.get.clusters(adata, group="1")["label"].tolist()
     ['B cell']
     """
-    data = get_adata(adata, mod=mod, allow_empty=True)
-    check_key(data.uns, key, argument="key", where="adata.uns")
-    result = data.uns[key]
-    if not isinstance(result, Mapping) or _keys.CLUSTERS not in result:
-        raise KeyError(f"adata.uns[{key!r}] holds no labels of groups. Run scim.tl.annotate with by= first.")
+    result = _result(adata, key, mod, _keys.CLUSTERS, what="labels of groups", verb="scim.tl.annotate with by=")
     table = pd.DataFrame(result[_keys.CLUSTERS]).copy()
     if group is None:
         return table
@@ -133,11 +129,7 @@ def genes(
     >>> scim.get.genes(adata, group="B cell")["gene"].tolist()
     ['MS4A1']
     """
-    data = get_adata(adata, mod=mod, allow_empty=True)
-    check_key(data.uns, key, argument="key", where="adata.uns")
-    result = data.uns[key]
-    if not isinstance(result, Mapping) or "scores_std" not in result:
-        raise KeyError(f"adata.uns[{key!r}] holds no explanation. Run scim.tl.explain first.")
+    result = _result(adata, key, mod, "scores_std", what="explanation", verb="scim.tl.explain")
     there = result["names"].dtype.names
     wanted = there if group is None else as_names(group)
     for name in wanted:
@@ -188,11 +180,7 @@ def hits(
     >>> scim.get.hits(adata, query="T cell")["distance"].tolist()
     [0.2]
     """
-    data = get_adata(adata, mod=mod, allow_empty=True)
-    check_key(data.uns, key, argument="key", where="adata.uns")
-    result = data.uns[key]
-    if not isinstance(result, Mapping) or "hits" not in result:
-        raise KeyError(f"adata.uns[{key!r}] holds no hits. Run scim.tl.query first.")
+    result = _result(adata, key, mod, "hits", what="hits", verb="scim.tl.query")
     table = pd.DataFrame(result["hits"]).copy()
     if query is None:
         return table
@@ -250,3 +238,13 @@ def scores(
     for term in wanted or ():
         check_key(table, term, argument="terms", where=f"adata.obsm[{name!r}]")
     return table.copy() if wanted is None else table[wanted]
+
+
+def _result(adata: AnnData | Any, key: str, mod: str | None, part: str, *, what: str, verb: str) -> Mapping[str, Any]:
+    """Read what a verb left in ``uns``: a mapping that has a ``part``."""
+    data = get_adata(adata, mod=mod, allow_empty=True)
+    check_key(data.uns, key, argument="key", where="adata.uns")
+    result = data.uns[key]
+    if not isinstance(result, Mapping) or part not in result:
+        raise KeyError(f"adata.uns[{key!r}] holds no {what}. Run {verb} first.")
+    return result

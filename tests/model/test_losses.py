@@ -210,6 +210,19 @@ def test_unlabelled_cells_take_part_in_the_self_supervised_contrast(blood: ad.An
     assert found.iloc[-1] < found.iloc[0]
 
 
+def test_warnings_are_of_what_the_loss_needs(blood: ad.AnnData) -> None:
+    library()
+    adata = blood.copy()
+    adata.obs["cell_type"] = "B cell"
+    adata.obs["study"] = "one"
+    with pytest.warns(UserWarning) as caught:
+        trained(adata, loss="supcon")
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "no positive pairs across studies" in said
+    assert "no negative pairs: the loss (supcon) pushes nothing apart" in said
+    assert "triplet" not in said
+
+
 def test_weights_of_losses_are_checked(default: SCIM) -> None:
     with pytest.raises(ValueError, match=r"plan_kwargs\['self_supervised_weight'\] must lie from 0"):
         default.train(plan_kwargs={"self_supervised_weight": -1.0})

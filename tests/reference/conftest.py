@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,3 +75,40 @@ def reference(_built: Path) -> scim.Reference:
 @pytest.fixture
 def vectors(pbmc: AnnData, encoder: scim.Encoder) -> np.ndarray:
     return encoder.embed(pbmc)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two workers of Dask, processes of their own."""
+    distributed = pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'scim-tools[dask]'")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**options, host="127.0.0.1") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def client(cluster: Any) -> Iterator[Any]:
+    from distributed import Client
+
+    with Client(cluster) as made:
+        yield made
+
+
+@pytest.fixture
+def despite_a_killed_worker(client: Any) -> Callable[[Callable[[], Any]], tuple[Any, int]]:
+    """Call a function, kill a worker that is at work for it, and return what came of it and the process that died."""
+
+    def call(function: Callable[[], Any]) -> tuple[Any, int]:
+        with ThreadPoolExecutor(1) as other:
+            found = other.submit(function)
+            killed: list[int] = []
+            while not killed and not found.done():
+                busy = [address for address, tasks in client.processing().items() if tasks]
+                for address in busy[:1]:
+                    killed += client.run(os.getpid, workers=[address]).values()
+                    os.kill(killed[0], signal.SIGKILL)
+            assert killed
+            assert not found.done()
+            return found.result(timeout=300), killed[0]
+
+    return call

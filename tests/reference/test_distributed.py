@@ -4,8 +4,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +30,6 @@ def one_thread() -> Iterator[None]:
     """Products round as those of the workers do, so that cells that come in fours are equal."""
     with threadpool_limits(1):
         yield
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(**options, host="127.0.0.1") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def client(cluster: Any) -> Iterator[Any]:
-    with distributed.Client(cluster) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -157,24 +143,14 @@ def test_too_many_within_a_distance(
         many.search(queries[:1], k=None, max_distance=1, client=client)
 
 
-def test_survives_a_worker_that_is_killed(many: Reference, client: Any) -> None:
+def test_survives_a_worker_that_is_killed(many: Reference, client: Any, despite_a_killed_worker: Any) -> None:
     queries = np.random.default_rng(2).normal(size=(8_000, N_LATENT)).astype(np.float32)
-    expected = many.search(queries, k=20)
-    with ThreadPoolExecutor(1) as other:
-        found = other.submit(many.search, queries, k=20, client=client)
-        killed: list[int] = []
-        while not killed and not found.done():
-            busy = [address for address, tasks in client.processing().items() if tasks]
-            for address in busy[:1]:
-                killed += client.run(os.getpid, workers=[address]).values()
-                os.kill(killed[0], signal.SIGKILL)
-        assert killed
-        assert not found.done()
-        assert_same(found.result(timeout=300), expected)
+    found, killed = despite_a_killed_worker(lambda: many.search(queries, k=20, client=client))
+    assert_same(found, many.search(queries, k=20))
     deadline = time.monotonic() + 60
     while len(client.nthreads()) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)  # the nanny starts another
-    assert killed[0] not in client.run(os.getpid).values()
+    assert killed not in client.run(os.getpid).values()
 
 
 def test_folder_that_a_worker_does_not_see(many: Reference, queries: np.ndarray, client: Any, tmp_path: Path) -> None:
@@ -256,6 +232,27 @@ def not_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def kill_a_worker_after(client: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[type, str], list[int]]:
+    """Kill a worker once a method was first called, and keep few blocks ahead; the list returned names the process."""
+
+    def prepare(owner: type, name: str) -> list[int]:
+        real, killed = getattr(owner, name), []
+
+        def kill(self: Any, *about: Any) -> None:
+            real(self, *about)
+            if not killed:
+                killed.append(next(iter(client.run(os.getpid).values())))
+                os.kill(killed[0], signal.SIGKILL)
+
+        monkeypatch.setattr(owner, name, kill)
+        monkeypatch.setattr(_embedding, "_FEWEST", 1)
+        monkeypatch.setattr(_embedding, "_PER_THREAD", 1)
+        return killed
+
+    return prepare
+
+
+@pytest.fixture
 def expected(studies: list[Path], encoder: Encoder, tmp_path: Path) -> dict[str, str]:
     return contents(Reference.build(tmp_path / "expected.scim", studies, encoder, **KEYS))
 
@@ -289,8 +286,8 @@ def test_build_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = set(client.futures)
     """An interrupted build goes on in the middle of a file, and notices a file that changed."""
+    before = set(client.futures)
     real, noted = _journal.Journal.append, []
 
     def stop(self: Any, record: Any) -> None:
@@ -323,19 +320,9 @@ def test_build_survives_a_worker_that_is_killed(
     encoder: Encoder,
     client: Any,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    kill_a_worker_after: Any,
 ) -> None:
-    real, killed = _journal.Journal.append, []
-
-    def kill(self: Any, record: Any) -> None:
-        real(self, record)
-        if not killed:
-            killed.extend(client.run(os.getpid).values())
-            os.kill(killed[0], signal.SIGKILL)
-
-    monkeypatch.setattr(_journal.Journal, "append", kill)
-    monkeypatch.setattr(_embedding, "_FEWEST", 1)
-    monkeypatch.setattr(_embedding, "_PER_THREAD", 1)
+    killed = kill_a_worker_after(_journal.Journal, "append")
     made = Reference.build(tmp_path / "made.scim", studies, encoder, **KEYS, client=client)
     assert killed
     assert contents(made) == expected
@@ -379,21 +366,11 @@ def test_add_is_that_of_one_process(first: Path, studies: list[Path], client: An
 
 
 def test_add_survives_a_worker_that_is_killed(
-    first: Path, studies: list[Path], client: Any, monkeypatch: pytest.MonkeyPatch
+    first: Path, studies: list[Path], client: Any, kill_a_worker_after: Any
 ) -> None:
     local = Reference.open(first.with_name("local.scim"))
     local.add(studies[2:])
-    real, killed = _parts.PartWriter._note, []
-
-    def kill(self: Any, *about: Any) -> None:
-        real(self, *about)
-        if not killed:
-            killed.extend(client.run(os.getpid).values())
-            os.kill(killed[0], signal.SIGKILL)
-
-    monkeypatch.setattr(_parts.PartWriter, "_note", kill)
-    monkeypatch.setattr(_embedding, "_FEWEST", 1)
-    monkeypatch.setattr(_embedding, "_PER_THREAD", 1)
+    killed = kill_a_worker_after(_parts.PartWriter, "_note")
     added = Reference.open(first)
     added.add(studies[2:], client=client)
     assert killed

@@ -95,7 +95,10 @@ def test_manifest_of_another_encoder(folder: Path, other_encoder: Encoder) -> No
 
 
 def test_name_with_a_typo(folder: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no reference .*Did you mean 'blood.scim'"):
+    shutil.copytree(folder, folder.parent / ".blod.scim.building")
+    with pytest.raises(
+        FileNotFoundError, match="no reference .*Did you mean 'blood.scim'. Available: 'blood.scim'\\.$"
+    ):
         Reference.open(folder.parent / "blod.scim")
 
 

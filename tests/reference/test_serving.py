@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,6 @@ from scim.genes import GeneSpace
 from scim.reference import _commit, _faiss, _pq, _serving
 from scim.reference._pq import CODES, ORDERED, REST, ROWS
 
-distributed = pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'scim-tools[dask]'")
-
 N_CELLS, N_GENES, N_LATENT = 24_000, 40, 16
 
 
@@ -36,19 +32,6 @@ def small_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(_serving, "_QUERIES", 100)
     with threadpool_limits(1):
         yield
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(**options, host="127.0.0.1") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def client(cluster: Any) -> Iterator[Any]:
-    with distributed.Client(cluster) as made:
-        yield made
 
 
 def cells(n: int, seed: int) -> AnnData:
@@ -212,20 +195,10 @@ def test_a_damaged_index_is_no_wrong_answer(
     np.testing.assert_array_equal(served.indices, expected.indices)
 
 
-def test_survives_a_worker_that_is_killed(many: Reference, client: Any) -> None:
+def test_survives_a_worker_that_is_killed(many: Reference, client: Any, despite_a_killed_worker: Any) -> None:
     asked = many.encoder.embed(cells(6_000, 5))
     expected = many.search(asked, k=20, client=client)
-    with ThreadPoolExecutor(1) as other:
-        found = other.submit(many.search, asked, k=20, client=client)
-        killed: list[int] = []
-        while not killed and not found.done():
-            busy = [address for address, tasks in client.processing().items() if tasks]
-            for address in busy[:1]:
-                killed += client.run(os.getpid, workers=[address]).values()
-                os.kill(killed[0], signal.SIGKILL)
-        assert killed
-        assert not found.done()
-        served = found.result(timeout=300)
+    served, _ = despite_a_killed_worker(lambda: many.search(asked, k=20, client=client))
     np.testing.assert_array_equal(served.indices, expected.indices)
     np.testing.assert_array_equal(served.distances, expected.distances)
 

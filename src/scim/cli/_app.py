@@ -18,6 +18,8 @@ from . import _building, _commands, _training
 
 _USER_ERRORS = (ValueError, KeyError, TypeError, OSError, ImportError)
 _PACKAGE = str(Path(__file__).resolve().parents[1])
+#: What messages call an argument by in Python, and what it is here.
+_OPTIONS = {"overwrite=True": "--overwrite", "resume=False": "--fresh"}
 
 _EPILOG = (
     "Exit status: 0 done; 1 the input cannot be used (one line says why); "
@@ -148,14 +150,23 @@ for _command, _lines in _EXAMPLES.items():
 def one_line(error: BaseException) -> str:
     """Return the message of an error, and its notes, without line breaks, and without the quotes that KeyError adds.
 
+    Arguments that a message names as a remedy become the options of the command line.
+
     Examples
     --------
     >>> one_line(KeyError("labels_key='x' is not in obs."))
     "labels_key='x' is not in obs."
+    >>> one_line(FileExistsError("Choose another path, or pass overwrite=True."))
+    'Choose another path, or pass --overwrite.'
     """
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    said = " ".join([str(message), *getattr(error, "__notes__", ())])
-    return " ".join(said.split()) or type(error).__name__
+    return _translated(" ".join([str(message), *getattr(error, "__notes__", ())])) or type(error).__name__
+
+
+def _translated(text: str) -> str:
+    for argument, option in _OPTIONS.items():
+        text = text.replace(argument, option)
+    return " ".join(text.split())
 
 
 def _quieten_third_parties() -> None:
@@ -163,7 +174,7 @@ def _quieten_third_parties() -> None:
 
     # What scim itself warns of is for the user, once; trainers and readers below it talk to programmers.
     def show(message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object) -> None:
-        text = " ".join(str(message).split())
+        text = _translated(str(message))
         if filename.startswith(_PACKAGE) and issubclass(category, UserWarning) and text not in said:
             said.add(text)
             typer.echo(f"scim: warning: {text}", err=True)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import glob
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from .. import _keys
-from .._validate import check_key, did_you_mean
+from .._validate import did_you_mean
 from ._commands import Exclude, Where
-from ._files import as_stored, filters
+from ._files import as_stored, check_columns, filters
 from ._training import Harmonize, LabelsKey, Overwrite, Seed, StudyKey
+from ._workers import Scheduler, Workers, dask_client
 
 if TYPE_CHECKING:
     from ..ontology import CellOntology
@@ -43,13 +43,6 @@ Layer = Annotated[
     str | None, typer.Option(help="Where the counts are: a layer, X or raw. Left out: the first that holds counts.")
 ]
 GeneColumn = Annotated[str | None, typer.Option(help="Column of var with the genes. Left out: found by itself.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Embed in this many processes of Dask on this machine (scim-tools[dask]).")
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", help="Embed on the workers of this Dask scheduler, such as tcp://node1:8786."),
-]
 Folder = Annotated[Path, typer.Argument(metavar="NAME.scim", help="Folder of the reference, which is changed.")]
 
 
@@ -90,8 +83,8 @@ def build(
 
     loaded = Encoder.load(encoder)
     paths = expand(data)
-    check_columns(paths, {"--labels-key": [labels_key], "--study-key": [study_key], "--obs-column": obs_columns or []})
-    with dask_client(workers, scheduler) as client:
+    check_all(paths, labels_key, study_key, obs_columns)
+    with dask_client(scheduler, workers) as client:
         reference = Reference.build(
             out,
             paths,
@@ -135,9 +128,9 @@ def add(
     facts = reference.info()
     key, study = labels_key or str(facts["labels_key"]), study_key or facts["study_key"]
     paths = expand(data)
-    check_columns(paths, {"--labels-key": [key], "--study-key": [study], "--obs-column": obs_columns or []})
+    check_all(paths, key, study, obs_columns)
     before = len(reference)
-    with dask_client(workers, scheduler) as client:
+    with dask_client(scheduler, workers) as client:
         reference.add(
             paths,
             labels_key=key,
@@ -224,7 +217,9 @@ def expand(data: Sequence[str]) -> dict[str, Path]:
     return dict(zip(names, paths, strict=True))
 
 
-def check_columns(paths: Mapping[str, Path], wanted: Mapping[str, Sequence[str | None]]) -> None:
+def check_all(
+    paths: Mapping[str, Path], labels_key: str, study_key: str | None, obs_columns: Sequence[str] | None
+) -> None:
     """Look for the columns in all files before any is embedded, which can take hours.
 
     Raises
@@ -235,11 +230,7 @@ def check_columns(paths: Mapping[str, Path], wanted: Mapping[str, Sequence[str |
     from ..reference._inputs import columns_of
 
     for path in paths.values():
-        columns = dict.fromkeys(columns_of(path))
-        for option, names in wanted.items():
-            for name in names:
-                if name is not None:
-                    check_key(columns, name, argument=option, where=f"obs of {path}")
+        check_columns(columns_of(path), path, labels_key, study_key, obs_columns)
 
 
 def harmonized(paths: Mapping[str, Path], labels_key: str) -> CellOntology:
@@ -269,24 +260,3 @@ def harmonized(paths: Mapping[str, Path], labels_key: str) -> CellOntology:
         )
     found = report[report["term_id"] != ""]
     return CellOntology.bundled().with_synonyms(dict(zip(found["label"], found["term_id"], strict=True)))
-
-
-@contextmanager
-def dask_client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
-    """Yield a client of Dask, or None where none is asked for."""
-    if workers is None and scheduler is None:
-        yield None
-        return
-    if workers is not None and scheduler is not None:
-        raise ValueError("--workers starts processes here, and --scheduler names those that run. Give one of them.")
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise ImportError("--workers and --scheduler need dask.distributed: pip install 'scim-tools[dask]'.") from error
-    if scheduler is not None:
-        with Client(scheduler) as client:
-            yield client
-        return
-    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-    with LocalCluster(**options) as cluster, Client(cluster) as client:
-        yield client

@@ -10,8 +10,12 @@ import typer
 
 from .. import _keys
 from ._files import H5AD, as_stored, filters, output_kind, read, write_adata, write_table
+from ._workers import SearchScheduler, dask_client
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ..reference import Reference
     from ..reference._votes import Vote
 
 Data = Annotated[Path, typer.Argument(metavar="DATA.h5ad", help="The cells to work on.")]
@@ -73,31 +77,31 @@ def annotate(
     exclude: Exclude = None,
     layer: Layer = None,
     key_added: Annotated[str, typer.Option(help="Prefix of the columns that are added.")] = _keys.DEFAULT,
+    scheduler: SearchScheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Label every cell from a reference."""
     kind = output_kind(out, overwrite=overwrite)
-    chosen, barred = filters(where, option="--where"), filters(exclude, option="--exclude")
-    adata = read(data)
+    adata, opened, passing = _opened(data, reference, where, exclude)
 
-    from .. import Reference, get, tl
+    from .. import get, tl
 
-    opened = Reference.open(reference)
-    tl.annotate(
-        adata,
-        opened,
-        use_rep=use_rep or _keys.obsm_embedding(key_added),
-        alpha=alpha,
-        novelty_fdr=novelty_fdr,
-        vote=cast("Vote", vote),  # checked by annotate
-        k=k,
-        by=by,
-        labels=label,
-        where=as_stored(chosen, opened),
-        exclude=as_stored(barred, opened),
-        layer=layer,
-        key_added=key_added,
-    )
+    with dask_client(scheduler) as client:
+        tl.annotate(
+            adata,
+            opened,
+            use_rep=use_rep or _keys.obsm_embedding(key_added),
+            alpha=alpha,
+            novelty_fdr=novelty_fdr,
+            vote=cast("Vote", vote),  # checked by annotate
+            k=k,
+            by=by,
+            labels=label,
+            layer=layer,
+            key_added=key_added,
+            client=client,
+            **passing,
+        )
     if kind == H5AD:
         write_adata(adata, out)
     else:
@@ -127,26 +131,26 @@ def query(
     where: Where = None,
     exclude: Exclude = None,
     layer: Layer = None,
+    scheduler: SearchScheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find the reference cells most like given ones."""
     kind = output_kind(out, overwrite=overwrite)
-    chosen, barred = filters(where, option="--where"), filters(exclude, option="--exclude")
-    adata = read(data)
+    adata, opened, passing = _opened(data, reference, where, exclude)
 
-    from .. import Reference, get, tl
+    from .. import get, tl
 
-    opened = Reference.open(reference)
-    tl.query(
-        adata,
-        opened,
-        groupby=groupby,
-        k=k,
-        max_distance=max_distance,
-        where=as_stored(chosen, opened),
-        exclude=as_stored(barred, opened),
-        layer=layer,
-    )
+    with dask_client(scheduler) as client:
+        tl.query(
+            adata,
+            opened,
+            groupby=groupby,
+            k=k,
+            max_distance=max_distance,
+            layer=layer,
+            client=client,
+            **passing,
+        )
     hits = get.hits(adata)
     if kind == H5AD:
         write_adata(adata, out)
@@ -154,6 +158,18 @@ def query(
         write_table(hits.set_index(hits.columns[0]), out, kind)
     typer.echo(f"{len(hits):,} hits for {hits.iloc[:, 0].nunique():,} queries among {len(opened):,} reference cells.")
     typer.echo(f"Written: {out}")
+
+
+def _opened(
+    data: Path, reference: str | None, where: list[str] | None, exclude: list[str] | None
+) -> tuple[AnnData, Reference, dict[str, Any]]:
+    """Read the cells, open the reference, and bring the filters to the values that it holds."""
+    chosen, barred = filters(where, option="--where"), filters(exclude, option="--exclude")
+    adata = read(data)
+    from .. import Reference
+
+    opened = Reference.open(reference)
+    return adata, opened, {"where": as_stored(chosen, opened), "exclude": as_stored(barred, opened)}
 
 
 def references(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._validate import did_you_mean
+from .._validate import check_key, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +92,22 @@ def read(path: Path) -> AnnData:
         return anndata.read_h5ad(path)
     except Exception as error:  # h5py and anndata raise many kinds for a broken file
         raise ValueError(f"{path} cannot be read as .h5ad ({type(error).__name__}: {error}).") from error
+
+
+def check_columns(
+    columns: Iterable[str],
+    where: Path | str,
+    labels_key: str,
+    study_key: str | None,
+    obs_columns: Sequence[str] | None = None,
+) -> None:
+    """Raise a :class:`KeyError` if obs of ``where``, which has ``columns``, lacks one that an option names."""
+    there = dict.fromkeys(columns)
+    named = [("--labels-key", labels_key), ("--study-key", study_key)]
+    named += [("--obs-column", column) for column in obs_columns or ()]
+    for option, name in named:
+        if name is not None:
+            check_key(there, name, argument=option, where=f"obs of {where}")
 
 
 def read_studies(paths: Sequence[Path]) -> dict[str, AnnData]:

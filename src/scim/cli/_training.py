@@ -104,22 +104,17 @@ def studies(
     files: list[Path], *, labels_key: str, study_key: str | None, layer: str | None
 ) -> tuple[AnnData, str | None]:
     """Read the files, merged into one object if there are several, and say which obs column tells studies apart."""
-    from .._validate import check_key
-    from ._files import read, read_studies
+    from ._files import check_columns, read, read_studies
 
     if len(files) == 1:
         adata = read(files[0])
-        check_key(adata.obs, labels_key, argument="--labels-key", where=f"obs of {files[0]}")
-        if study_key is not None:
-            check_key(adata.obs, study_key, argument="--study-key", where=f"obs of {files[0]}")
+        check_columns(adata.obs, files[0], labels_key, study_key)
         return adata, study_key
     from .. import pp
 
     parts = read_studies(files)
     for name, part in parts.items():
-        check_key(part.obs, labels_key, argument="--labels-key", where=f"obs of {name}.h5ad")
-        if study_key is not None:
-            check_key(part.obs, study_key, argument="--study-key", where=f"obs of {name}.h5ad")
+        check_columns(part.obs, f"{name}.h5ad", labels_key, study_key)
     merged = pp.merge_studies(parts, study_key="file", labels_key=labels_key, layer=layer)
     return merged, study_key or "file"
 

@@ -1,16 +1,17 @@
-"""The registered labels: like scvi's categorical field, but a cell may have none."""
+"""What is registered of the data: values, studies, and labels, of which a cell may have none."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
-from scvi.data.fields import CategoricalObsField
+from scvi.data.fields import CategoricalObsField, LayerField
 
-from .._validate import is_unlabeled
+from .._validate import check_key, did_you_mean, is_unlabeled
 
 
 class LabelField(CategoricalObsField):
@@ -54,3 +55,32 @@ class LabelField(CategoricalObsField):
             self.ORIGINAL_ATTR_KEY: self._original_attr_key,
             self.UNLABELED: self._unlabeled,
         }
+
+
+def fields_of(
+    adata: AnnData, *, labels_key: str, batch_key: str | None, layer: str | None, unlabeled_category: str | None
+) -> list[Any]:
+    """Check what is to be registered, see :meth:`scim.SCIM.setup_anndata`, and return the fields for it."""
+    check_key(adata.obs, labels_key, argument="labels_key", where="adata.obs")
+    if layer is not None:
+        check_key(adata.layers, layer, argument="layer", where="adata.layers")
+    if batch_key is not None:
+        check_key(adata.obs, batch_key, argument="batch_key", where="adata.obs")
+        if n_missing := int(adata.obs[batch_key].isna().sum()):
+            raise ValueError(
+                f"{n_missing} of {adata.n_obs} cells have no study in adata.obs[{batch_key!r}]. "
+                "Name their study there, or drop these cells."
+            )
+    labels = adata.obs[labels_key]
+    if unlabeled_category is not None and not (labels.astype(str) == str(unlabeled_category)).any():
+        warnings.warn(
+            f"unlabeled_category={unlabeled_category!r} does not occur in adata.obs[{labels_key!r}]. "
+            f"{did_you_mean(unlabeled_category, labels.dropna().unique())}",
+            UserWarning,
+            stacklevel=3,
+        )
+    return [
+        LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+        LabelField(labels_key, unlabeled_category),
+        CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+    ]

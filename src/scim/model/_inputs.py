@@ -152,7 +152,7 @@ class ModelInputs:
         self.labels = np.append(code_of, -1)[codes]
         if not (self.labels >= 0).any():
             raise ValueError(
-                "No cell has a label: triplets need cells of at least two labels. Check labels_key of setup_anndata."
+                "No cell has a label: training needs cells of at least two labels. Check labels_key of setup_anndata."
             )
         self.studies = np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
         self.kind = input_kind(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
@@ -215,27 +215,33 @@ class ModelInputs:
             )
         return np.where(doubted, -1, self.labels)
 
-    def warn_about_labels(self) -> None:
-        """Warn of what leaves the triplet loss little to work with."""
+    def warn_about_labels(self, loss: str) -> None:
+        """Warn of what leaves a loss, of that name, little to work with."""
+        wanted = "triplets" if loss == "triplet" else "positive pairs"
         sizes = np.bincount(self.labels[self.labels >= 0], minlength=len(self.label_names))
         single = [name for name, size in zip(self.label_names, sizes, strict=True) if size == 1]
         present = np.unique(self.labels[self.labels >= 0])
         self._warn_of_unknown_labels(present)
         if len(np.unique(self.studies)) == 1:
             _warn(
-                "All cells come from one study: there are no triplets across studies, and differences between studies "
+                f"All cells come from one study: there are no {wanted} across studies, and differences between studies "
                 "are not learned away. Name the study of each cell with batch_key, or add labelled studies."
             )
         elif not self._is_shared(present):
             _warn(
-                "No label occurs in two studies: there are no triplets across studies, and differences between studies "
-                "are not learned away. scim.pp.harmonize_labels finds the terms that studies name differently."
+                f"No label occurs in two studies: there are no {wanted} across studies, and differences between "
+                "studies are not learned away. scim.pp.harmonize_labels finds the terms that studies name differently."
             )
         if self.terms.comparable[np.ix_(present, present)].all():
-            _warn("No two labels exclude each other, so there are no triplets: only the reconstruction is trained.")
+            without = (
+                "there are no triplets: only the reconstruction is trained."
+                if loss == "triplet"
+                else f"there are no negative pairs: the loss ({loss}) pushes nothing apart."
+            )
+            _warn(f"No two labels exclude each other, so {without}")
         if single:
             _warn(
-                f"{len(single)} labels have one cell and no partner for triplets: {', '.join(map(repr, single[:5]))}. "
+                f"{len(single)} labels have one cell and no partner for {wanted}: {', '.join(map(repr, single[:5]))}. "
                 "Merge them into a broader label, or leave them."
             )
 

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
-from .._validate import check_fraction, check_key, check_positive_int, did_you_mean, get_adata
+from .._validate import check_fraction, check_positive_int, get_adata
 from ._data import CellDataset, StudySplitter
-from ._fields import LabelField
+from ._fields import fields_of
 from ._inputs import ModelInputs
 from ._losses import Loss, loss_name
 from ._module import SCIMModule
 from ._plan import KeepBest, PlanOptions, SCIMTrainingPlan
 from ._presets import architecture, choose_precision, schedule
 from ._splits import choose_validation
+from ._training import quiet, record, seeded
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
     from ..ontology import CellOntology
-
-logger = logging.getLogger("scim")
 
 _UNTRAINED = "This SCIM is not trained yet. Call train() first."
 
@@ -125,7 +119,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             check_fraction(rate, argument=name, high=0.95)
         ontology = self.inputs.saved
         self.seed, self.triplet_weight, self.margin = seed, triplet_weight, margin
-        with _seeded(seed):
+        with seeded(seed):
             self.module = SCIMModule(
                 len(self.inputs.genes),
                 n_hidden,
@@ -182,32 +176,10 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         """
         setup_method_args = cls._get_setup_method_args(**locals())
         adata = get_adata(adata)
-        check_key(adata.obs, labels_key, argument="labels_key", where="adata.obs")
-        if layer is not None:
-            check_key(adata.layers, layer, argument="layer", where="adata.layers")
-        if batch_key is not None:
-            check_key(adata.obs, batch_key, argument="batch_key", where="adata.obs")
-            if n_missing := int(adata.obs[batch_key].isna().sum()):
-                raise ValueError(
-                    f"{n_missing} of {adata.n_obs} cells have no study in adata.obs[{batch_key!r}]. "
-                    "Name their study there, or drop these cells."
-                )
-        labels = adata.obs[labels_key]
-        if unlabeled_category is not None and not (labels.astype(str) == str(unlabeled_category)).any():
-            warnings.warn(
-                f"unlabeled_category={unlabeled_category!r} does not occur in adata.obs[{labels_key!r}]. "
-                f"{did_you_mean(unlabeled_category, labels.dropna().unique())}",
-                UserWarning,
-                stacklevel=2,
-            )
-        manager = AnnDataManager(
-            fields=[
-                LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
-                LabelField(labels_key, unlabeled_category),
-                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            ],
-            setup_method_args=setup_method_args,
+        fields = fields_of(
+            adata, labels_key=labels_key, batch_key=batch_key, layer=layer, unlabeled_category=unlabeled_category
         )
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
@@ -293,7 +265,6 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         if max_epochs is not None:
             max_epochs = check_positive_int(max_epochs, argument="max_epochs")
         inputs = self.inputs
-        inputs.warn_about_labels()
         auto = schedule(self.summary_stats.n_cells, batch_size)
         options = PlanOptions.from_kwargs(
             plan_kwargs,
@@ -302,6 +273,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             triplet_weight=self.triplet_weight,
             margin=self.margin,
         )
+        inputs.warn_about_labels(loss_name(options.loss))
         train, validation, held_out = choose_validation(
             inputs.labels,
             inputs.studies,
@@ -345,7 +317,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
                     "early_stopping_patience": early_stopping_patience or auto.patience,
                 }
         self.module.train()
-        with _seeded(seed), _quiet():
+        with seeded(seed), quiet():
             runner = self._train_runner_cls(
                 self,
                 training_plan=plan,
@@ -358,36 +330,16 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             runner()
         keep_best.restore(self.module)
         self.module.eval()
-        self._record(runner.trainer.current_epoch, keep_best.best_epoch, seed, options, held_out, len(train))
-        self.training_["n_doubtful_labels"] = n_doubted
-
-    def _record(
-        self, epochs: int, best: int | None, seed: int, options: PlanOptions, held_out: list[str], n_train: int
-    ) -> None:
-        """Write down what the weights come from; kept by :meth:`save`."""
-        from .. import __version__
-
-        inputs = self.inputs
-        self.training_ = {
-            "scim_version": __version__,
-            "torch_version": str(torch.__version__),
-            "studies": list(inputs.study_names),
-            "held_out_studies": held_out,
-            "n_cells": int(self.summary_stats.n_cells),
-            "n_train_cells": n_train,
-            "n_labelled_cells": int((inputs.labels >= 0).sum()),
-            "labels": [str(i) for i in inputs.terms.label_ids],
-            "label_names": inputs.label_names,
-            "ontology_version": inputs.ontology_version,
-            "input": inputs.kind.to_dict(),
-            "seed": seed,
-            "epochs": int(self.training_.get("epochs", 0)) + int(epochs),
-            "best_epoch": best,
-            "triplet_weight": options.triplet_weight,
-            "margin": options.margin,
-            "strategy": options.strategy,
-            "loss": loss_name(options.loss),
-        }
+        self.training_ = record(
+            inputs,
+            options,
+            epochs=int(self.training_.get("epochs", 0)) + int(runner.trainer.current_epoch),
+            best=keep_best.best_epoch,
+            seed=seed,
+            held_out=held_out,
+            n_train=len(train),
+            n_doubted=n_doubted,
+        )
 
     def to_encoder(self) -> Encoder:
         """Freeze the trained network into a :class:`scim.Encoder`, a function from counts to unit vectors.
@@ -430,33 +382,3 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
                 raise ValueError("This model was loaded without data: say which cells to embed, adata=.")
             adata, layer = self.adata, layer or self.registry["setup_args"]["layer"] or "X"
         return np.asarray(self.to_encoder().embed(adata, layer=layer))
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draw from ``seed`` inside, and leave the caller's random state as it was."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what Lightning has to say about things that are as they should be here."""
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in (
-                ".*does not have many workers.*",
-                ".*The number of training batches.*",
-                ".*`max_epochs` was not set.*",
-                ".*Starting from v.*",
-                ".*isinstance.treespec, LeafSpec.*",
-            ):
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        log.setLevel(level)

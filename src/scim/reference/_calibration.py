@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._doubts import contradicted
+from .._contradicted import contradicted
 from ._backend import Backend
 from ._exact import nearest_elsewhere
 from ._head import Head, choose, fit_head

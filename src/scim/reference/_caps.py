@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ._exact import blocks
-from ._keys import key_of, position_of, similarity_of
+from ._exact import blocks, no_hits
+from ._keys import distance_of, key_of, position_of, similarity_of
 
 #: Cells of all queries that are sorted at a time, a number each: 256 MB.
 _KEYS = 32_000_000
@@ -53,8 +53,7 @@ def search_all(
     -------
     Positions int64 and cosine distances float32 (m, k), nearest first, equal ones by position; -1 and inf for none.
     """
-    positions = np.full((len(queries), k), -1, dtype=np.int64)
-    distances = np.full((len(queries), k), np.inf, dtype=np.float32)
+    positions, distances = no_hits(len(queries), k)
     n_cells = sum(map(len, segments)) if allowed is None else int(np.count_nonzero(allowed))
     codes, caps = np.stack([codes + 1 for codes, _ in groups]), np.array([cap for _, cap in groups], dtype=np.int64)
     step = max(1, _KEYS // max(n_cells, 1))
@@ -73,8 +72,7 @@ def _write_keys(similarity, rows, keys):  # type: ignore[no-untyped-def]
     """Write keys of cells by their distance, in which rounding beyond 0 and 2 is gone."""
     for q in range(similarity.shape[0]):
         for i in range(similarity.shape[1]):
-            distance = min(max(np.float32(1) - similarity[q, i], np.float32(0)), np.float32(2))
-            keys[q, i] = key_of(-distance, rows[i])
+            keys[q, i] = key_of(-distance_of(similarity[q, i]), rows[i])
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,7 @@ import numpy as np
 from .._progress import progress_bar
 from . import _manifest as files
 from ._cluster import Cluster, Job, check_there, check_version, same, scim_version
-from ._exact import CELLS, QUERIES, ExactBackend, check_limit, within_distance
+from ._exact import CELLS, QUERIES, ExactBackend, check_limit, no_hits, within_distance
 from ._segments import open_vectors
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ class ShardedBackend:
             check_limit(n_found, limit, max_distance)
             found.append((positions, distances))
         widest = max((positions.shape[1] for positions, _ in found), default=0)
-        all_positions = np.full((len(queries), widest), -1, dtype=np.int64)
-        all_distances = np.full(all_positions.shape, np.inf, dtype=np.float32)
+        all_positions, all_distances = no_hits(len(queries), widest)
         for i, (positions, distances) in enumerate(found):
             part = slice(i * QUERIES, i * QUERIES + len(positions))
             all_positions[part, : positions.shape[1]] = positions

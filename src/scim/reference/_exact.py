@@ -17,6 +17,11 @@ _FEW = 50_000
 _ROUNDING = np.float32(2**-23)
 
 
+def no_hits(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions int64 and cosine distances float32 (n, k) where nothing was found yet: -1 and inf."""
+    return np.full((n, k), -1, dtype=np.int64), np.full((n, k), np.inf, dtype=np.float32)
+
+
 class ExactBackend:
     """Compare every query with every cell.
 
@@ -171,8 +176,7 @@ def within_distance(
     order = np.lexsort((position, near, query))
     counts = np.bincount(query, minlength=len(queries))
     place = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
-    positions = np.full((len(queries), int(counts.max(initial=0))), -1, dtype=np.int64)
-    distances = np.full(positions.shape, np.inf, dtype=np.float32)
+    positions, distances = no_hits(len(queries), int(counts.max(initial=0)))
     positions[query[order], place], distances[query[order], place] = position[order], near[order]
     return positions, distances
 

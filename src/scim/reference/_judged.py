@@ -61,7 +61,7 @@ class JudgedCells(StoredCells):
         return self._calibration.pvalue(distances)
 
     def judge(
-        self, measured: np.ndarray | None = None, *, embeds: np.ndarray | None = None, client: Any = None
+        self, measured: np.ndarray | None = None, *, embeddable: np.ndarray | None = None, client: Any = None
     ) -> Judge:
         """Find what labels cells, and what that is worth, for a query that measured some of the genes.
 
@@ -71,9 +71,10 @@ class JudgedCells(StoredCells):
             Genes of the encoder that the query has, bool (n_genes,); None: all. Where those that it lacks matter, the
             reference's landmarks, whose counts it keeps, are embedded anew without these genes, and take the place of
             its cells.
-        embeds
-            Genes, bool (n_genes,), with some of which the query can be embedded anew, the judge's ``genes``, where that
-            is needed to compare it with cells of all labels, see ``scim.reference._panels``. None: it cannot.
+        embeddable
+            Genes, bool (n_genes,), with which, or with some of which (the judge's ``genes``), the query can be embedded
+            anew where that is needed to compare it with cells of all labels, see ``scim.reference._panels``. None: it
+            cannot.
         client
             A ``distributed.Client``, whose workers search the cells.
         """
@@ -83,7 +84,7 @@ class JudgedCells(StoredCells):
             return Judge(self._calibration, backend, panel_matched=False)
         every = np.ones(int(self._manifest["n_genes"]), dtype=bool) if measured is None else measured
         genes = comparable_genes(landmarks, *self._landmark_codes, every)
-        if genes is not None and embeds is not None and not (genes & ~embeds).any():
+        if genes is not None and embeddable is not None and not (genes & ~embeddable).any():
             return replace(self._judge_with(genes), genes=genes)
         if landmarks.missing(every) < ENOUGH:
             return Judge(self._calibration, backend, panel_matched=False, is_narrow=genes is not None)

@@ -33,6 +33,12 @@ def position_of(key):  # type: ignore[no-untyped-def]
     return np.int64(np.uint64(0xFFFFFFFF) - (key & np.uint64(0xFFFFFFFF)))
 
 
+@njit(cache=True, nogil=True)
+def distance_of(similarity):  # type: ignore[no-untyped-def]
+    """Cosine distance of a similarity, float32, without what rounding put beyond 0 and 2."""
+    return min(max(np.float32(1) - similarity, np.float32(0)), np.float32(2))
+
+
 def best_of(keys: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions int64 and similarities float32 (m, k) of the largest of keys (m, n), best first; -1 and -inf for 0."""
     n = keys.shape[1]

@@ -9,8 +9,9 @@ import numpy as np
 from numba import njit
 
 from .._threads import in_threads, one_thread_of_blas
+from ._exact import no_hits
 from ._fixed import to_unit
-from ._keys import key_of, position_of, similarity_of
+from ._keys import distance_of, key_of, position_of, similarity_of
 
 #: Queries that are multiplied with a list at a time.
 _QUERIES = 1_024
@@ -78,8 +79,7 @@ class Lists:
         Positions int64 and cosine distances float32 (m, k), nearest first, equal ones by position; -1 and inf where the
         lists hold fewer.
         """
-        positions = np.full((len(queries), k), -1, dtype=np.int64)
-        distances = np.full((len(queries), k), np.inf, dtype=np.float32)
+        positions, distances = no_hits(len(queries), k)
         # Twice as many places as cells wanted: the worse half is thrown out when they are taken.
         keys = np.empty((len(queries), 2 * k), dtype=np.uint64)
         taken, floor = np.zeros(len(queries), dtype=np.int64), np.full(len(queries), -np.inf, dtype=np.float32)
@@ -197,4 +197,4 @@ def _finish(queries, keys, taken, positions, distances):  # type: ignore[no-unty
         n = min(taken[q], k)
         for i, key in enumerate(np.sort(keys[q, :n])[::-1]):
             positions[q, i] = position_of(key)
-            distances[q, i] = min(max(np.float32(1) - similarity_of(key), np.float32(0)), np.float32(2))
+            distances[q, i] = distance_of(similarity_of(key))

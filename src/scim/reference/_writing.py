@@ -13,11 +13,12 @@ from ..ontology import CellOntology
 from . import _manifest as files
 from ._build import Source, compile_terms, write_segment
 from ._cluster import connect
-from ._commit import Version, add_segment, commit, living_tables, sweep, writing
+from ._commit import commit
 from ._judged import JudgedCells
 from ._landmarks import thinned
 from ._segments import SegmentWriter, gather_fixed
 from ._tables import STUDY
+from ._versions import Version, add_segment, living_tables, sweep, writing
 
 if TYPE_CHECKING:
     from anndata import AnnData

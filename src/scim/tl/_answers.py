@@ -76,7 +76,7 @@ def calibrated(
     terms, vectors = reference.terms, check_queries(embedded.vectors, reference.n_latent)
     expression = Expression.of(data, reference, embedded, use_rep=use_rep)
     measured = measured_genes(data, reference, embedded, expression, use_rep=use_rep)
-    judge = reference.judge(measured, embeds=None if expression is None else expression.measured, client=client)
+    judge = reference.judge(measured, embeddable=None if expression is None else expression.measured, client=client)
     if judge.is_narrow:
         warnings.warn(
             f"Labels that only some studies of {reference.path.name} have, which measured fewer genes, can hardly be "

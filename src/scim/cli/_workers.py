@@ -1,0 +1,64 @@
+"""Workers of Dask that commands let work for them: their options, and a client of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Embed in this many processes of Dask on this machine (scim-tools[dask]).")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Embed on the workers of this Dask scheduler, such as tcp://node1:8786."),
+]
+SearchScheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Search on the workers of this Dask scheduler, such as tcp://node1:8786, which see the reference under "
+        "the same path.",
+    ),
+]
+
+
+@contextmanager
+def dask_client(scheduler: str | None, workers: int | None = None) -> Iterator[Any]:
+    """Yield a client of Dask, or None where none is asked for.
+
+    Raises
+    ------
+    ValueError
+        Both are asked for.
+    ImportError
+        dask.distributed is not installed.
+    ConnectionError
+        There is no such scheduler.
+    """
+    if workers is None and scheduler is None:
+        yield None
+        return
+    if workers is not None and scheduler is not None:
+        raise ValueError("--workers starts processes here, and --scheduler names those that run. Give one of them.")
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ImportError("--workers and --scheduler need dask.distributed: pip install 'scim-tools[dask]'.") from error
+    if scheduler is not None:
+        try:
+            client = Client(scheduler)
+        except (OSError, ValueError) as error:
+            raise ConnectionError(
+                f"--scheduler {scheduler}: no scheduler of Dask answers there ({error}). Start one (dask scheduler), "
+                "or give the address that it printed."
+            ) from error
+        with client:
+            yield client
+        return
+    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        yield client
