@@ -164,13 +164,14 @@ def test_annotate_votes_and_labels_are_passed_on(files: Path, reference: Path, t
     out = tmp_path / "labels.h5ad"
     done = scim_command(
         *("annotate", files / "new.h5ad", "--reference", reference, "--out", out, "--vote", "majority"),
-        *("--label", "B cell", "--label", "T cell", "--k", 7),
+        *("--label", "B cell", "--label", "T cell", "--k", 7, "--recall", 0.9),
     )
     assert done.exit_code == 0, done.output
     written = anndata.read_h5ad(out)
     assert set(written.obs["scim_label"].astype(str)) <= {"B cell", "T cell"}
     params = written.uns["scim"]["annotate"]["params"]
     assert params["vote"] == "majority" and params["k"] == 7 and list(params["labels"]) == ["B cell", "T cell"]
+    assert params["recall"] == 0.9
     again = tmp_path / "again.csv"
     base = ("annotate", out, "--reference", reference, "--out", again, "--key-added", "mine")
     assert scim_command(*base, "--use-rep", "X_scim").exit_code == 0
@@ -182,7 +183,8 @@ def test_annotate_votes_and_labels_are_passed_on(files: Path, reference: Path, t
 def test_query_writes_by_extension(files: Path, reference: Path, tmp_path: Path, end: str) -> None:
     out = tmp_path / f"hits{end}"
     done = scim_command(
-        *("query", files / "new.h5ad", "--reference", reference, "--out", out, "--groupby", "cluster", "--k", 7)
+        *("query", files / "new.h5ad", "--reference", reference, "--out", out, "--groupby", "cluster"),
+        *("--k", 7, "--recall", 0.9),
     )
     assert done.exit_code == 0, done.output
     assert "21 hits for 3 queries among 120 reference cells" in done.stdout

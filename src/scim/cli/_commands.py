@@ -36,6 +36,12 @@ Exclude = Annotated[
 Layer = Annotated[
     str | None, typer.Option(help="Where the counts are: a layer, X or raw. Left out: the first that holds counts.")
 ]
+Recall = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Share of the true neighbours to find in a large reference. Left out: what it was built for."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")]
 
 
@@ -75,6 +81,7 @@ def annotate(
     ] = None,
     where: Where = None,
     exclude: Exclude = None,
+    recall: Recall = None,
     layer: Layer = None,
     key_added: Annotated[str, typer.Option(help="Prefix of the columns that are added.")] = _keys.DEFAULT,
     scheduler: SearchScheduler = None,
@@ -97,6 +104,7 @@ def annotate(
             k=k,
             by=by,
             labels=label,
+            recall=recall,
             layer=layer,
             key_added=key_added,
             client=client,
@@ -130,6 +138,7 @@ def query(
     max_distance: Annotated[float | None, typer.Option(min=0, max=2, help="Largest cosine distance of a hit.")] = None,
     where: Where = None,
     exclude: Exclude = None,
+    recall: Recall = None,
     layer: Layer = None,
     scheduler: SearchScheduler = None,
     overwrite: Overwrite = False,
@@ -147,6 +156,7 @@ def query(
             groupby=groupby,
             k=k,
             max_distance=max_distance,
+            recall=recall,
             layer=layer,
             client=client,
             **passing,
