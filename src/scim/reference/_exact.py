@@ -22,6 +22,11 @@ def no_hits(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.full((n, k), -1, dtype=np.int64), np.full((n, k), np.inf, dtype=np.float32)
 
 
+def distances_of(positions: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """Cosine distances of what was found, float32; inf where the position is -1."""
+    return np.where(positions < 0, np.float32(np.inf), np.clip(1.0 - similarity, 0.0, 2.0))
+
+
 class ExactBackend:
     """Compare every query with every cell.
 

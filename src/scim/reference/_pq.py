@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from .._threads import in_threads, one_thread_of_faiss
 from ._backend import index_is_whole
-from ._exact import ExactBackend
+from ._exact import ExactBackend, distances_of
 from ._ordered import OrderedVectors, compare_each, few_rows, rows_of
 from ._visits import FilteredEffort
 
@@ -90,7 +90,7 @@ class PQBackend:
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             positions[part], similarity[part] = _search(index, queries[part], k, n_candidates, allowed)
-        distances = _distances(positions, similarity)
+        distances = distances_of(positions, similarity)
         if (short := (positions < 0).any(axis=1)).any():
             positions[short], distances[short] = self._compare(queries[short], k, allowed)
         return positions, distances
@@ -103,7 +103,7 @@ class PQBackend:
             return self.exact.search(queries, k, allowed)
         rows = rows_of(allowed) if rows is None else rows
         positions, similarity = compare_each(self.segments, queries, rows, k)
-        return positions, _distances(positions, similarity)
+        return positions, distances_of(positions, similarity)
 
     def _index(self) -> Opened:
         """Read the index, or make one anew where it is missing or damaged."""
@@ -128,10 +128,6 @@ class PQBackend:
         # Four kilobytes a list, made on reading, and no faster than the products that they stand for.
         codes.precomputed_table, codes.use_precomputed_table = no_table(), -1
         return Opened(codes, vectors, effort_of(rest, self._facts))
-
-
-def _distances(positions: np.ndarray, similarity: np.ndarray) -> np.ndarray:
-    return np.where(positions < 0, np.float32(np.inf), np.clip(1.0 - similarity, 0.0, 2.0))
 
 
 def effort_of(rest: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> FilteredEffort:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._exact import ExactBackend, blocks
+from ._exact import ExactBackend, blocks, distances_of
 from ._segments import take_vectors
 
 #: Fewer cells than this are searched exactly: that is quicker than the graph, and graphs of a few cells are poor.
@@ -58,7 +58,7 @@ class PyNNDescentBackend:
             part = slice(i, i + max(1, _HITS // k))
             vectors = take_vectors(self.segments, positions[part].clip(0).ravel()).reshape(*positions[part].shape, -1)
             similarity = np.einsum("md,mkd->mk", queries[part], vectors)
-            distances[part] = np.where(positions[part] < 0, np.inf, np.clip(1.0 - similarity, 0.0, 2.0))
+            distances[part] = distances_of(positions[part], similarity)
         order = np.lexsort((positions, distances), axis=1)
         return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
 

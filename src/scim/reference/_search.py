@@ -11,7 +11,7 @@ import numpy as np
 
 from .._validate import check_fraction, check_key, check_positive_int, did_you_mean
 from ._backend import Backend
-from ._exact import within_distance
+from ._exact import no_hits, within_distance
 
 #: Most hits of one search within a distance; ten columns of them take about half a gigabyte.
 MAX_HITS = 5_000_000
@@ -137,7 +137,7 @@ def search(
 
 def _spread(found: tuple[np.ndarray, np.ndarray], rows: np.ndarray, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Put what was found for some of n queries in its place among k hits of all; nothing is -1 and inf."""
-    indices, distances = np.full((n, k), -1, dtype=np.int64), np.full((n, k), np.inf, dtype=np.float32)
+    indices, distances = no_hits(n, k)
     indices[rows, : found[0].shape[1]], distances[rows, : found[0].shape[1]] = found
     return indices, distances
 
@@ -157,8 +157,7 @@ def _search_capped(
     Where the vectors are ``local``, the last step goes through all of them: a cap on types is filled by cells that lie
     far out, and deeper searches would come to the same, each after the other.
     """
-    indices = np.full((len(queries), k), -1, dtype=np.int64)
-    distances = np.full((len(queries), k), np.inf, dtype=np.float32)
+    indices, distances = no_hits(len(queries), k)
     enough = min(k, *(_most_hits(codes if allowed is None else codes[allowed], cap) for codes, cap in groups.values()))
     todo, depth = np.arange(len(queries)), k
     while len(todo):

@@ -20,6 +20,7 @@ from ._backend import Backend
 from ._cluster import Cluster, connect, same
 from ._delta import DeltaBackend
 from ._distributed import Found, Shard, ShardedBackend, Tasks, ask, open_shard, places_of
+from ._exact import distances_of, no_hits
 from ._ordered import OrderedVectors
 from ._pq import CODES, FEW, ORDERED, REST, ROWS, Opened, effort_of, search_codes, widened
 from ._removed import LivingCells
@@ -279,8 +280,7 @@ def search_part(
     """
     import faiss
 
-    positions = np.full((len(queries), k), -1, dtype=np.int64)
-    distances = np.full((len(queries), k), np.inf, dtype=np.float32)
+    positions, distances = no_hits(len(queries), k)
     centres, lists = visits
     mine = np.flatnonzero(((lists >= index.bounds[part]) & (lists < index.bounds[part + 1])).any(axis=1))
     if not len(mine):
@@ -300,7 +300,7 @@ def search_part(
             if bits is not None:  # for good measure
                 found = np.where((bits[found >> 3] >> (found & 7)) & 1, found, -1)
             positions[some], similarity = opened.vectors.best(queries[some], found, k, None)
-            distances[some] = np.where(positions[some] < 0, np.inf, np.clip(1.0 - similarity, 0.0, 2.0))
+            distances[some] = distances_of(positions[some], similarity)
     return positions, distances
 
 
