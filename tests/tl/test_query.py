@@ -218,6 +218,26 @@ def test_results_round_trip(new: anndata.AnnData, reference: scim.Reference, tmp
     assert len(scim.get.hits(back, query=new.obs["group"].iloc[0])) == 9
 
 
+def test_missing_values_of_all_kinds_are_written(tmp_path: Path) -> None:
+    cells = scim.datasets.pbmc68k()[:200].copy()
+    cells.obs["flag"] = pd.array([True, False, None, None] * 50, dtype="boolean")
+    cells.obs["number"] = pd.array([1, None, 3, 4] * 50, dtype="Int64")
+    genes = scim.genes.GeneSpace.from_adata(cells)
+    weights = {"output.weight": np.random.default_rng(0).normal(size=(8, len(genes))), "output.bias": np.zeros(8)}
+    options = {"labels_key": "cell_type", "study_key": "channel", "obs_columns": ["flag", "number"]}
+    reference = scim.Reference.build(tmp_path / "r.scim", cells, scim.Encoder(genes, weights), **options)
+    query = scim.datasets.pbmc68k()[200:205].copy()
+    scim.tl.query(query, reference, k=20)
+    query.write_h5ad(tmp_path / "query.h5ad")
+    hits = scim.get.hits(anndata.read_h5ad(tmp_path / "query.h5ad"))
+    rows = hits["row"].to_numpy()
+    expected = cells.obs["flag"].astype(object).to_numpy()[rows]
+    assert [bool(x) if x is not pd.NA else None for x in hits["flag"]] == [
+        bool(x) if x is not pd.NA else None for x in expected
+    ]
+    np.testing.assert_array_equal(hits["number"].isna(), rows % 4 == 1)
+
+
 def test_copy_view_backed_dask_and_mudata(
     blood: anndata.AnnData, held_out: np.ndarray, new: anndata.AnnData, reference: scim.Reference, h5ad: Path
 ) -> None:

@@ -39,7 +39,10 @@ Layer = Annotated[
 Recall = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, help="Share of the true neighbours to find in a large reference. Left out: what it was built for."
+        min=0,
+        max=1,
+        help="Share of the true neighbours that hits, or votes, are to be of in a large reference. Left out: what it "
+        "was built for.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")]

@@ -56,6 +56,33 @@ class ExactBackend:
         return np.concatenate([p for p, _ in found]), np.concatenate([d for _, d in found])
 
 
+def nearest_of_others(
+    segments: list[np.ndarray], queries: np.ndarray, own: np.ndarray, groups: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the k nearest cells of other groups than a query's own: positions and distances (m, k), -1 and inf for none.
+
+    Parameters
+    ----------
+    segments
+        Vectors of each segment, int16 (n_i, d).
+    queries, own
+        Unit vectors (m, d), and the group of each, (m,).
+    groups
+        Group of each cell, (n_cells,).
+    k
+        Cells of each query.
+    """
+    best = _Best(len(queries), k)
+    for rows, block in blocks(segments):
+        similarity = queries @ block.T
+        similarity[own[:, None] == groups[rows]] = -np.inf
+        best.offer(similarity, rows)
+    positions, distances = best.result()
+    same = (positions >= 0) & (groups[positions] == own[:, None])  # where others are too few
+    positions[same], distances[same] = -1, np.inf
+    return positions, distances
+
+
 class _Best:
     """The k most similar cells of each of n queries, among those offered so far."""
 

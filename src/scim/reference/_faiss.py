@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ._backend import Backend, index_is_whole
 from ._exact import ExactBackend, blocks
 from ._lists import Lists
 from ._segments import split_at, take_vectors
-from ._visits import Effort, found_in_lists, neighbours_of_others
+from ._visits import Effort, cells_to_try, found_in_lists, true_neighbours, worse_of
 
 #: From this many cells on, an index is worth its place; from this many on, one of short codes.
 WORTH, LARGE = 20_000, 100_000
@@ -106,7 +107,8 @@ class FaissBackend:
         self.segments = segments
         self.exact = ExactBackend(segments)
         self._folder, self._facts = folder, facts
-        self._effort = Effort(facts["trials"], float(facts["target"]), int(facts["lists"]))
+        n_cells = sum(map(len, segments))
+        self._effort = Effort(facts["trials"], float(facts["target"]), int(facts["lists"]), n_cells)
         self._opened: Lists | None = None
 
     def search(
@@ -156,18 +158,20 @@ def _make_lists(segments: list[np.ndarray], *, seed: int) -> Lists:
 
 
 def _try(lists: Lists, segments: list[np.ndarray], groups: np.ndarray | None, *, seed: int) -> dict[str, Any]:
-    """Look for neighbours of cells in other studies, and record what share lies in how many lists."""
+    """Look for neighbours of cells, in all studies and in others, and record what share lies in how many lists."""
     n_cells = sum(map(len, segments))
-    rows = np.sort(np.random.default_rng(seed + 1).permutation(lists.rows)[:_TRIALS])
-    queries = take_vectors(segments, rows)
     members = np.full(n_cells, -1, dtype=np.int64)
     members[lists.rows] = np.repeat(np.arange(len(lists)), np.diff(lists.starts))
-    order = lists.nearest(queries, len(lists))
-    truth, _ = ExactBackend(segments).search(queries, min(2 * max(DEPTHS), n_cells), None)
-    trials = {}
-    for depth in DEPTHS:
-        near, counts = neighbours_of_others(truth, rows, groups, depth)
-        visits, found = found_in_lists(order, np.where(counts, members[near], -1))
-        # Every cell of a list is compared exactly: candidates lose nothing.
-        trials[str(depth)] = {"visits": visits, "found": found, "among": {"1": 1.0}}
-    return trials
+    made = []
+    for cells, apart in cells_to_try(np.sort(lists.rows), groups, seed=seed + 1):
+        rows = np.sort(cells[:_TRIALS])
+        order = lists.nearest(take_vectors(segments, rows), len(lists))
+        truth, counts = true_neighbours(segments, rows, min(max(DEPTHS), n_cells - 1), apart)
+        trials = {}
+        for depth in DEPTHS:
+            near = counts & (np.cumsum(counts, axis=1) <= depth)
+            visits, found = found_in_lists(order, np.where(near, members[truth], -1))
+            # Every cell of a list is compared exactly: candidates lose nothing.
+            trials[str(depth)] = {"visits": visits, "found": found, "among": {"1": 1.0}}
+        made.append(trials)
+    return reduce(worse_of, made)

@@ -105,13 +105,13 @@ def _text_in(stored: pa.ChunkedArray, wanted: list[Any]) -> tuple[np.ndarray, se
 
     Codes are compared where they lie: text is looked at once for each value, and not once for each cell.
     """
-    passed = [np.empty(0, dtype=bool)]
+    passed, asked = [np.empty(0, dtype=bool)], set(wanted)
     found: set[Any] = set()
     for chunk in stored.chunks:
         there = chunk.dictionary.to_pylist()
-        found.update(value for value in wanted if value in there)
+        found |= asked & set(there)
         # The last one is for cells without a value.
-        lookup = np.array([value in wanted for value in there] + [None in wanted])
+        lookup = np.array([value in asked for value in there] + [None in asked])
         codes = chunk.indices.fill_null(len(there)) if chunk.null_count else chunk.indices
         passed.append(lookup[codes.to_numpy(zero_copy_only=False)])
     return np.concatenate(passed), found

@@ -149,7 +149,7 @@ def _search(
     """Positions int64 and similarities float32 (m, k), best first; -1 and -inf for none."""
     positions, similarity = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     wide = widened(queries, index.codes.d)
-    selector = None if allowed is None else _selector(allowed)
+    selector = None if allowed is None else selector_of(allowed)
 
     def work(first: int, last: int) -> None:
         with one_thread_of_faiss():
@@ -167,7 +167,7 @@ def _search(
     return positions, similarity
 
 
-def _selector(allowed: np.ndarray) -> Any:
+def selector_of(allowed: np.ndarray) -> Any:
     """Tell faiss which cells may be found: a bit for each, which it keeps."""
     import faiss
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,12 @@ from .._progress import progress_bar
 from .._threads import in_threads, one_thread_of_faiss
 from ..encoder._folder import describe_files, sync
 from ._centres import LEARNED_FROM, ROUNDS, Centres, learn
-from ._exact import ExactBackend, blocks
+from ._exact import blocks
 from ._manifest import SMALL
 from ._ordered import OrderedVectors, write_ordered
-from ._pq import CODES, ORDERED, REST, ROWS, Opened, effort_of, widened
+from ._pq import CODES, ORDERED, REST, ROWS, Opened, effort_of, search_codes, selector_of, widened
 from ._segments import take_vectors
-from ._visits import DEPTHS, found_among, found_in_lists, neighbours_of_others
+from ._visits import DEPTHS, cells_to_try, found_among, found_in_lists, true_neighbours, worse_of
 
 if TYPE_CHECKING:
     from tqdm.std import tqdm
@@ -182,16 +183,17 @@ def _write_codes(codes: Any, path: Path) -> None:
 
 
 def _try(made: _Made, segments: list[np.ndarray], groups: np.ndarray | None, *, seed: int) -> dict[str, Any]:
-    """Look for neighbours of cells in other studies, and record what share lies how far in."""
+    """Look for neighbours of cells, in all studies and in others, and record what share lies how far in."""
     n_cells = len(made.members)
     depths = [depth for depth in DEPTHS if depth <= max(n_cells // 20, 1)] or [min(DEPTHS)]
-    chosen = np.random.default_rng(seed + 1).permutation(np.flatnonzero(made.members >= 0))
-    trials: dict[str, Any] = {}
-    for n_trials, at in ((_TRIALS, [d for d in depths if d <= _SHALLOW]), (_DEEP, [d for d in depths if d > _SHALLOW])):
-        if at:
-            rows = np.sort(chosen[:n_trials])
-            trials |= _try_some(made, segments, rows, at, groups)
-    return trials
+    shallow, deep = ([d for d in depths if (d <= _SHALLOW) is near] for near in (True, False))
+    tried = []
+    for cells, apart in cells_to_try(np.flatnonzero(made.members >= 0), groups, seed=seed + 1):
+        trials = _try_some(made, segments, np.sort(cells[:_TRIALS]), shallow, apart)
+        if deep:
+            trials |= _try_some(made, segments, np.sort(cells[:_DEEP]), deep, apart)
+        tried.append(trials)
+    return reduce(worse_of, tried)
 
 
 def _try_some(
@@ -200,32 +202,40 @@ def _try_some(
     """Try the index on the cells ``rows``, which ascend."""
     n_cells, queries = len(made.members), take_vectors(segments, rows)
     order = made.centres.by_distance(queries)
-    # Twice as many, for some are of the cell's own study.
-    truth, _ = ExactBackend(segments).search(queries, min(2 * max(*depths, _SHALLOW), n_cells), None)
+    truth, counts = true_neighbours(segments, rows, min(max(depths), n_cells - 1), groups)
     trials = {}
     for depth in depths:
-        near, counts = neighbours_of_others(truth, rows, groups, depth)
-        visits, found = found_in_lists(order, np.where(counts, made.members[near], -1))
+        near = counts & (np.cumsum(counts, axis=1) <= depth)
+        visits, found = found_in_lists(order, np.where(near, made.members[truth], -1))
         enough = min(int(np.searchsorted(found, 0.999)), len(visits) - 1)
-        candidates = _candidates(made.codes, queries, min(DEPTHS[depth] * depth, n_cells), visits[enough])
-        if groups is not None:
-            own = groups[candidates] == groups[rows][:, None]
-            last = np.argsort(own, axis=1, kind="stable")
-            candidates = np.take_along_axis(np.where(own, -1, candidates), last, axis=1)
-        among = found_among(candidates, near, counts, depth, of=found[enough])
+        n_candidates = min(DEPTHS[depth] * depth, n_cells)
+        candidates = np.empty((len(rows), n_candidates), dtype=np.int64)
+        for mine, allowed in _apart(rows, groups):
+            candidates[mine] = _candidates(made.codes, queries[mine], n_candidates, visits[enough], allowed)
+        among = found_among(candidates, truth, near, depth, of=found[enough])
         trials[str(depth)] = {"visits": visits, "found": found, "among": among}
     return trials
 
 
-def _candidates(codes: Any, queries: np.ndarray, n: int, n_visits: int) -> np.ndarray:
-    import faiss
+def _apart(rows: np.ndarray, groups: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield which of ``rows`` are of a group, and the cells that are not, bool (n_cells,); all, where there is none."""
+    if groups is None:
+        yield np.arange(len(rows)), None
+        return
+    for group in np.unique(groups[rows]):
+        yield np.flatnonzero(groups[rows] == group), groups != group
 
+
+def _candidates(codes: Any, queries: np.ndarray, n: int, n_visits: int, allowed: np.ndarray | None) -> np.ndarray:
+    """Cells with the nearest codes, of those that are allowed, int64 (m, n); -1 for none."""
     found, wide = np.empty((len(queries), n), dtype=np.int64), widened(queries, codes.d)
+    selector = None if allowed is None else selector_of(allowed)
 
     def work(first: int, last: int) -> None:
-        parameters: Any = faiss.SearchParametersIVF(nprobe=n_visits)  # type: ignore[call-arg]
         with one_thread_of_faiss():
-            found[first:last] = codes.search(wide[first:last], n, params=parameters)[1]
+            mine = np.ascontiguousarray(wide[first:last])
+            distances, lists = codes.quantizer.search(mine, n_visits)
+            found[first:last] = search_codes(codes, mine, n, lists, distances, selector)
 
     in_threads(len(queries), work)
     return found

@@ -216,7 +216,7 @@ class Reference(MadeCells):
             Cells that may be found beside all that, bool (n_rows,).
         recall
             Share of the true neighbours to find, 0 to 1, where the cells are so many that an index is searched; None:
-            what the reference was built for. Less is quicker.
+            what the reference was built for. Less is quicker; 1 looks far, and is not exact as ``backend="exact"`` is.
         client
             A ``distributed.Client`` (``pip install 'scim-tools[dask]'``): the workers of its cluster, which see the
             folder under the same path, each search a part of the cells. What is searched exactly in one process is so

@@ -9,45 +9,75 @@ from typing import Any, Self
 import numpy as np
 from numba import njit
 
+from ._exact import ExactBackend, nearest_of_others
+from ._segments import take_vectors
+
 #: Numbers of neighbours for which that is measured, and most candidates per neighbour that are tried.
 DEPTHS = {10: 64, 50: 32, 1_000: 8, 10_000: 4}
 #: Part of what a search may lose that the trial may: cells of a study that the reference lacks lose more, by a quarter.
 _SPARED = 0.75
 #: Candidates per neighbour, of which the fewest are taken that lose no more than this share of the allowed loss.
 _FACTORS, _LOSS = (2, 3, 4, 6, 8, 12, 16, 24, 32), 0.25
-#: Fewest candidates: next to what the lists cost, these cost nothing.
-_FEWEST = 64
+#: Fewest candidates: next to what the lists cost, these cost nothing. Fewest cells that an index is tried on.
+_FEWEST, _FEW = 64, 20
 
 
-def neighbours_of_others(
-    truth: np.ndarray, rows: np.ndarray, groups: np.ndarray | None, depth: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Choose the neighbours that an index is tried on: the nearest of other groups, as those of a new study would be.
+def cells_to_try(
+    directed: np.ndarray, groups: np.ndarray | None, *, seed: int
+) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Draw the cells that an index is tried on: any, and cells whose neighbours in other studies alone will count.
 
-    Cells of a study that is not in a reference lie farther from it than its own cells from one another, so that an
-    index tried on these would promise others too much.
+    Cells of a study that a reference lacks find their neighbours in those that it has, and farther out than its own
+    cells find theirs. A cell of one of its studies stands for them where that is left out, if most cells are left then.
 
     Parameters
     ----------
-    truth
-        Nearest cells, nearest first, (m, t); -1 for none.
-    rows
-        The cells whose neighbours they are, (m,).
+    directed
+        Positions of the cells that have a direction.
     groups
-        Study of each cell; None where there is one only: all cells but the one itself count.
-    depth
-        Most neighbours that count.
+        Study of each cell, codes (n_cells,), if there are several.
+    seed
+        Seed of the draw.
 
     Returns
     -------
-    The neighbours (m, u), and which of them count, bool (m, u).
+    Positions in random order, each with None, or with ``groups`` where only neighbours of other groups count.
     """
-    counts = (truth >= 0) & (truth != rows[:, None])
-    if groups is not None:
-        counts &= groups[truth] != groups[rows][:, None]
-    counts &= np.cumsum(counts, axis=1) <= depth
-    width = int(np.flatnonzero(counts.any(axis=0)).max(initial=0)) + 1
-    return truth[:, :width], counts[:, :width]
+    order = np.random.default_rng(seed).permutation(directed)
+    if groups is None:
+        return [(order, None)]
+    sizes = np.bincount(groups - groups.min())
+    small = order[2 * sizes[groups[order] - groups.min()] <= len(groups)]
+    return [(order, None), (small, groups)] if len(small) >= _FEW else [(order, None)]
+
+
+def true_neighbours(
+    segments: list[np.ndarray], rows: np.ndarray, k: int, groups: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest cells of the cells ``rows``, exactly: themselves, or what is of their group, do not count.
+
+    Returns
+    -------
+    Positions, nearest first, (m, t), and which of them count, bool (m, t), ``k`` of each at most.
+    """
+    queries = take_vectors(segments, rows)
+    if groups is None:
+        truth, _ = ExactBackend(segments).search(queries, k + 1, None)
+        counts = (truth >= 0) & (truth != rows[:, None])
+    else:
+        truth, _ = nearest_of_others(segments, queries, groups[rows], groups, k)
+        counts = truth >= 0
+    return truth, counts & (np.cumsum(counts, axis=1) <= k)
+
+
+def worse_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Trials that found what both found, depth by depth."""
+    both = {}
+    for depth in one.keys() & other.keys():
+        a, b = one[depth], other[depth]
+        among = {factor: min(a["among"][factor], b["among"][factor]) for factor in a["among"] if factor in b["among"]}
+        both[depth] = {"visits": a["visits"], "found": np.minimum(a["found"], b["found"]).tolist(), "among": among}
+    return both
 
 
 def found_in_lists(order: np.ndarray, members: np.ndarray) -> tuple[list[int], list[float]]:
@@ -108,19 +138,20 @@ class Effort:
         :func:`found_among`.
     target
         Share of the true neighbours that a search is to find.
-    n_lists
-        Number of lists.
+    n_lists, n_cells
+        Number of lists, and of the cells in them.
     """
 
-    def __init__(self, trials: Mapping[str, Any], target: float, n_lists: int) -> None:
-        self._trials, self._n_lists = trials, n_lists
+    def __init__(self, trials: Mapping[str, Any], target: float, n_lists: int, n_cells: int) -> None:
+        self._trials, self._n_lists, self._n_cells = trials, n_lists, n_cells
         self._aim(target)
 
     def _aim(self, target: float) -> None:
         depths = sorted(int(depth) for depth in self._trials)
         chosen = [_choose(self._trials[str(depth)], target) for depth in depths]
         self._depths = np.log(np.array(depths, dtype=float))
-        self._visits = np.log(np.array([visits for visits, _ in chosen], dtype=float))
+        # More neighbours never lie in fewer lists, whatever chance made of the trial.
+        self._visits = np.log(np.maximum.accumulate([float(visits) for visits, _ in chosen]))
         self._factors = np.array([factor for _, factor in chosen], dtype=float)
 
     def aiming(self, target: float) -> Self:
@@ -131,7 +162,10 @@ class Effort:
 
     def visits(self, k: float) -> int:
         """Say how many lists to visit for k neighbours."""
-        return int(min(np.ceil(np.exp(_interpolate(np.log(k), self._depths, self._visits))), self._n_lists))
+        # Lists with too few cells would send a query to all cells.
+        enough = 2 * k * self._n_lists / max(self._n_cells, 1)
+        visits = max(np.exp(_interpolate(np.log(k), self._depths, self._visits)), enough)
+        return int(min(np.ceil(visits), self._n_lists))
 
     def candidates(self, k: int) -> int:
         """Say how many candidates to rank again for k neighbours."""
@@ -154,7 +188,7 @@ class FilteredEffort(Effort):
     def __init__(
         self, trials: Mapping[str, Any], target: float, sizes: np.ndarray, sample: tuple[np.ndarray, np.ndarray]
     ) -> None:
-        super().__init__(trials, target, len(sizes))
+        super().__init__(trials, target, len(sizes), int(sizes.sum()))
         self.sizes, self._lists, self._positions = sizes, *sample
 
     def most(self, k: int, share: float) -> int:

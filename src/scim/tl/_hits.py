@@ -73,7 +73,7 @@ def _named(names: Sequence[str], codes: np.ndarray) -> pd.Categorical[str]:
 def _storable(values: pd.Series) -> Any:
     """Numbers as they are; all else as categories of text, in which values may be missing."""
     if values.dtype.kind in "iufb" and not isinstance(values.dtype, pd.CategoricalDtype):
-        return values.to_numpy()
+        return values.array if values.isna().any() else values.to_numpy()
     found = values.astype("category").cat
     codes, texts = found.codes.to_numpy(), found.categories.astype(str).to_numpy(dtype=object)
     used = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(texts)))
