@@ -72,10 +72,11 @@ class OrderedVectors:
         none.
         """
         mask = np.empty(0, dtype=bool) if allowed is None else allowed
-        if self._vectors is not None:
+        vectors = self._vectors  # another thread may give it up meanwhile
+        if vectors is not None:
             keys = np.zeros(candidates.shape, dtype=np.uint64)
             places = _places(candidates, self._rows, mask)
-            if _compare(self._vectors, self._sums, self._seen, queries, places, keys):
+            if _compare(vectors, self._sums, self._seen, queries, places, keys):
                 return best_of(keys, k)
             self._give_up()
         return self._best_of_segments(queries, candidates, k, allowed)

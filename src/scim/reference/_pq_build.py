@@ -31,7 +31,7 @@ _LISTS, _CODES_FROM, _CODES = 1, 20_000, 64
 _GRAPH = 16_384
 #: Cells whose neighbours are looked for to try the index, and how many of them for more than ``_SHALLOW`` neighbours;
 #: cells of the sample that says where a filter's cells are.
-_TRIALS, _DEEP, _SHALLOW, _SAMPLE = 200, 50, 1_000, 65_536
+_TRIALS, _DEEP, _SHALLOW, _SAMPLE = 100, 25, 1_000, 65_536
 
 
 def build_pq(
@@ -203,16 +203,18 @@ def _try_some(
     n_cells, queries = len(made.members), take_vectors(segments, rows)
     order = made.centres.by_distance(queries)
     truth, counts = true_neighbours(segments, rows, min(max(depths), n_cells - 1), groups)
+    near = {depth: counts & (np.cumsum(counts, axis=1) <= depth) for depth in depths}
+    inside = {depth: found_in_lists(order, np.where(near[depth], made.members[truth], -1)) for depth in depths}
+    enough = {depth: min(int(np.searchsorted(found, 0.999)), len(found) - 1) for depth, (_, found) in inside.items()}
+    most = min(max(DEPTHS[depth] * depth for depth in depths), n_cells)
+    n_visits = max(visits[enough[depth]] for depth, (visits, _) in inside.items())
+    candidates = np.empty((len(rows), most), dtype=np.int64)
+    for mine, allowed in _apart(rows, groups):
+        candidates[mine] = _candidates(made.codes, queries[mine], most, n_visits, allowed)
     trials = {}
-    for depth in depths:
-        near = counts & (np.cumsum(counts, axis=1) <= depth)
-        visits, found = found_in_lists(order, np.where(near, made.members[truth], -1))
-        enough = min(int(np.searchsorted(found, 0.999)), len(visits) - 1)
-        n_candidates = min(DEPTHS[depth] * depth, n_cells)
-        candidates = np.empty((len(rows), n_candidates), dtype=np.int64)
-        for mine, allowed in _apart(rows, groups):
-            candidates[mine] = _candidates(made.codes, queries[mine], n_candidates, visits[enough], allowed)
-        among = found_among(candidates, truth, near, depth, of=found[enough])
+    for depth, (visits, found) in inside.items():
+        first = candidates[:, : DEPTHS[depth] * depth]
+        among = found_among(first, truth, near[depth], depth, of=found[enough[depth]])
         trials[str(depth)] = {"visits": visits, "found": found, "among": among}
     return trials
 
