@@ -122,6 +122,17 @@ def test_an_index_is_tried_on_cells_of_other_studies(tmp_path: Path) -> None:
     assert reached[0] < 0.85 < 0.9 < reached[1]
 
 
+def test_an_index_of_an_older_scim_is_not_searched(
+    segments: list[np.ndarray], queries: np.ndarray, tmp_path: Path
+) -> None:
+    facts = build_index(segments, tmp_path / "i.safetensors", seed=0)
+    facts["visits"] = facts.pop("trials")
+    with pytest.warns(UserWarning, match=r"of an older scim.*reindex"):
+        backend = _faiss.open_index(segments, tmp_path, facts)
+    expected = ExactBackend(segments).search(queries, 5, None)[0]
+    np.testing.assert_array_equal(backend.search(queries, 5, None)[0], expected)
+
+
 def test_a_study_of_nearly_all_cells_does_not_mislead_the_trial(
     segments: list[np.ndarray], queries: np.ndarray, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
@@ -82,6 +83,14 @@ def open_index(segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any
     from ._delta import DeltaBackend
     from ._pq import PQBackend
 
+    if "trials" not in facts:
+        warnings.warn(
+            "The index of this reference is of an older scim, and queries are compared with every cell instead. "
+            "Reference.reindex() makes it anew.",
+            UserWarning,
+            stacklevel=6,
+        )
+        return ExactBackend(segments)
     covered, later = split_at(segments, int(facts.get("n_cells", sum(map(len, segments)))))
     kind = PQBackend if facts.get("kind") == "pq" else FaissBackend
     indexed: Backend = kind(covered, folder, facts)
