@@ -17,7 +17,7 @@ Rows = list[dict[str, Any]]
 _INTRO = """# Labels of studies never seen, beside other methods
 
 Real studies, each held out in turn; every method is trained on the same cells of the others and labels the held-out
-ones. scim is trained with its defaults and {seeds}, the others with one seed; these are fitted anew to the genes that
+ones. scim is trained with its defaults and {seeds} (one where no spread is given), the others with one; these are fitted anew to the genes that
 the held-out study measured. Each method ran in a process of its own on {threads}; seconds are of processor time, and
 peak memory holds the cells, too. "Wrong label" is the share of cells given a term that is neither their own nor an
 ancestor of it (scim at alpha = 0.1, the others by their most probable label). "Logistic regression, balanced" is the
