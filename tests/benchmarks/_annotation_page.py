@@ -20,11 +20,11 @@ Real studies, each held out in turn; every method is trained on the same cells o
 ones. scim is trained with its defaults and {seeds} (one where no spread is given), the others with one; these are
 fitted anew to the genes that the held-out study measured. Each method ran in a process of its own on {threads};
 seconds are of processor time, and peak memory holds the cells, too. "Wrong label" is the share of cells given a term
-that is neither their own nor an ancestor of it (scim at alpha = 0.1, the others by their most probable label). "Logistic regression, balanced" is the
-best of three settings on the four blood studies; scim's defaults were chosen with them in view, too. scVI and scANVI
-have 2,000 genes and 1,000 steps of 256 cells (300 more for scANVI, 300 for the mapping; counts of the log1p study are
-restored from its smallest values), SCimilarity 5,000 genes, layers of 256-256 -> 64 and 400 steps of 500 cells with its
-own loss and weights: more would not end in minutes on two cores.
+that is neither their own nor an ancestor of it (scim at alpha = 0.1, the others by their most probable label).
+"Logistic regression, balanced" is the best of three settings on the four blood studies; scim's defaults were chosen
+with them in view, too. scVI and scANVI have 2,000 genes and 1,000 steps of 256 cells (300 more for scANVI, 300 for
+the mapping; counts of the log1p study are restored from its smallest values), SCimilarity 5,000 genes, layers of
+256-256 -> 64 and 400 steps of 500 cells with its own loss and weights: more would not end in minutes on two cores.
 
 Made by
 
