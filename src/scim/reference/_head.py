@@ -224,7 +224,7 @@ def _calibrated(logits: np.ndarray, codes: np.ndarray) -> tuple[float, np.ndarra
 
 
 def _worst(ranked: np.ndarray, alpha: float) -> float:
-    """Largest score that is not ruled out by others, which ascend; infinite if none is, or all are."""
+    """Largest score that is not ruled out by others, which ascend; inf where none is ruled out, -inf where all are."""
     pvalues = (1.0 + np.arange(len(ranked) + 1)) / (1.0 + len(ranked))
     # So many have to be as bad.
     n = int(np.searchsorted(pvalues, alpha, side="right"))

@@ -71,9 +71,9 @@ def true_neighbours(
 
 
 def worse_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Trials that found what both found, depth by depth."""
+    """Trials that found what the worse of two found, depth by depth, in the order of the first."""
     both = {}
-    for depth in one.keys() & other.keys():
+    for depth in (depth for depth in one if depth in other):
         a, b = one[depth], other[depth]
         among = {factor: min(a["among"][factor], b["among"][factor]) for factor in a["among"] if factor in b["among"]}
         both[depth] = {"visits": a["visits"], "found": np.minimum(a["found"], b["found"]).tolist(), "among": among}
