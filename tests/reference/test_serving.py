@@ -62,7 +62,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(_faiss, "LARGE", 1_000)
         keys = {"labels_key": "cell_type", "study_key": "study", "landmarks": "none"}
         made = Reference.build(path, adata, encoder, **keys)
-    assert made._manifest["index"]["kind"] == "pq"
+    assert made._manifest["index"]["kind"] == "norm codes"
     return path
 
 

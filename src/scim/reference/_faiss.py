@@ -21,6 +21,8 @@ from ._visits import Effort, cells_to_try, found_in_lists, true_neighbours, wors
 
 #: From this many cells on, an index is worth its place; from this many on, one of short codes.
 WORTH, LARGE = 20_000, 100_000
+#: What the manifest calls such an index.
+LISTS = "lists"
 #: Share of the true neighbours that a search is to find by default, and of how many neighbours that is measured.
 RECALL, DEPTHS = 0.98, (10, 50, 1_000)
 #: Lists per square root of the number of cells; cells of each list that its centre is learned from; trial queries.
@@ -66,7 +68,7 @@ def build_index(
     save_file({"centres": lists.centres, "starts": lists.starts, "rows": lists.rows}, path)
     sync(path)
     return {
-        "kind": "lists",
+        "kind": LISTS,
         "file": path.name,
         "bytes": path.stat().st_size,
         "sha256": sha256(path),
@@ -80,10 +82,11 @@ def build_index(
 
 def open_index(segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any]) -> Backend:
     """Backend of the index that ``facts`` tell of; cells behind those that it covers are searched exactly."""
+    from ._codes import KIND
     from ._delta import DeltaBackend
     from ._pq import PQBackend
 
-    if "trials" not in facts:
+    if "trials" not in facts or facts.get("kind") not in (LISTS, KIND):
         warnings.warn(
             "The index of this reference is of an older scim, and queries are compared with every cell instead. "
             "Reference.reindex() makes it anew.",
@@ -92,7 +95,7 @@ def open_index(segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any
         )
         return ExactBackend(segments)
     covered, later = split_at(segments, int(facts.get("n_cells", sum(map(len, segments)))))
-    kind = PQBackend if facts.get("kind") == "pq" else FaissBackend
+    kind = PQBackend if facts["kind"] == KIND else FaissBackend
     indexed: Backend = kind(covered, folder, facts)
     return DeltaBackend(indexed, segments) if later else indexed
 

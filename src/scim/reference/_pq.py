@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from .._threads import in_threads, one_thread_of_faiss
 from ._backend import index_is_whole
+from ._codes import ShortCodes
 from ._exact import ExactBackend, distances_of
 from ._ordered import OrderedVectors, compare_each, few_rows, rows_of
 from ._visits import FilteredEffort
@@ -34,14 +35,14 @@ class Opened:
     Attributes
     ----------
     codes
-        faiss.IndexIVFPQFastScan whose ids are positions of cells.
+        Codes of the cells, in lists.
     vectors
         Vectors to rank candidates by.
     effort
         How far to search.
     """
 
-    codes: Any
+    codes: ShortCodes
     vectors: OrderedVectors
     effort: FilteredEffort
 
@@ -49,9 +50,7 @@ class Opened:
 class PQBackend:
     """Search codes of 4 bits per two dimensions in the lists nearest to a query, and rank the best again exactly.
 
-    The codes are product-quantised residuals (Jegou, Douze, Schmid 2011), summed by look-ups in registers (Andre,
-    Kermarrec, Le Scouarnec 2015), as faiss's IndexIVFPQFastScan does. What is ranked again comes from the fixed-point
-    vectors, so that distances are exact.
+    What is ranked again comes from the fixed-point vectors, so that distances are exact.
 
     Parameters
     ----------
@@ -123,10 +122,7 @@ class PQBackend:
         rest = load_file(self._folder / f"{name}{REST}")
         rows = np.memmap(self._folder / f"{name}{ROWS}", dtype="<i4", mode="r")
         vectors = OrderedVectors(self.segments, self._folder / f"{name}{ORDERED}", rows, rest["sums"])
-        codes: Any = faiss.read_index(str(self._folder / f"{name}{CODES}"))
-        no_table: Any = faiss.AlignedTableFloat32
-        # Four kilobytes a list, made on reading, and no faster than the products that they stand for.
-        codes.precomputed_table, codes.use_precomputed_table = no_table(), -1
+        codes = ShortCodes.of(faiss.read_index(str(self._folder / f"{name}{CODES}")))
         return Opened(codes, vectors, effort_of(rest, self._facts))
 
 
@@ -136,31 +132,24 @@ def effort_of(rest: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> Filte
     return FilteredEffort(facts["trials"], float(facts["target"]), rest["sizes"], sample)
 
 
-def widened(vectors: np.ndarray, width: int) -> np.ndarray:
-    """Vectors with zeros behind them, so that codes of equal width cover them."""
-    if vectors.shape[1] == width:
-        return np.ascontiguousarray(vectors, dtype=np.float32)
-    return np.pad(vectors.astype(np.float32, copy=False), ((0, 0), (0, width - vectors.shape[1])))
-
-
 def _search(
     index: Opened, queries: np.ndarray, k: int, n_candidates: int, allowed: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions int64 and similarities float32 (m, k), best first; -1 and -inf for none."""
     positions, similarity = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    wide = widened(queries, index.codes.d)
+    wide = index.codes.wide(queries)
     selector = None if allowed is None else selector_of(allowed)
 
     def work(first: int, last: int) -> None:
         with one_thread_of_faiss():
             for start in range(first, last, _SORTED):
                 some = slice(start, min(start + _SORTED, last))
-                distances, lists = _lists_to_visit(index, wide[some], k, allowed)
+                products, lists = _lists_to_visit(index, wide[some], k, allowed)
                 # Neighbours side by side, for they visit the same lists.
                 order = np.argsort(lists[:, 0], kind="stable")
                 for mine in (order[i : i + _QUERIES] for i in range(0, len(order), _QUERIES)):
                     at = start + mine
-                    found = search_codes(index.codes, wide[at], n_candidates, lists[mine], distances[mine], selector)
+                    found = index.codes.search(wide[at], n_candidates, lists[mine], products[mine], selector)
                     positions[at], similarity[at] = index.vectors.best(queries[at], found, k, allowed)
 
     in_threads(len(queries), work)
@@ -175,39 +164,23 @@ def selector_of(allowed: np.ndarray) -> Any:
     return selector(np.packbits(allowed, bitorder="little"))
 
 
-def search_codes(
-    codes: Any, queries: np.ndarray, n: int, lists: np.ndarray, distances: np.ndarray, selector: Any
-) -> np.ndarray:
-    """Cells with the nearest codes in some lists, int64 (m, n); -1 for none.
-
-    What faiss's own Python method does, which takes no parameters and so no selector.
-    """
-    import faiss
-
-    m = len(queries)
-    # Of its own for each call: other threads visit another number of lists.
-    parameters: Any = faiss.SearchParametersIVF(nprobe=lists.shape[1])  # type: ignore[call-arg]
-    if selector is not None:
-        parameters.sel = selector
-    labels, scores = np.empty((m, n), dtype=np.int64), np.empty((m, n), dtype=np.float32)
-    arrays = [faiss.swig_ptr(array) for array in (queries, lists, distances, scores, labels)]
-    codes.search_preassigned_c(m, arrays[0], n, *arrays[1:], False, parameters)
-    return labels
-
-
 def _lists_to_visit(
     index: Opened, queries: np.ndarray, k: int, allowed: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of centres float32 and lists int64 (m, n), nearest first; -1 for none."""
-    quantizer = index.codes.quantizer
+    """Products of centres float32 and lists int64 (m, n), nearest first; -1 for none."""
     if allowed is None:
-        distances, lists = quantizer.search(queries, index.effort.visits(k))
-        return distances, lists
+        return index.codes.nearest_lists(queries, index.effort.visits(k))
     most = index.effort.most(k, np.count_nonzero(allowed) / len(allowed))
-    distances, lists = quantizer.search(queries, most)
-    needed = index.effort.filtered(lists, k, allowed)
+    products, lists = index.codes.nearest_lists(queries, most)
+    return cut_lists(products, lists, index.effort.filtered(lists, k, allowed))
+
+
+def cut_lists(products: np.ndarray, lists: np.ndarray, needed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the first lists of each query, as many as it needs, (m,); -1 behind them.
+
+    A query that is far from all that passes a filter visits none, finds none, and is compared with each.
+    """
     width = max(int(needed.max()), 1)
-    distances, lists = np.ascontiguousarray(distances[:, :width]), np.ascontiguousarray(lists[:, :width])
-    # A query that is far from all that passes visits none, finds none, and is compared with each.
+    products, lists = np.ascontiguousarray(products[:, :width]), np.ascontiguousarray(lists[:, :width])
     lists[np.arange(width) >= needed[:, None]] = -1
-    return distances, lists
+    return products, lists

@@ -15,18 +15,19 @@ from .._progress import progress_bar
 from .._threads import in_threads, one_thread_of_faiss
 from ..encoder._folder import describe_files, sync
 from ._centres import LEARNED_FROM, ROUNDS, Centres, learn
+from ._codes import FOR_LENGTH, KIND, Coder, ShortCodes, widened, width_of
 from ._exact import blocks
 from ._manifest import SMALL
 from ._ordered import OrderedVectors, write_ordered
-from ._pq import CODES, ORDERED, REST, ROWS, Opened, effort_of, search_codes, selector_of, widened
+from ._pq import CODES, ORDERED, REST, ROWS, Opened, effort_of, selector_of
 from ._segments import take_vectors
 from ._visits import DEPTHS, cells_to_try, found_among, found_in_lists, true_neighbours, worse_of
 
 if TYPE_CHECKING:
     from tqdm.std import tqdm
 
-#: Lists per square root of the number of cells; vectors that the codes are learned from; most codes of a vector.
-_LISTS, _CODES_FROM, _CODES = 1, 20_000, 64
+#: Lists per square root of the number of cells; vectors that the codes are learned from.
+_LISTS, _CODES_FROM = 1, 20_000
 #: More lists than this are found through a graph.
 _GRAPH = 16_384
 #: Cells whose neighbours are looked for to try the index, and how many of them for more than ``_SHALLOW`` neighbours;
@@ -39,7 +40,7 @@ def build_pq(
 ) -> dict[str, Any]:
     """Build an index, try it, and write its files beside ``path``.
 
-    Memory holds 40 bytes a cell, a sample, and half a gigabyte of vectors at a time.
+    Memory holds 41 bytes a cell, a sample, and half a gigabyte of vectors at a time.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def build_pq(
     n_cells = sum(map(len, segments))
     with progress_bar(_work(n_cells), desc="Building the index", unit="cells") as bar:
         made = _make(segments, seed=seed, bar=bar)
-        _write_codes(made.codes, files[CODES])
+        _write_codes(made.codes.index, files[CODES])
         made.rows.astype("<i4").tofile(files[ROWS])
         sums = write_ordered(segments, made.rows, files[ORDERED])
         save_file(made.rest | {"sums": sums}, files[REST])
@@ -72,7 +73,7 @@ def build_pq(
     for file in files.values():
         sync(file)
     return {
-        "kind": "pq",
+        "kind": KIND,
         "file": path.with_suffix(REST).name,
         # Blocks are hashed too: workers of a cluster read some of them.
         "files": describe_files(path.parent, [f.name for f in files.values()], block=SMALL),
@@ -96,7 +97,7 @@ def make_again(segments: list[np.ndarray], facts: Mapping[str, Any]) -> Opened:
 class _Made:
     """Codes, centres, list of each cell (-1: none), place of its vector in the order of the lists, and the rest."""
 
-    codes: Any
+    codes: ShortCodes
     centres: Centres
     members: np.ndarray
     rows: np.ndarray
@@ -115,25 +116,21 @@ def _work(n_cells: int) -> int:
 
 def _make(segments: list[np.ndarray], *, seed: int, bar: tqdm) -> _Made:
     """Learn centres and codes from a sample, and sort all cells that have a direction into lists."""
-    import faiss
-
     n_cells = sum(map(len, segments))
     n_lists = n_lists_for(n_cells)
     chosen = np.random.default_rng(seed).permutation(n_cells)[: LEARNED_FROM * n_lists]
     learned = take_vectors(segments, np.sort(chosen))
     learned = learned[learned.any(axis=1)]
     centres = learn(learned, min(n_lists, len(learned)), seed=seed, step=bar.update)
-    codes, width = _empty_index(centres), _width(learned.shape[1])
     few = learned[np.random.default_rng(seed).permutation(len(learned))[:_CODES_FROM]]
-    with one_thread_of_faiss():  # a thousand rounds so short that threads only wait for each other
-        codes.train(widened(few, width))
     del learned
+    with one_thread_of_faiss():  # a thousand rounds so short that threads only wait for each other
+        coder = Coder(_quantizer(centres.centres), centres.centres, few, centres.assign(few))
     members = np.full(n_cells, -1, dtype=np.int32)
     for rows, vectors in blocks(segments):
         mine = centres.assign(vectors)
         members[rows] = mine
-        wide, ids = widened(vectors, width), rows.astype(np.int64)
-        codes.add_core(len(rows), *(faiss.swig_ptr(a) for a in (wide, ids, mine)))
+        coder.add(vectors, rows.astype(np.int64), mine)
         bar.update(len(rows))
     order = np.argsort(members, kind="stable")[np.count_nonzero(members < 0) :]
     rows = np.full(n_cells, -1, dtype=np.int32)
@@ -144,36 +141,23 @@ def _make(segments: list[np.ndarray], *, seed: int, bar: tqdm) -> _Made:
         "sample_positions": sampled,
         "sample_lists": members[sampled].astype(np.int64),
     }
-    fast = faiss.IndexIVFPQFastScan(codes)
-    codes.reset()  # the codes are held twice, no longer
-    return _Made(fast, centres, members, rows, rest)
+    return _Made(coder.finish(), centres, members, rows, rest)
 
 
-def _empty_index(centres: Centres) -> Any:
-    """IVF with two dimensions in each code of four bits, or more where that were over 64 codes."""
+def _quantizer(centres: np.ndarray) -> Any:
+    """Centres as faiss finds them, with zeros where a cell has the codes of its length."""
     import faiss
 
-    width = _width(centres.centres.shape[1])
+    n_codes, each = width_of(centres.shape[1])
+    width = (n_codes + FOR_LENGTH) * each
     quantizer: Any
     if len(centres) > _GRAPH:
         quantizer = faiss.IndexHNSWFlat(width, 32)
         quantizer.hnsw.efConstruction, quantizer.hnsw.efSearch = 100, 256
     else:
         quantizer = faiss.IndexFlatL2(width)
-    quantizer.add(widened(centres.centres, width))
-    index = faiss.IndexIVFPQ(quantizer, width, len(centres), _n_codes(width), 4, faiss.METRIC_L2)
-    index.use_precomputed_table = -1
-    return index
-
-
-def _n_codes(n_latent: int) -> int:
-    return -(-n_latent // max(2, -(-n_latent // _CODES)))
-
-
-def _width(n_latent: int) -> int:
-    """Dimensions as codes of equal width cover them."""
-    n_codes = _n_codes(n_latent)
-    return n_codes * -(-n_latent // n_codes)
+    quantizer.add(widened(centres, width))
+    return quantizer
 
 
 def _write_codes(codes: Any, path: Path) -> None:
@@ -228,16 +212,18 @@ def _apart(rows: np.ndarray, groups: np.ndarray | None) -> Iterator[tuple[np.nda
         yield np.flatnonzero(groups[rows] == group), groups != group
 
 
-def _candidates(codes: Any, queries: np.ndarray, n: int, n_visits: int, allowed: np.ndarray | None) -> np.ndarray:
+def _candidates(
+    codes: ShortCodes, queries: np.ndarray, n: int, n_visits: int, allowed: np.ndarray | None
+) -> np.ndarray:
     """Cells with the nearest codes, of those that are allowed, int64 (m, n); -1 for none."""
-    found, wide = np.empty((len(queries), n), dtype=np.int64), widened(queries, codes.d)
+    found, wide = np.empty((len(queries), n), dtype=np.int64), codes.wide(queries)
     selector = None if allowed is None else selector_of(allowed)
 
     def work(first: int, last: int) -> None:
         with one_thread_of_faiss():
             mine = np.ascontiguousarray(wide[first:last])
-            distances, lists = codes.quantizer.search(mine, n_visits)
-            found[first:last] = search_codes(codes, mine, n, lists, distances, selector)
+            products, lists = codes.nearest_lists(mine, n_visits)
+            found[first:last] = codes.search(mine, n, lists, products, selector)
 
     in_threads(len(queries), work)
     return found

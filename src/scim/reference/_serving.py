@@ -18,11 +18,12 @@ from ..encoder._folder import sha256
 from . import _manifest as files
 from ._backend import Backend
 from ._cluster import Cluster, connect, same
+from ._codes import KIND, ShortCodes
 from ._delta import DeltaBackend
 from ._distributed import Found, Shard, ShardedBackend, Tasks, ask, open_shard, places_of
 from ._exact import distances_of, no_hits
 from ._ordered import OrderedVectors
-from ._pq import CODES, FEW, ORDERED, REST, ROWS, Opened, effort_of, search_codes, widened
+from ._pq import CODES, FEW, ORDERED, REST, ROWS, Opened, cut_lists, effort_of
 from ._removed import LivingCells
 from ._some_lists import IndexFileError, check_places, read_lists
 from ._visits import FilteredEffort
@@ -52,7 +53,7 @@ def indexed(cluster: Cluster, reference: StoredCells) -> Backend | None:
     facts = reference._manifest.get("index") or {}
     n_cells = list(accumulate(map(len, reference._segments)))
     n_covered = facts.get("n_cells", n_cells[-1])
-    if facts.get("kind") != "pq" or n_covered not in n_cells:
+    if facts.get("kind") != KIND or n_covered not in n_cells:
         return None
     covered = n_cells.index(n_covered) + 1
     backend = IndexedShards(cluster, reference, facts, slice(covered))
@@ -224,7 +225,7 @@ def nearest_lists(
     passing: np.ndarray | None,
     share: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the lists to visit, on a worker: distances of centres float32 and lists int64 (m, n); -1 for none.
+    """Find the lists to visit, on a worker: products of centres float32 and lists int64 (m, n); -1 for none.
 
     Parameters
     ----------
@@ -243,15 +244,10 @@ def nearest_lists(
     """
     opened = open_part(index, part)
     with one_thread_of_faiss():
-        distances, lists = opened.codes.quantizer.search(widened(queries, opened.codes.d), n_visits)
+        products, lists = opened.codes.nearest_lists(opened.codes.wide(queries), n_visits)
     if passing is None:
-        return distances, lists
-    needed = opened.effort.filtered_by(lists, k, passing, share)
-    width = max(int(needed.max()), 1)
-    distances, lists = np.ascontiguousarray(distances[:, :width]), np.ascontiguousarray(lists[:, :width])
-    # A query that is far from all that passes visits none, finds none, and is compared with each.
-    lists[np.arange(width) >= needed[:, None]] = -1
-    return distances, lists
+        return products, lists
+    return cut_lists(products, lists, opened.effort.filtered_by(lists, k, passing, share))
 
 
 def search_part(
@@ -281,22 +277,21 @@ def search_part(
     import faiss
 
     positions, distances = no_hits(len(queries), k)
-    centres, lists = visits
+    products, lists = visits
     mine = np.flatnonzero(((lists >= index.bounds[part]) & (lists < index.bounds[part + 1])).any(axis=1))
     if not len(mine):
         return positions, distances
     opened = open_part(index, part)
     selector: Any = faiss.IDSelectorBitmap  # faiss's own types know of the two arguments in C++ only
     chosen = None if bits is None else selector(bits)
-    n_candidates = min(n_candidates, opened.codes.invlists.compute_ntotal())
+    n_candidates = min(n_candidates, len(opened.codes))
     step = max(1, min(_AT_A_TIME, _CANDIDATES // n_candidates))
     with one_thread_of_faiss():
         for some in (mine[i : i + step] for i in range(0, len(mine), step)):
             # Lists of other parts are empty here. They stay among those to visit, for the rounding of the approximate
             # distances depends on all of them: the candidates are those of a search in one process.
-            wide, near = widened(queries[some], opened.codes.d), np.ascontiguousarray(centres[some])
-            asked = np.ascontiguousarray(lists[some])
-            found = search_codes(opened.codes, wide, n_candidates, asked, near, chosen)
+            wide, near = opened.codes.wide(queries[some]), np.ascontiguousarray(products[some])
+            found = opened.codes.search(wide, n_candidates, np.ascontiguousarray(lists[some]), near, chosen)
             if bits is not None:  # for good measure
                 found = np.where((bits[found >> 3] >> (found & 7)) & 1, found, -1)
             positions[some], similarity = opened.vectors.best(queries[some], found, k, None)
@@ -343,7 +338,7 @@ def open_part(index: ServedIndex, part: int) -> Opened:
             if not check_places(codes, held.rows, index.sizes, first, last):
                 raise IndexFileError(index.path(ROWS))
         held.parts[part] = codes
-        return Opened(codes, held.vectors, held.effort.aiming(float(index.facts["target"])))
+        return Opened(ShortCodes.of(codes), held.vectors, held.effort.aiming(float(index.facts["target"])))
 
 
 def _open_vectors(index: ServedIndex, segments: list[np.ndarray], key: tuple[Any, ...]) -> _Held:

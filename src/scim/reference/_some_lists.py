@@ -112,9 +112,6 @@ def read_lists(path: Path, facts: Mapping[str, Any], sizes: np.ndarray, first: i
         file.close()
     if not isinstance(index, faiss.IndexIVFPQFastScan) or index.nlist != len(sizes):
         raise IndexFileError(path)
-    # Four kilobytes a list, made on reading, and no faster than the products that they stand for.
-    no_table = faiss.AlignedTableFloat32()  # type: ignore[call-arg]
-    index.precomputed_table, index.use_precomputed_table = no_table, -1
     lists: Any = index.invlists
     held = np.array([lists.list_size(i) for i in range(first, last)], dtype=np.int64)
     if not np.array_equal(held, sizes[first:last]):

@@ -1,4 +1,4 @@
-"""Loops over the votes of each cell: compiled, because each touches only a few of the many labels."""
+"""Loops over the neighbours of each cell: compiled, because each touches only a few of the many labels."""
 
 from __future__ import annotations
 
@@ -80,3 +80,21 @@ def smallest_sets(shares, enough, sets):  # type: ignore[no-untyped-def]
                 break
             sets[i, best] = True
             held += shares[i, best]
+
+
+@njit(cache=True, nogil=True)
+def count_hits(indices, pairs, pair_values, n_cells, n_samples):  # type: ignore[no-untyped-def]
+    """Count the hits of each query, -1 for none, by value, and the samples that they come from.
+
+    ``pairs`` says which pair of a sample and a value each cell belongs to, -1 for none, and ``pair_values`` the value.
+    """
+    seen = np.full(len(pair_values), -1, dtype=np.int32)
+    for q in range(len(indices)):
+        for row in indices[q]:
+            pair = pairs[row] if row >= 0 else -1
+            if pair >= 0:
+                value = pair_values[pair]
+                n_cells[q, value] += 1
+                if seen[pair] != q:
+                    seen[pair] = q
+                    n_samples[q, value] += 1

@@ -181,37 +181,33 @@ def _samples(reference: Reference) -> np.ndarray:
 
 
 def _blocks(n: int, values: Sequence[_Values]) -> Iterator[np.ndarray]:
-    size = max(1, _BLOCK // max(1, sum(len(v.values) + len(v.pair_values) for v in values)))
+    size = max(1, _BLOCK // max(1, sum(len(v.values) for v in values)))
     for start in range(0, n, size):
         yield np.arange(start, min(start + size, n))
-
-
-def _count(codes: np.ndarray, n: int) -> np.ndarray:
-    """How often each of ``n`` codes occurs in each row, -1 in none, int64 (m, n)."""
-    bins = np.where(codes < 0, n, codes) + np.arange(len(codes))[:, None] * (n + 1)
-    return np.bincount(bins.ravel(), minlength=len(codes) * (n + 1)).reshape(len(codes), n + 1)[:, :n]
 
 
 def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]) -> Iterator[pd.DataFrame]:
     """Rows of the summary for a block of queries, a table for each column."""
     from scipy.stats import false_discovery_control, hypergeom
 
+    from ..reference._tally import count_hits
+
     counts: list[np.ndarray] = []
     hit_samples: list[np.ndarray] = []
     pvalues: list[np.ndarray] = []
     for one in values:
-        of_pair = _count(np.where(indices < 0, -1, one.pairs[indices]), len(one.pair_values))
-        query, pair = np.nonzero(of_pair)
-        place, shape = query * len(one.values) + one.pair_values[pair], (len(indices), len(one.values))
-        count = np.bincount(place, weights=of_pair[query, pair], minlength=shape[0] * shape[1]).reshape(shape)
-        samples = np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape)
-        of_value, drawn = np.bincount(one.pair_values, minlength=shape[1]), samples.sum(axis=1)
+        count, samples = np.zeros((2, len(indices), len(one.values)), dtype=np.int64)
+        count_hits(indices, one.pairs, one.pair_values, count, samples)
+        of_value, drawn = np.bincount(one.pair_values, minlength=len(one.values)), samples.sum(axis=1)
         pvalue = np.ones(count.shape)
         q, v = np.nonzero(count)
         # Many queries have the same numbers, and SciPy takes its time for each.
-        cases, place = np.unique(np.stack([samples[q, v], of_value[v], drawn[q]]), axis=1, return_inverse=True)
-        found = hypergeom.sf(cases[0] - 1, len(one.pair_values), cases[1], cases[2])
-        pvalue[q, v] = found[place.ravel()]
+        shape = int(samples.max(initial=0)) + 1, int(of_value.max(initial=0)) + 1, int(drawn.max(initial=0)) + 1
+        cases, place = np.unique(
+            np.ravel_multi_index((samples[q, v], of_value[v], drawn[q]), shape), return_inverse=True
+        )
+        hit, of_it, of_all = np.unravel_index(cases, shape)
+        pvalue[q, v] = hypergeom.sf(hit - 1, len(one.pair_values), of_it, of_all)[place]
         counts.append(count)
         hit_samples.append(samples)
         pvalues.append(pvalue)
