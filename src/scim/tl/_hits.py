@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from ..reference._tables import CELL_ID
 from ._common import storable
 
 if TYPE_CHECKING:
@@ -43,24 +45,29 @@ def hits_table(reference: Reference, names: Sequence[str], hits: Hits) -> pd.Dat
     DataFrame of columns that h5ad and zarr files take: numbers, text, and categories.
     """
     query, place = np.nonzero(hits.indices >= 0)
-    rows, distances = hits.indices[query, place], hits.distances[query, place]
-    metadata = reference.metadata(rows)
-    table = pd.DataFrame(
-        {
+    is_full = len(query) == hits.indices.size
+    rows, distances = (a.ravel() if is_full else a[query, place] for a in (hits.indices, hits.distances))
+    others = [column for column in reference.obs if column != CELL_ID]
+    with ThreadPoolExecutor(1) as pool:  # texts are made in one thread, and what needs none in another
+        columns = pool.submit(_metadata, reference, rows, others)
+        first = {
             "query": _named(names, query),
             "rank": place.astype(np.int32),
             "row": rows,
-            "cell_id": metadata["cell_id"].to_numpy(dtype=object),
+            "cell_id": reference.metadata(rows, CELL_ID)[CELL_ID].to_numpy(dtype=object),
             "distance": distances,
             "pvalue": np.asarray(reference.distance_pvalue(distances), dtype=np.float64),
         }
-    )
-    for column in metadata.columns:
-        if column != "cell_id":
-            name = storable(str(column))
-            name = f"reference_{name}" if name in _OWN_COLUMNS else name
-            table[name] = _storable(metadata[column])
-    return table
+        return pd.DataFrame(first | columns.result(), copy=False)
+
+
+def _metadata(reference: Reference, rows: np.ndarray, columns: list[str]) -> dict[str, Any]:
+    """Columns of the metadata, under names that no column of the hits themselves has."""
+    found = {}
+    for column, values in reference.metadata(rows, columns).items():
+        name = storable(str(column))
+        found[f"reference_{name}" if name in _OWN_COLUMNS else name] = _storable(values)
+    return found
 
 
 def _named(names: Sequence[str], codes: np.ndarray) -> pd.Categorical[str]:
