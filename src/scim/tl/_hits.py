@@ -44,19 +44,21 @@ def hits_table(reference: Reference, names: Sequence[str], hits: Hits) -> pd.Dat
     -------
     DataFrame of columns that h5ad and zarr files take: numbers, text, and categories.
     """
-    query, place = np.nonzero(hits.indices >= 0)
-    is_full = len(query) == hits.indices.size
-    rows, distances = (a.ravel() if is_full else a[query, place] for a in (hits.indices, hits.distances))
+    found = hits.indices >= 0
+    every = found.ravel() if not found.all() else slice(None)
+    query, place = (np.broadcast_to(a, found.shape).ravel()[every] for a in np.ogrid[: len(found), : found.shape[1]])
+    rows, distances = hits.indices.ravel()[every], hits.distances.ravel()[every]
     others = [column for column in reference.obs if column != CELL_ID]
     with ThreadPoolExecutor(1) as pool:  # texts are made in one thread, and what needs none in another
         columns = pool.submit(_metadata, reference, rows, others)
+        pvalues = pool.submit(reference.distance_pvalue, distances)
         first = {
             "query": _named(names, query),
             "rank": place.astype(np.int32),
             "row": rows,
             "cell_id": reference.metadata(rows, CELL_ID)[CELL_ID].to_numpy(dtype=object),
             "distance": distances,
-            "pvalue": np.asarray(reference.distance_pvalue(distances), dtype=np.float64),
+            "pvalue": np.asarray(pvalues.result(), dtype=np.float64),
         }
         return pd.DataFrame(first | columns.result(), copy=False)
 
