@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scim.reference._head import Head, choose, fit_head
+from scim.reference._head import Cells, Head, choose, fit_head
 
 
 def clouds(rng: np.random.Generator, n_studies: int = 4, spread: float = 0.35) -> tuple[np.ndarray, ...]:
@@ -42,6 +42,23 @@ def test_probabilities_are_calibrated_across_studies(head: Head) -> None:
     vectors, codes, _ = clouds(np.random.default_rng(2))
     found = head.probabilities(vectors, 4)
     assert abs(found.max(axis=1).mean() - (found.argmax(axis=1) == codes).mean()) < 0.05
+
+
+def test_harder_cells_make_a_humbler_head(head: Head) -> None:
+    vectors, codes, studies = clouds(np.random.default_rng(0))
+    harder, *_ = clouds(np.random.default_rng(1), spread=0.6)
+    harder[::50] = 0
+    humble = fit_head(vectors, codes, studies, n_labels=4, seed=0, scored=Cells(harder, codes, studies))
+    assert humble is not None
+    np.testing.assert_array_equal(humble.weights, head.weights)
+    assert humble.temperature > head.temperature and humble.scores.mean() > head.scores.mean() + 0.05
+    assert len(humble.scores) == len(harder[harder.any(axis=1)])
+    # Of one study no others are known to be cells left out: it is tried on its own.
+    only = studies == 0
+    parts = vectors[only], codes[only], studies[only]
+    alone, same = (fit_head(*parts, n_labels=4, seed=0, scored=s) for s in (Cells(harder, codes, studies), None))
+    assert alone is not None and same is not None and alone.kind == "within-study"
+    np.testing.assert_array_equal(alone.scores, same.scores)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2])

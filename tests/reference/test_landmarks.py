@@ -44,6 +44,19 @@ def test_embedded_with_some_genes_they_are_like_a_query(reference: Reference, en
     assert not reference.judge().panel_matched
 
 
+@pytest.mark.parametrize("unit", [1.0, 2.625], ids=["counts", "normalised"])
+def test_thinned_they_keep_some_counts(unit: float) -> None:
+    counts = sparse.random(200, 300, density=0.3, random_state=0, format="csr")
+    counts.data = np.random.default_rng(0).poisson(4, len(counts.data)) + 1.0
+    counts.data[counts.indptr[:-1]] = 1  # each cell has a gene with one count
+    landmarks = Landmarks.of(counts * unit, np.arange(200))
+    thinned = landmarks.thinned(seed=0)
+    assert (thinned.values == np.round(thinned.values)).all() and (thinned.values <= counts.data).all()
+    assert thinned.values.sum() / counts.data.sum() == pytest.approx(0.15, abs=0.01)
+    np.testing.assert_array_equal(landmarks.thinned(seed=0).values, thinned.values)
+    assert (landmarks.thinned(seed=1).values != thinned.values).any()
+
+
 def test_landmarks_of_added_cells(folder: Path, pbmc: AnnData) -> None:
     reference = Reference.open(folder)
     before = len(reference.landmarks or ())

@@ -12,7 +12,7 @@ import numpy as np
 from .._contradicted import contradicted
 from ._backend import Backend
 from ._exact import nearest_elsewhere
-from ._head import Head, choose, fit_head
+from ._head import Cells, Head, choose, fit_head
 from ._manifest import ReferenceFolderError
 from ._segments import take_vectors
 
@@ -25,6 +25,10 @@ N_CELLS = 5_000
 _NEAREST = 0.8
 #: Cells of a study among which neighbours are looked for, when labels are compared with theirs.
 _POOL = 10_000
+
+
+#: Positions of cells int64 (n,), and unit vectors float32 (n, d) of them.
+Scored = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +125,7 @@ def calibrate(
     seed: int,
     comparable: np.ndarray | None = None,
     landmarks: np.ndarray | None = None,
+    thinned: Scored | None = None,
     living: np.ndarray | None = None,
 ) -> Calibration:
     """Measure the background on a random sample of the reference's own cells, and fit a head to others.
@@ -142,6 +147,9 @@ def calibrate(
         around them. None: they are trusted.
     landmarks
         Positions of the landmarks, whose labels are looked at, too.
+    thinned
+        Positions of cells, and unit vectors of these when they are thinned, see ``Landmarks.thinned``: the head is
+        tried on them.
     living
         Cells that were not removed, bool (n,), if some were: the others are as good as not there.
     """
@@ -160,7 +168,12 @@ def calibrate(
         asked = np.union1d(chosen, np.empty(0, np.int64) if landmarks is None else landmarks)
         doubted = doubted_cells(segments, studies, codes, comparable, asked[codes[asked] >= 0], seed=seed)
         chosen = np.setdiff1d(chosen, doubted)
-    head = fit_head(take_vectors(segments, chosen), codes[chosen], studies[chosen], n_labels=n_labels, seed=seed)
+    scored = None
+    if thinned is not None:
+        asked, vectors = thinned
+        scored = Cells(vectors, np.where(np.isin(asked, doubted), -1, codes[asked]), studies[asked])
+    own = Cells(take_vectors(segments, chosen), codes[chosen], studies[chosen])
+    head = fit_head(own.vectors, own.codes, own.studies, n_labels=n_labels, seed=seed, scored=scored)
     queries = take_vectors(segments, rows)
     directed = queries.any(axis=1)
     queries, rows = queries[directed], rows[directed]

@@ -17,8 +17,10 @@ from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
 from ._backend import BACKENDS, make_backend
 from ._build import Written, compile_terms
-from ._calibration import calibrate
+from ._calibration import Scored, calibrate
+from ._head import choose
 from ._journal import Journal, building
+from ._landmarks import Landmarks, load_landmarks
 from ._removed import save_living
 from ._segments import join_cells, label_codes, open_cells, open_vectors
 from ._tables import STUDY, dictionary
@@ -135,6 +137,7 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
         save_living(root / f"removed-{n:04d}.npy", living)
         listed.append(f"removed-{n:04d}.npy")
     calibration = "calibration.npz" if n == 1 else f"calibration-{n:04d}.npz"
+    landmarks = load_landmarks(folders, int(facts["n_genes"]))
     made = calibrate(
         vectors,
         studies[0],
@@ -143,7 +146,8 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
         seed=facts["seed"],
         living=living,
         comparable=terms.comparable,
-        landmarks=_landmark_rows(folders),
+        landmarks=None if landmarks is None else landmarks.rows,
+        thinned=None if landmarks is None else _thinned(root, landmarks, codes, studies[0], facts["seed"]),
     )
     made.save(root / calibration)
     listed.append(calibration)
@@ -171,15 +175,11 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
     return files.write_manifest(root, manifest)
 
 
-def _landmark_rows(folders: list[tuple[Path, int]]) -> np.ndarray:
-    """Positions of the landmarks of all segments."""
-    rows, start = [np.empty(0, dtype=np.int64)], 0
-    for folder, n_cells in folders:
-        if (folder / files.LANDMARKS).is_file():
-            with np.load(folder / files.LANDMARKS, allow_pickle=False) as saved:
-                rows.append(saved["rows"].astype(np.int64) + start)
-        start += n_cells
-    return np.concatenate(rows)
+def _thinned(root: Path, landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, seed: int) -> Scored:
+    """Embed landmarks thinned, with all their genes; of very many, as many of each label and study."""
+    chosen = choose(codes[landmarks.rows], studies[landmarks.rows], seed=seed)
+    some, encoder = landmarks.take(chosen), Encoder.load(root / files.ENCODER)
+    return some.rows, some.thinned(seed=seed).embed(encoder, np.ones(len(encoder.genes), dtype=bool))
 
 
 def _n_empty(root: Path, segment: str) -> int:

@@ -26,6 +26,20 @@ HeadKind = Literal["cross-study", "within-study"]
 
 
 @dataclass(frozen=True, eq=False)
+class Cells:
+    """Unit vectors, float32 (n, d), label codes (n,), -1 for none, and study codes (n,)."""
+
+    vectors: np.ndarray
+    codes: np.ndarray
+    studies: np.ndarray
+
+    def known(self) -> Cells:
+        """Those that have a label and a direction."""
+        some = (self.codes >= 0) & self.vectors.any(axis=1)
+        return Cells(self.vectors[some], self.codes[some], self.studies[some])
+
+
+@dataclass(frozen=True, eq=False)
 class Head:
     """Probabilities of labels, and conformal p-values for them.
 
@@ -117,7 +131,15 @@ class Head:
         return cls(**fields | {"temperature": float(fields["temperature"]), "kind": str(fields["kind"])})
 
 
-def fit_head(vectors: np.ndarray, codes: np.ndarray, studies: np.ndarray, *, n_labels: int, seed: int) -> Head | None:
+def fit_head(
+    vectors: np.ndarray,
+    codes: np.ndarray,
+    studies: np.ndarray,
+    *,
+    n_labels: int,
+    seed: int,
+    scored: Cells | None = None,
+) -> Head | None:
     """Fit a head to cells that :func:`choose` chose, and find out what it is worth on studies left out.
 
     Multinomial logistic regression in which every label weighs the same: in a vote of neighbours, labels of few cells
@@ -137,39 +159,44 @@ def fit_head(vectors: np.ndarray, codes: np.ndarray, studies: np.ndarray, *, n_l
         Labels of the reference.
     seed
         Seed of the parts that are left out.
+    scored
+        Cells that what was left out is scored by, if not by the same: of the same studies, where there are several.
 
     Returns
     -------
     The head; None where there are fewer than two labels.
     """
-    some = (codes >= 0) & vectors.any(axis=1)
-    vectors, codes, studies = vectors[some], codes[some], studies[some]
-    if len(np.unique(codes)) < 2:
+    fitted = Cells(vectors, codes, studies).known()
+    if len(np.unique(fitted.codes)) < 2:
         return None
-    folds, kind = _folds(studies, seed=seed)
+    several = len(np.unique(fitted.studies)) > 1
+    # Within one study, cells are left out, and no other one is known to be that cell.
+    tested = scored.known() if scored is not None and several else fitted
+    folds, tested_folds, kind = _folds(fitted.studies, tested.studies, seed=seed)
     logits, rows = [], []
     for fold in np.unique(folds):
+        others = folds != fold
         # A label that only this fold has cannot be told from the others.
-        scored = np.flatnonzero((folds == fold) & np.isin(codes, codes[folds != fold]))
-        if len(scored) and len(np.unique(codes[folds != fold])) > 1:
-            classes, weights, bias = _fit(vectors[folds != fold], codes[folds != fold])
-            part = np.full((len(scored), n_labels), -np.inf, dtype=np.float32)
-            part[:, classes] = vectors[scored] @ weights.T + bias
+        mine = np.flatnonzero((tested_folds == fold) & np.isin(tested.codes, fitted.codes[others]))
+        if len(mine) and len(np.unique(fitted.codes[others])) > 1:
+            classes, weights, bias = _fit(fitted.vectors[others], fitted.codes[others])
+            part = np.full((len(mine), n_labels), -np.inf, dtype=np.float32)
+            part[:, classes] = tested.vectors[mine] @ weights.T + bias
             logits.append(part)
-            rows.append(scored)
-    classes, weights, bias = _fit(vectors, codes)
+            rows.append(mine)
+    classes, weights, bias = _fit(fitted.vectors, fitted.codes)
     temperature, scores, order = 1.0, np.empty(0, np.float32), np.empty(0, np.int64)
     if logits:
         order = np.concatenate(rows)
-        temperature, scores = _calibrated(np.concatenate(logits), codes[order])
+        temperature, scores = _calibrated(np.concatenate(logits), tested.codes[order])
     return Head(
         classes.astype(np.int32),
         weights,
         bias,
         temperature,
         scores,
-        codes[order].astype(np.int32),
-        studies[order].astype(np.int32),
+        tested.codes[order].astype(np.int32),
+        tested.studies[order].astype(np.int32),
         kind,
     )
 
@@ -188,12 +215,17 @@ def choose(
     return np.sort(first[np.argsort(turn, kind="stable")[:most]])
 
 
-def _folds(studies: np.ndarray, *, seed: int) -> tuple[np.ndarray, HeadKind]:
-    names, codes = np.unique(studies, return_inverse=True)
+def _folds(studies: np.ndarray, others: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray, HeadKind]:
+    """Part of each of two sets of cells; the second is the first where there is one study."""
+    names = np.unique(studies)
     rng = np.random.default_rng(seed)
     if len(names) == 1:
-        return rng.permutation(len(studies)) % _CELL_FOLDS, "within-study"
-    return rng.permutation(len(names))[codes] % _FOLDS, "cross-study"
+        folds = rng.permutation(len(studies)) % _CELL_FOLDS
+        return folds, folds, "within-study"
+    order = rng.permutation(len(names))
+    fold_of = np.full(int(max(studies.max(), others.max(initial=0))) + 1, -1)
+    fold_of[names] = order % _FOLDS
+    return fold_of[studies], fold_of[others], "cross-study"
 
 
 def _fit(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

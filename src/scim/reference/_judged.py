@@ -16,7 +16,7 @@ from ._backend import Backend
 from ._calibration import Calibration, CalibrationKind, Judge, calibrate
 from ._cells import StoredCells
 from ._exact import ExactBackend
-from ._landmarks import ENOUGH, Landmarks
+from ._landmarks import ENOUGH, Landmarks, load_landmarks
 from ._novelty import Panel, Profiles
 from ._panels import comparable_genes, unseen_genes
 from ._segments import to_fixed
@@ -107,8 +107,14 @@ class JudgedCells(StoredCells):
         if key not in self._judged:
             segments = [to_fixed(landmarks.embed(self.encoder, genes))]
             codes, studies = self._landmark_codes
+            seed = int(self._manifest["seed"])
             calibration = calibrate(
-                segments, studies, codes, n_labels=len(self.terms.labels), seed=self._manifest["seed"]
+                segments,
+                studies,
+                codes,
+                n_labels=len(self.terms.labels),
+                seed=seed,
+                thinned=(np.arange(len(landmarks)), landmarks.thinned(seed=seed).embed(self.encoder, genes)),
             )
             if len(self._judged) >= _KEPT:
                 self._judged.pop(next(iter(self._judged)))
@@ -171,15 +177,12 @@ class JudgedCells(StoredCells):
     @cached_property
     def landmarks(self) -> Landmarks | None:
         """Landmarks of all segments that have some."""
-        parts, start = [], 0
-        for segment in self._manifest["segments"]:
-            name, n_cells = f"{files.SEGMENTS}/{segment['name']}/{files.LANDMARKS}", int(segment["n_cells"])
+        folders = [(self.path / files.SEGMENTS / s["name"], int(s["n_cells"])) for s in self._manifest["segments"]]
+        for folder, _ in folders:
+            name = (folder / files.LANDMARKS).relative_to(self.path).as_posix()
             if name in self._manifest["files"]:
                 files.check_file(self.path, self._manifest, name)
-                part = Landmarks.load(self.path / name, n_cells=n_cells, n_genes=int(self._manifest["n_genes"]))
-                parts.append(replace(part, rows=part.rows + start))
-            start += n_cells
-        joined = Landmarks.join(parts) if parts else None
+        joined = load_landmarks(folders, int(self._manifest["n_genes"]))
         if joined is None or self._living is None:
             return joined
         return joined.take(np.flatnonzero(self._living[joined.rows]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 from .._chunks import iter_chunks
 from .._counts import TARGET_SUM
 from ._head import choose
-from ._manifest import ReferenceFolderError
+from ._manifest import LANDMARKS, ReferenceFolderError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,8 +26,8 @@ PER_GROUP, MOST = 300, 5_000
 #: Share of the landmarks' expression that may lie in genes that a query did not measure, before they are embedded anew.
 ENOUGH = 0.02
 LandmarkKind = Literal["cells", "simulated", "none"]
-#: Cells that a simulated one is drawn from.
-_POOLED = 5
+#: Cells that a simulated one is drawn from; share of the counts that a thinned one keeps.
+_POOLED, _KEPT = 5, 0.15
 _DAMAGED = "Build the reference again."
 
 
@@ -111,6 +111,30 @@ class Landmarks:
         mean.sort_indices()
         return Landmarks.of(mean, self.rows)
 
+    def thinned(self, *, seed: int) -> Landmarks:
+        """Keep each count with a probability of 0.15, as if the cells had been sequenced less deeply.
+
+        A cell that an encoder was trained on lies nearer to its label than one that it was not trained on, and would
+        make a head look better than it is. Thinned, it has lost most of what it was known by. Values that are no counts
+        are divided by the smallest of their cell first, which stands for one count.
+
+        Parameters
+        ----------
+        seed
+            Seed of the draws.
+        """
+        lengths = np.diff(self.indptr)
+        own = np.repeat(np.arange(len(self)), lengths)
+        unit = np.ones(len(self), dtype=np.float32)
+        no_counts = np.unique(own[self.values != np.round(self.values)])
+        if len(no_counts):
+            smallest = np.full(len(self), np.inf, dtype=np.float32)
+            np.minimum.at(smallest, own[self.values > 0], self.values[self.values > 0])
+            unit[no_counts] = smallest[no_counts]
+        counts = np.round(self.values / unit[own]).astype(np.int64)
+        drawn = np.random.default_rng(seed).binomial(np.maximum(counts, 0), _KEPT).astype(np.float32)
+        return Landmarks(self.rows, self.indptr, self.genes, drawn)
+
     def matrix(self, n_genes: int) -> csr_matrix:
         """Values as a float32 CSR matrix (n, n_genes)."""
         from scipy import sparse
@@ -171,6 +195,25 @@ class Landmarks:
         if not fits or not _within(rows, n_cells) or not _within(genes, n_genes):
             raise ReferenceFolderError(f"{path} does not fit the reference. {_DAMAGED}")
         return cls(rows, indptr, genes, values)
+
+
+def load_landmarks(folders: Sequence[tuple[Path, int]], n_genes: int) -> Landmarks | None:
+    """Read the landmarks of all segments that have some, their positions in the reference.
+
+    Parameters
+    ----------
+    folders
+        Folder of each segment, and its number of cells.
+    n_genes
+        Genes of the encoder.
+    """
+    parts, start = [], 0
+    for folder, n_cells in folders:
+        if (folder / LANDMARKS).is_file():
+            part = Landmarks.load(folder / LANDMARKS, n_cells=n_cells, n_genes=n_genes)
+            parts.append(replace(part, rows=part.rows + start))
+        start += n_cells
+    return Landmarks.join(parts) if parts else None
 
 
 def embed_with(encoder: Encoder, values: csr_matrix, measured: np.ndarray) -> np.ndarray:
