@@ -75,6 +75,7 @@ def test_filters() -> None:
 
 def test_filters_find_numbers_and_booleans(
     scim_command: Callable[..., Result],
+    fails: Callable[..., None],
     make_study: Callable[..., anndata.AnnData],
     reference: Path,
     files: Path,
@@ -89,7 +90,10 @@ def test_filters_find_numbers_and_booleans(
     given = {"age": ["2", "1.0"], "smoker": ["true"], "tissue": ["1"]}
     assert _files.as_stored(given, made) == {"age": [2, 1], "smoker": [True], "tissue": ["1"]}
     assert _files.as_stored({"age": ["old"], "aeg": ["1"]}, made) == {"age": ["old"], "aeg": ["1"]}
+    assert _files.as_stored({"age": ["9", "1.5"]}, made) == {"age": [9, 1.5]}
     query = ("query", files / "new.h5ad", "--reference", made.path, "--k", 5, "--out", tmp_path / "hits.csv")
     done = scim_command(*query, "--where", "age=2")
     assert done.exit_code == 0, done.output
     assert set(pd.read_csv(tmp_path / "hits.csv")["age"]) == {2}
+    fails(scim_command(*query, "--overwrite", "--where", "age=9"), "no cell has age=9. Available: 0, 1, 2.")
+    fails(scim_command(*query, "--overwrite", "--where", "age=nan"), "age holds numbers, and 'nan' is text.")

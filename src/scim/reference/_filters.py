@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._validate import did_you_mean
-from ._tables import dictionary
+from ._tables import column_kinds, dictionary
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,13 +91,31 @@ def _isin(cells: pa.Table, column: str, values: Any, argument: str, living: np.n
     for value in wanted:
         # None asks for cells without a value, of which there may be none.
         if value is not None and value not in found:
-            codes, stands_for = dictionary(cells, column)
-            used = np.unique(codes if living is None else codes[living])
-            known = [stands_for[code] for code in used[used >= 0]]
-            raise ValueError(
-                f"{argument}: no cell has {column}={value!r}. {did_you_mean(value, sorted(known, key=str))}"
-            )
+            raise ValueError(f"{argument}: {_why_not(cells, column, value, living)}")
     return passed
+
+
+def _why_not(cells: pa.Table, column: str, value: Any, living: np.ndarray | None) -> str:
+    """Say why no cell has a value: the column does not hold such, or it holds others."""
+    kind = column_kinds([cells.select([column])]).get(column, "text")
+    said = f"no cell has {column}={value!r}."
+    if isinstance(value, str) and kind != "text":
+        said = f"{column} holds {kind}, and {value!r} is text."
+        if plain := _unquoted(value, kind):
+            return f"{said} Write {plain} without quotes."
+    codes, stands_for = dictionary(cells, column)
+    used = np.unique(codes if living is None else codes[living])
+    known = [stands_for[code] for code in used[used >= 0]]
+    return f"{said} {did_you_mean(value, sorted(known, key=str if kind == 'text' else None))}"
+
+
+def _unquoted(text: str, kind: str) -> str | None:
+    """Give what a text says, if that is a number, or True or False, as the column holds; None if it is not."""
+    if kind == "numbers":
+        with suppress(ValueError):
+            return text.strip() if np.isfinite(float(text)) else None
+        return None
+    return {"true": "True", "false": "False"}.get(text.strip().lower())
 
 
 def _text_in(stored: pa.ChunkedArray, wanted: list[Any]) -> tuple[np.ndarray, set[Any]]:
