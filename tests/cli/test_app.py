@@ -11,7 +11,6 @@ from typer.testing import Result
 
 import scim
 from scim.cli import _commands
-from scim.cli._app import one_line
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,7 @@ def test_help_lists_commands_and_version(scim_command: Callable[..., Result]) ->
         ("annotate new.h5ad --reference R --out x.csv --by clusters", ["Did you mean 'cluster'?"]),
         ("annotate new.h5ad --reference R --out x.csv --vote calibated", ["Did you mean 'calibrated'?"]),
         ("annotate new.h5ad --reference R --out x.csv --label Bcell", ["Did you mean 'B cell'?"]),
-        ("annotate new.h5ad --reference R --out x.csv --use-rep X_scvi", ["use_rep='X_scvi'"]),
+        ("annotate new.h5ad --reference R --out x.csv --use-rep X_scvi", ["--use-rep='X_scvi'"]),
         ("query new.h5ad --reference R --out x.csv --groupby clusters", ["'cluster'"]),
         ("train one.h5ad --labels-key cell_type --out /proc/e", ["--out /proc/e"]),
         ("train one.h5ad --labels-key celltype --out e", ["Did you mean 'cell_type'?"]),
@@ -136,9 +135,3 @@ def test_warnings_of_scim_are_one_line_and_others_are_silent(
     monkeypatch.setattr(_commands, "describe", noisy)
     done = scim_command("info", tmp_path)
     assert done.stderr == "scim: warning: few genes are shared\n"
-
-
-def test_one_line() -> None:
-    assert one_line(ValueError("a\n  b")) == "a b"
-    assert one_line(KeyError("key 'x'")) == "key 'x'"
-    assert one_line(ValueError()) == "ValueError"

@@ -46,6 +46,7 @@ def test_labels_in_other_words_meet_by_harmonizing(
     assert done.exit_code == 0
     assert "no terms of the Cell Ontology" in done.stderr
     assert "No label occurs in two studies" in done.stderr
+    assert "--harmonize finds their terms." in done.stderr
     done = scim_command("train", *two, "--harmonize", "--out", tmp_path / "enc", "--max-epochs", 1)
     assert done.exit_code == 0, done.output
     assert "Cell Ontology" not in done.stderr and "No label occurs" not in done.stderr
