@@ -19,19 +19,22 @@ _MANY = 5_000
 
 
 def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) -> str:
-    """Say what is available, and which of it is close to ``name``.
+    """Say what is available, text in quotes, and which of it is close to ``name``.
 
     Examples
     --------
     >>> did_you_mean("celltype", ["cell_type", "study"])
     "Did you mean 'cell_type'? Available: 'cell_type', 'study'."
+    >>> did_you_mean(4, [1, 2])
+    'Available: 1, 2.'
     """
-    names = [str(a) for a in available]
+    quoted = {str(a): f"'{a}'" if isinstance(a, str) else str(a) for a in available}
+    names = list(quoted)
     plain = {n.casefold(): n for n in reversed(names[:_MANY])}
     close = [plain[n] for n in difflib.get_close_matches(str(name).casefold(), plain, n=1, cutoff=0.6)]
-    shown = ", ".join(f"'{n}'" for n in names[:limit]) or "nothing"
+    shown = ", ".join(quoted[n] for n in names[:limit]) or "nothing"
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    hint = f"Did you mean '{close[0]}'? " if close else ""
+    hint = f"Did you mean {quoted[close[0]]}? " if close else ""
     return f"{hint}Available: {shown}{more}."
 
 

@@ -15,11 +15,10 @@ from typer.core import TyperGroup
 
 from .. import _progress
 from . import _building, _commands, _training
+from ._messages import one_line, translated
 
 _USER_ERRORS = (ValueError, KeyError, TypeError, OSError, ImportError)
 _PACKAGE = str(Path(__file__).resolve().parents[1])
-#: What messages call an argument by in Python, and what it is here.
-_OPTIONS = {"overwrite=True": "--overwrite", "resume=False": "--fresh"}
 
 _EPILOG = (
     "Exit status: 0 done; 1 the input cannot be used (one line says why); "
@@ -147,34 +146,12 @@ for _command, _lines in _EXAMPLES.items():
     app.command(epilog="\b\nExamples:\n" + textwrap.indent(textwrap.dedent(_lines).strip(), "  "))(_command)
 
 
-def one_line(error: BaseException) -> str:
-    """Return the message of an error, and its notes, without line breaks, and without the quotes that KeyError adds.
-
-    Arguments that a message names as a remedy become the options of the command line.
-
-    Examples
-    --------
-    >>> one_line(KeyError("labels_key='x' is not in obs."))
-    "labels_key='x' is not in obs."
-    >>> one_line(FileExistsError("Choose another path, or pass overwrite=True."))
-    'Choose another path, or pass --overwrite.'
-    """
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return _translated(" ".join([str(message), *getattr(error, "__notes__", ())])) or type(error).__name__
-
-
-def _translated(text: str) -> str:
-    for argument, option in _OPTIONS.items():
-        text = text.replace(argument, option)
-    return " ".join(text.split())
-
-
 def _quieten_third_parties() -> None:
     said = set()
 
     # What scim itself warns of is for the user, once; trainers and readers below it talk to programmers.
     def show(message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object) -> None:
-        text = _translated(str(message))
+        text = translated(str(message))
         if filename.startswith(_PACKAGE) and issubclass(category, UserWarning) and text not in said:
             said.add(text)
             typer.echo(f"scim: warning: {text}", err=True)

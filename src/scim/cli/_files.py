@@ -167,7 +167,10 @@ def as_stored(chosen: dict[str, list[str]] | None, reference: Reference) -> dict
 
     def stored(text: str, values: Iterable[Any]) -> Any:
         with suppress(ValueError):
-            return next((value for value in values if value == float(text)), text)
+            number = float(text)
+            if number == number:  # the text nan is no number
+                plain = int(number) if number.is_integer() else number
+                return next((value for value in values if value == number), plain)
         return {"true": True, "false": False}.get(text.lower(), text)
 
     kinds = reference.obs.head(1).dtypes

@@ -68,6 +68,13 @@ def train(
         float | None,
         typer.Option(min=0, max=1, help="Weight of triplets against reconstruction: more mixes studies better."),
     ] = None,
+    check_labels: Annotated[
+        bool,
+        typer.Option(
+            "--check-labels/--keep-labels",
+            help="Leave out labels that contradict the cells around them in their own study, or train on all.",
+        ),
+    ] = True,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, gpu or mps.")] = "auto",
     model_out: Annotated[
         Path | None, typer.Option(help="Also save the scvi-tools model, to go on training it, in this folder.")
@@ -92,7 +99,13 @@ def train(
     model = SCIM(adata) if triplet_weight is None else SCIM(adata, triplet_weight=triplet_weight)
     # What trainers print is no result.
     with redirect_stdout(sys.stderr):
-        model.train(max_epochs, accelerator=accelerator, seed=seed, enable_progress_bar=sys.stderr.isatty())
+        model.train(
+            max_epochs,
+            accelerator=accelerator,
+            check_labels=check_labels,
+            seed=seed,
+            enable_progress_bar=sys.stderr.isatty(),
+        )
     encoder = model.to_encoder()
     encoder.save(out, overwrite=overwrite)
     if model_out is not None:

@@ -15,6 +15,7 @@ from .._progress import progress_bar
 from .._validate import check_key, get_adata, is_unlabeled
 from ..encoder import Encoder
 from ..ontology import CellOntology, TermSpace
+from ._filters import as_text
 from ._ids import distinct_ids
 from ._inputs import count_cells, is_listed, is_named, list_parts
 from ._journal import Journal
@@ -204,7 +205,7 @@ def _text(values: pd.Series) -> pd.Series:
         values = values.astype("Int64")  # whole numbers of which some are missing: 1, not 1.0
     plain = values.astype(object)
     return pd.Series(
-        [None if missing else str(x) for x, missing in zip(plain, plain.isna(), strict=True)], dtype=object
+        [None if missing else as_text(x) for x, missing in zip(plain, plain.isna(), strict=True)], dtype=object
     )
 
 

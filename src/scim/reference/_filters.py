@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._validate import did_you_mean
-from ._tables import dictionary
+from ._tables import column_kinds, dictionary
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,19 +86,59 @@ def _isin(cells: pa.Table, column: str, values: Any, argument: str, living: np.n
     wanted = [None if pd.isna(value) else value for value in wanted]
     stored = cells.column(column)
     text = pa.types.is_dictionary(stored.type)
-    if text:  # numbers in columns of names are text
-        wanted = [str(value) if isinstance(value, int | np.integer) else value for value in wanted]
+    if text:  # numbers in columns of names are text, and so are dates
+        texts = (int, np.integer, date, np.datetime64)
+        wanted = [as_text(value) if isinstance(value, texts) else value for value in wanted]
     passed, found = _text_in(stored, wanted) if text else _plain_in(stored, wanted)
     for value in wanted:
         # None asks for cells without a value, of which there may be none.
         if value is not None and value not in found:
-            codes, stands_for = dictionary(cells, column)
-            used = np.unique(codes if living is None else codes[living])
-            known = [stands_for[code] for code in used[used >= 0]]
-            raise ValueError(
-                f"{argument}: no cell has {column}={value!r}. {did_you_mean(value, sorted(known, key=str))}"
-            )
+            raise ValueError(f"{argument}: {_why_not(cells, column, value, living)}")
     return passed
+
+
+def _why_not(cells: pa.Table, column: str, value: Any, living: np.ndarray | None) -> str:
+    """Say why no cell has a value: the column does not hold such, or it holds others."""
+    kind = column_kinds([cells.select([column])]).get(column, "text")
+    said = f"no cell has {column}={value!r}."
+    if isinstance(value, str) and kind != "text":
+        said = f"{column} holds {kind}, and {value!r} is text."
+        if plain := _unquoted(value, kind):
+            return f"{said} Write {plain} without quotes."
+    codes, stands_for = dictionary(cells, column)
+    used = np.unique(codes if living is None else codes[living])
+    known = [stands_for[code] for code in used[used >= 0]]
+    return f"{said} {did_you_mean(value, sorted(known, key=str if kind == 'text' else None))}"
+
+
+def _unquoted(text: str, kind: str) -> str | None:
+    """Give what a text says, if that is a number, or True or False, as the column holds; None if it is not."""
+    if kind == "numbers":
+        with suppress(ValueError):
+            return text.strip() if np.isfinite(float(text)) else None
+        return None
+    return {"true": "True", "false": "False"}.get(text.strip().lower())
+
+
+def as_text(value: Any) -> str:
+    """Give a value as it is kept, and looked for, in metadata that are text: a date as text that sorts as dates do.
+
+    That is ISO 8601 with a space before the time: a day alone where it is midnight, and in UTC where a zone is known.
+
+    Examples
+    --------
+    >>> import datetime
+    >>> as_text(7), as_text(datetime.date(2020, 1, 31)), as_text(datetime.datetime(2020, 1, 31, 13, 5))
+    ('7', '2020-01-31', '2020-01-31 13:05:00')
+    """
+    if not isinstance(value, date | np.datetime64):
+        return str(value)
+    import pandas as pd
+
+    moment = pd.Timestamp(value)
+    if moment.tz is not None:
+        moment = moment.tz_convert(None)
+    return str(moment.date() if moment == moment.normalize() else moment)
 
 
 def _text_in(stored: pa.ChunkedArray, wanted: list[Any]) -> tuple[np.ndarray, set[Any]]:
@@ -170,7 +211,9 @@ def _evaluate(cells: pa.Table, expression: Any, argument: str) -> np.ndarray:
             raise KeyError(f"{argument} names the column {name!r}. {did_you_mean(name, cells.column_names)}") from error
         raise ValueError(f"{argument}={expression}: {error}") from error
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        raise TypeError(f"{argument}={expression} does not fit the columns' types: {error}") from error
+        is_dated = re.search(r"(date\d\d|timestamp)\[", str(error))
+        remedy = ' Dates are kept as text: write "2020-01-31".' if is_dated else ""
+        raise TypeError(f"{argument}={expression} does not fit the columns' types: {error}.{remedy}") from error
     matched = np.zeros(cells.num_rows, dtype=bool)
     matched[rows] = True
     return matched

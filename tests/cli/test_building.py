@@ -8,17 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import scim
-from scim.cli import _building, app
+from scim.cli import _building
 from scim.genes import GeneSpace
 from scim.reference import _manifest
 
@@ -26,29 +26,9 @@ KEYS = ("--labels-key", "cell_type")
 GENES = list(scim.datasets.pbmc68k().var_names[:80])
 
 
-def scim_command(*args: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in args])
-
-
-def fails(result: Result, *texts: str) -> None:
-    """Assert that a command ended with status 1 and one line on stderr that holds the texts."""
-    assert result.exit_code == 1, result.output
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("scim: error: ")]
-    for text in texts:
-        assert text in line
-
-
-def make_study(seed: int, n: int = 60, tissue: str = "blood") -> anndata.AnnData:
-    """Cells of three labels; raw counts."""
-    rng = np.random.default_rng(seed)
-    obs = pd.DataFrame({"cell_type": np.resize(["B cell", "T cell", "monocyte"], n), "tissue": tissue})
-    obs.index = [f"{seed}.{i}" for i in range(n)]
-    counts = sp.csr_matrix(rng.poisson(1.0, size=(n, len(GENES))).astype(np.float32))
-    return anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=GENES))
-
-
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of random weights does where cells are stored, not told apart."""
     matrix = np.random.default_rng(0).normal(size=(8, len(GENES))).astype(np.float32)
     made = scim.Encoder(GeneSpace(GENES), {"output.weight": matrix, "output.bias": np.zeros(8)})
     path = tmp_path_factory.mktemp("encoder") / "made.encoder"
@@ -57,7 +37,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def studies(tmp_path: Path) -> Path:
+def studies(make_study: Callable[..., anndata.AnnData], tmp_path: Path) -> Path:
     """A folder of four studies, one of them zarr."""
     folder = tmp_path / "meine Studien"
     folder.mkdir()
@@ -68,7 +48,7 @@ def studies(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def built(studies: Path, encoder: Path, tmp_path: Path) -> Path:
+def built(scim_command: Callable[..., Result], studies: Path, encoder: Path, tmp_path: Path) -> Path:
     done = scim_command("build", studies, *KEYS, "--encoder", encoder, "--out", tmp_path / "made.scim")
     assert done.exit_code == 0, done.output
     return tmp_path / "made.scim"
@@ -86,7 +66,9 @@ def test_build_of_a_folder_is_that_of_python(built: Path, studies: Path, encoder
     assert expected.info()["studies"] == ["s0", "s1", "s2", "s3"]
 
 
-def test_build_of_patterns_and_files_of_one_name(studies: Path, encoder: Path, tmp_path: Path) -> None:
+def test_build_of_patterns_and_files_of_one_name(
+    scim_command: Callable[..., Result], studies: Path, encoder: Path, tmp_path: Path
+) -> None:
     for i in range(3):
         (tmp_path / f"run{i}").mkdir()
         shutil.copy(studies / f"s{i}.h5ad", tmp_path / f"run{i}" / "counts.h5ad")
@@ -113,7 +95,13 @@ def test_build_of_patterns_and_files_of_one_name(studies: Path, encoder: Path, t
     ],
 )
 def test_data_that_cannot_be_built_from(
-    studies: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, data: list[str], texts: list[str]
+    scim_command: Callable[..., Result],
+    fails: Callable[..., None],
+    studies: Path,
+    encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    data: list[str],
+    texts: list[str],
 ) -> None:
     monkeypatch.chdir(studies.parent)
     Path("empty").mkdir()
@@ -177,7 +165,9 @@ def test_build_goes_on_where_it_was_stopped(
     assert not (tmp_path / ".again.scim.building").exists()
 
 
-def test_add_that_is_killed_changes_nothing(built: Path, tmp_path: Path) -> None:
+def test_add_that_is_killed_changes_nothing(
+    scim_command: Callable[..., Result], make_study: Callable[..., anndata.AnnData], built: Path, tmp_path: Path
+) -> None:
     study = make_study(9)
     study.write_h5ad(tmp_path / "more.h5ad")
     before = contents(built)
@@ -194,7 +184,13 @@ def test_add_that_is_killed_changes_nothing(built: Path, tmp_path: Path) -> None
     assert "more" in scim.Reference.open(built).info()["studies"]
 
 
-def test_two_writers(built: Path, tmp_path: Path) -> None:
+def test_two_writers(
+    scim_command: Callable[..., Result],
+    fails: Callable[..., None],
+    make_study: Callable[..., anndata.AnnData],
+    built: Path,
+    tmp_path: Path,
+) -> None:
     make_study(9).write_h5ad(tmp_path / "more.h5ad")
     with start("add", built, tmp_path / "more.h5ad", seconds=60) as running:
         assert running.stdout is not None
@@ -207,7 +203,7 @@ def test_two_writers(built: Path, tmp_path: Path) -> None:
     assert len(scim.Reference.open(built)) == 180
 
 
-def test_change(built: Path, tmp_path: Path) -> None:
+def test_change(scim_command: Callable[..., Result], fails: Callable[..., None], built: Path, tmp_path: Path) -> None:
     done = scim_command("remove", built, "--where", "tissue=lung", "--where", "tissue=gut")
     assert done.exit_code == 0, done.output
     assert "Removed 120 cells; 120 are left" in done.stdout
@@ -225,12 +221,18 @@ def test_change(built: Path, tmp_path: Path) -> None:
     fails(scim_command("add", built, tmp_path / "meine Studien" / "s1.h5ad", *("--labels-key", "kind")), "'cell_type'")
 
 
-def test_what_comes_with_scim_is_not_changed() -> None:
+def test_what_comes_with_scim_is_not_changed(scim_command: Callable[..., Result], fails: Callable[..., None]) -> None:
     path = scim.Reference.open(None).path
     fails(scim_command("remove", path, "--where", "label=B cell"), "comes with scim")
 
 
-def test_labels_in_other_words(studies: Path, encoder: Path, tmp_path: Path) -> None:
+def test_labels_in_other_words(
+    scim_command: Callable[..., Result],
+    make_study: Callable[..., anndata.AnnData],
+    studies: Path,
+    encoder: Path,
+    tmp_path: Path,
+) -> None:
     words = {"B cell": "B cells", "T cell": "T-cells", "monocyte": "Monocytes"}
     more = make_study(7)
     more.obs["cell_type"] = more.obs["cell_type"].map(words)
@@ -249,7 +251,9 @@ def test_labels_in_other_words(studies: Path, encoder: Path, tmp_path: Path) -> 
     assert "1 of 1 labels have no term of the Cell Ontology and stay as they are: 'cluster 7'" in done.stderr
 
 
-def test_workers_of_dask(built: Path, studies: Path, encoder: Path, tmp_path: Path) -> None:
+def test_workers_of_dask(
+    scim_command: Callable[..., Result], built: Path, studies: Path, encoder: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'scim-tools[dask]'")
     out = tmp_path / "dask.scim"
     done = scim_command("build", studies, *KEYS, "--encoder", encoder, "--out", out, "--workers", 1)
@@ -257,7 +261,9 @@ def test_workers_of_dask(built: Path, studies: Path, encoder: Path, tmp_path: Pa
     assert contents(out) == contents(built)
 
 
-def test_workers_of_dask_search(built: Path, studies: Path, tmp_path: Path) -> None:
+def test_workers_of_dask_search(
+    scim_command: Callable[..., Result], built: Path, studies: Path, tmp_path: Path
+) -> None:
     def opened() -> list[str]:
         from scim.reference import _distributed
 
@@ -278,7 +284,9 @@ def test_workers_of_dask_search(built: Path, studies: Path, tmp_path: Path) -> N
         assert str(built) in held  # the worker did search
 
 
-def test_scheduler_that_is_not_there(built: Path, studies: Path, tmp_path: Path) -> None:
+def test_scheduler_that_is_not_there(
+    scim_command: Callable[..., Result], fails: Callable[..., None], built: Path, studies: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'scim-tools[dask]'")
     import dask
 
@@ -288,7 +296,14 @@ def test_scheduler_that_is_not_there(built: Path, studies: Path, tmp_path: Path)
     assert not (tmp_path / "hits.csv").exists()
 
 
-def test_one_kind_of_workers(studies: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_one_kind_of_workers(
+    scim_command: Callable[..., Result],
+    fails: Callable[..., None],
+    studies: Path,
+    encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     command = ("build", studies, *KEYS, "--encoder", encoder, "--out", tmp_path / "made.scim", "--workers", 2)
     fails(scim_command(*command, "--scheduler", "tcp://127.0.0.1:1"), "--workers", "--scheduler")
     monkeypatch.setitem(sys.modules, "distributed", None)
