@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,9 @@ def test_thinned_they_keep_some_counts(unit: float) -> None:
     assert thinned.values.sum() / counts.data.sum() == pytest.approx(0.15, abs=0.01)
     np.testing.assert_array_equal(landmarks.thinned(seed=0).values, thinned.values)
     assert (landmarks.thinned(seed=1).values != thinned.values).any()
+    # Normalised values are simulated as deep as their cells were sequenced, too, and not as deep as they add up to.
+    drawn = landmarks.simulated(np.zeros(200, dtype=int), 300, seed=0)
+    assert drawn.values.sum() == pytest.approx(counts.data.sum(), rel=0.02)
 
 
 def test_landmarks_of_added_cells(folder: Path, pbmc: AnnData) -> None:
@@ -89,7 +93,8 @@ def test_simulated_ones_are_like_the_cells_and_are_none_of_them(
     landmarks, cells = made.landmarks, reference.landmarks
     assert landmarks is not None and cells is not None
     np.testing.assert_array_equal(landmarks.rows, cells.rows)
-    drawn, own = (x.matrix(765).toarray() for x in (landmarks, cells))
+    counted = replace(cells, values=cells.counts().astype(np.float32))  # the data are log1p values
+    drawn, own = (x.matrix(765).toarray() for x in (landmarks, counted))
     assert (drawn == np.round(drawn)).all() and not (drawn == own).all(axis=1).any()
     np.testing.assert_allclose(drawn.sum(axis=1), own.sum(axis=1), rtol=0.4)
     for label in np.unique(made.label_codes):

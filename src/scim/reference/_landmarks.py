@@ -103,7 +103,7 @@ class Landmarks:
             partners[members] = rng.choice(members, (len(members), _POOLED))
         own = np.repeat(np.arange(len(self)), _POOLED)
         pool = sparse.csr_matrix((np.ones(len(own), dtype=np.float32), (own, partners.ravel())), shape=(len(self),) * 2)
-        values = self.matrix(n_genes)
+        values = replace(self, values=self.counts().astype(np.float32)).matrix(n_genes)
         mean = (pool @ values).tocsr()
         depth = np.asarray(values.sum(axis=1)).ravel() / np.maximum(np.asarray(mean.sum(axis=1)).ravel(), 1e-12)
         mean.data = rng.poisson(mean.data * np.repeat(depth, np.diff(mean.indptr))).astype(np.float32)
@@ -115,25 +115,26 @@ class Landmarks:
         """Keep each count with a probability of 0.15, as if the cells had been sequenced less deeply.
 
         A cell that an encoder was trained on lies nearer to its label than one that it was not trained on, and would
-        make a head look better than it is. Thinned, it has lost most of what it was known by. Values that are no counts
-        are divided by the smallest of their cell first, which stands for one count.
+        make a head look better than it is. Thinned, it has lost most of what it was known by.
 
         Parameters
         ----------
         seed
             Seed of the draws.
         """
-        lengths = np.diff(self.indptr)
-        own = np.repeat(np.arange(len(self)), lengths)
+        drawn = np.random.default_rng(seed).binomial(self.counts(), _KEPT).astype(np.float32)
+        return Landmarks(self.rows, self.indptr, self.genes, drawn)
+
+    def counts(self) -> np.ndarray:
+        """Values as counts, int64 (nnz,); those that are none are divided by the smallest of their cell, one count."""
+        own = np.repeat(np.arange(len(self)), np.diff(self.indptr))
         unit = np.ones(len(self), dtype=np.float32)
         no_counts = np.unique(own[self.values != np.round(self.values)])
         if len(no_counts):
             smallest = np.full(len(self), np.inf, dtype=np.float32)
             np.minimum.at(smallest, own[self.values > 0], self.values[self.values > 0])
             unit[no_counts] = smallest[no_counts]
-        counts = np.round(self.values / unit[own]).astype(np.int64)
-        drawn = np.random.default_rng(seed).binomial(np.maximum(counts, 0), _KEPT).astype(np.float32)
-        return Landmarks(self.rows, self.indptr, self.genes, drawn)
+        return np.maximum(np.round(self.values / unit[own]), 0).astype(np.int64)
 
     def matrix(self, n_genes: int) -> csr_matrix:
         """Values as a float32 CSR matrix (n, n_genes)."""
