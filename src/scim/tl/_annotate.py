@@ -56,12 +56,14 @@ def annotate(
 
     Each label gets a probability from the reference's head, a linear one on the embedding in which rare labels weigh as
     much as common ones, and a conformal p-value: among cells of the label in studies that were left out, the share that
-    fitted it as badly. The labels that cannot be ruled out at ``alpha`` are the prediction set, and a cell gets the
-    most specific term that covers its set: a leaf where one label remains, a broader term ("T cell") where several do,
-    and "unassigned" where only terms that say nothing ("cell") would cover them, or where the cell is unlike anything
-    in the reference. Where the cells lack genes that matter, the reference's landmarks are embedded anew without these
-    genes, and the head is fitted to them. Where labels come from studies of a small panel only, cells and landmarks are
-    compared in the genes of that panel: with all genes, cells never get such a label.
+    fitted it as badly. These are the reference's landmarks with a seventh of their counts, where it keeps some: the
+    encoder was trained on them, and in full they would fit better than a new study's cells do. The labels that cannot
+    be ruled out at ``alpha`` are the prediction set, and a cell gets the most specific term that covers its set: a leaf
+    where one label remains, a broader term ("T cell") where several do, and "unassigned" where only terms that say
+    nothing ("cell") would cover them, or where the cell is unlike anything in the reference. Where the cells lack genes
+    that matter, the reference's landmarks are embedded anew without these genes, and the head is fitted to them. Where
+    labels come from studies of a small panel only, cells and landmarks are compared in the genes of that panel: with
+    all genes, cells never get such a label.
 
     Parameters
     ----------
