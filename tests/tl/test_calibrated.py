@@ -32,6 +32,26 @@ def test_record_says_how(annotated: anndata.AnnData) -> None:
     assert record["panel_matched"] is False and record["temperature"] > 0
 
 
+def test_record_names_labels_without_scores_of_their_own(annotated: anndata.AnnData, reference: scim.Reference) -> None:
+    head = reference.judge().calibration.head
+    assert head is not None
+    counts = np.bincount(head.labels, minlength=len(reference.terms.labels))
+    names = reference.terms.term_names[reference.terms.label_term]
+    few = [str(names[i]) for i in head.classes if counts[i] < 20]
+    assert few and annotated.uns["scim"]["annotate"]["pooled_labels"].split(";") == few
+
+
+def test_labels_of_which_no_two_studies_share_one(
+    new: anndata.AnnData, blood: anndata.AnnData, encoder: scim.Encoder, tmp_path: Path
+) -> None:
+    cells = blood.copy()
+    cells.obs["study"] = np.where(cells.obs["cell_type"].str.contains("T|NK|killer"), "first", "second")
+    made = scim.Reference.build(tmp_path / "r.scim", cells, encoder, labels_key="cell_type", study_key="study")
+    with pytest.warns(UserWarning, match="Labels of r.scim could not be tried: no study left out has one"):
+        scim.tl.annotate(new, made)
+    assert len(new.uns["scim"]["annotate"]["pooled_labels"].split(";")) == len(made.terms.labels)
+
+
 def test_label_is_the_most_specific_term_over_the_set(annotated: anndata.AnnData, reference: scim.Reference) -> None:
     terms, rank = reference.terms, reference.terms.specificity()
     names = list(terms.term_names[terms.label_term])

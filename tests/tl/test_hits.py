@@ -99,3 +99,10 @@ def test_codes_that_occur() -> None:
         np.testing.assert_array_equal(places >= 0, codes >= 0)
         np.testing.assert_array_equal(different[places[codes >= 0]], codes[codes >= 0])
     assert _hits._used(np.full(3, -1), 10**9)[1].tolist() == [-1, -1, -1]
+
+
+def test_studies_that_hits_come_from_too_often() -> None:
+    rows = [("a", 0.9, 0.45, 9), ("b", 0.9, 0.45, 10), ("c", 0.9, 0.55, 10), ("d", 0.8, 0.1, 10)]
+    found = pd.DataFrame(rows, columns=["query", "fraction", "share", "n_cells"])
+    table = found.assign(column="study", enrichment=found["fraction"] / found["share"])
+    assert _hits.one_sided(table) == ["b"]

@@ -103,13 +103,18 @@ class Head:
             Tolerated error. Cells too few for a p-value that small, 20 or 1/alpha, are put together with those of other
             studies, and if need be of other labels.
         """
-        fewest = max(_FEWEST, int(np.ceil(1 / max(alpha, 1e-9))))
+        fewest = _fewest(alpha)
         worst = np.full(by_label.shape[1], -np.inf, dtype=np.float32)
         for label in self.classes:
             worst[label] = max(_worst(ranked, alpha) for ranked in self._scores_of(label, fewest))
         out = np.empty(by_label.shape, dtype=bool)
         in_blocks(len(by_label), lambda part: np.less_equal(1.0 - by_label[part], worst, out=out[part]))
         return out
+
+    def pooled(self, *, alpha: float) -> np.ndarray:
+        """Label codes that the scores of all labels stand in for, int32: too few cells of them were left out."""
+        counts = np.bincount(self.labels, minlength=int(self.classes.max(initial=-1)) + 1)
+        return np.asarray(self.classes[counts[self.classes] < _fewest(alpha)])
 
     def _scores_of(self, label: int, fewest: int) -> list[np.ndarray]:
         """Scores of a label's cells, ascending, by study; of all studies, or of all labels, where these are too few."""
@@ -253,6 +258,11 @@ def _calibrated(logits: np.ndarray, codes: np.ndarray) -> tuple[float, np.ndarra
     losses = [float(-(weight * np.log(likely(t).clip(1e-7))).sum()) for t in _TEMPERATURES]
     best = float(_TEMPERATURES[int(np.argmin(losses))])
     return best, (1.0 - likely(best)).astype(np.float32)
+
+
+def _fewest(alpha: float) -> int:
+    """Fewest scores that p-values as small as alpha are computed from."""
+    return max(_FEWEST, int(np.ceil(1 / max(alpha, 1e-9))))
 
 
 def _worst(ranked: np.ndarray, alpha: float) -> float:

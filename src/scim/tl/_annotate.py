@@ -144,8 +144,9 @@ def annotate(
         With ``by``: a table of the groups, see :func:`scim.get.clusters`.
     ``uns["scim"]["annotate"]``
         Parameters, reference, versions, how it was calibrated (``"within-study"`` where the reference has one study,
-        which promises too much), whether landmarks took the place of the reference's cells, in how many genes cells
-        were labelled (``n_genes``), and what novelty was told by.
+        which promises too much), the labels of which studies left out have fewer than 20 cells, or 1/alpha, so that the
+        scores of all labels stand in (``pooled_labels``, joined by ``";"``), whether landmarks took the place of the
+        reference's cells, in how many genes cells were labelled (``n_genes``), and what novelty was told by.
 
     Raises
     ------

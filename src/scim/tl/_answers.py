@@ -96,6 +96,14 @@ def calibrated(
         by_label = np.where(allowed[:-1], by_label, np.float32(0))
         by_label /= np.maximum(by_label.sum(axis=1, keepdims=True), 1e-12)
     by_term = _sums(by_label, terms)
+    if not len(head.scores):
+        warnings.warn(
+            f"Labels of {reference.path.name} could not be tried: no study left out has one that others have, too. So "
+            "none can be ruled out, and cells get the term that covers all. Name labels alike in all studies, with "
+            'terms of the Cell Ontology if there are, or label by neighbours (vote="ontology").',
+            UserWarning,
+            stacklevel=3,
+        )
     inside = head.possible(by_label, alpha=alpha)
     # What no label fits is no empty promise: the best one stays.
     inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
@@ -108,6 +116,7 @@ def calibrated(
     facts = {
         "head": head.kind,
         "temperature": head.temperature,
+        "pooled_labels": ";".join(str(terms.term_names[terms.label_term[i]]) for i in head.pooled(alpha=alpha)),
         "panel_matched": judge.panel_matched,
         "n_genes": len(reference.encoder.genes) if genes is None else int(genes.sum()),
         "novelty": told_by,

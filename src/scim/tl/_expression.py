@@ -136,5 +136,7 @@ def _as_counts(values: csr_matrix) -> csr_matrix:
     if counts.nnz:
         counts.data = np.where(counts.data > 0, counts.data, np.inf)
         smallest = np.minimum.reduceat(counts.data, counts.indptr[:-1][lengths > 0])
-        counts.data = np.where(np.isinf(counts.data), 0, counts.data / np.repeat(smallest, lengths[lengths > 0]))
+        with np.errstate(invalid="ignore"):  # cells whose stored values are all 0
+            scaled = counts.data / np.repeat(smallest, lengths[lengths > 0])
+        counts.data = np.where(np.isinf(counts.data), 0, scaled)
     return counts

@@ -23,8 +23,9 @@ SUMMARY_COLUMNS = ("label", "study", "sample", "tissue", "disease")
 _CLUSTERS, _NEIGHBOURS, _SEED = 10, 100, 4
 #: Numbers in the largest table of a block of queries.
 _BLOCK = 4_000_000
-#: Share of the hits from one study that is worth a warning.
-_MOST_OF_THEM = 0.8
+#: Share of the hits from one study, and fewest of these, that are worth a warning where it has less than that share of
+#: the cells searched.
+_MOST_OF_THEM, _FEWEST_HITS, _HALF = 0.8, 10, 0.5
 _OWN_COLUMNS = ("query", "rank", "row", "cell_id", "distance", "pvalue")
 
 
@@ -243,10 +244,10 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
 
 
 def one_sided(summary: pd.DataFrame) -> list[str]:
-    """Name the queries with most of 20 hits or more in one study, where that is less than half of what was searched."""
+    """Name the queries with most of ten hits or more in one study, where that has less than half of the cells."""
     studies = summary[summary["column"] == "study"]
     searched = studies["fraction"] / studies["enrichment"]
-    chosen = studies[(studies["fraction"] > _MOST_OF_THEM) & (searched < 0.4) & (studies["n_cells"] >= 20)]
+    chosen = studies[(studies["fraction"] > _MOST_OF_THEM) & (searched < _HALF) & (studies["n_cells"] >= _FEWEST_HITS)]
     return [str(name) for name in chosen["query"].unique()]
 
 
