@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -114,11 +115,21 @@ def test_failure_leaves_the_old_one(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", fail)
+    monkeypatch.setattr("safetensors.numpy.save", fail)
     with pytest.raises(OSError, match="No space left"):
         Encoder(encoder.genes, make_weights([765, 8, 4])).save(folder, overwrite=True)
     assert Encoder.load(folder).id == encoder.id
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+def test_others_may_read_what_the_umask_lets_them(encoder: Encoder, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        encoder.save(tmp_path / "e")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "e").iterdir()} == {0o644}
 
 
 def test_decoder_is_read_when_it_is_asked_for(

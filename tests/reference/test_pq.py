@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import resource
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,9 @@ from scim.reference._backend import Backend, index_files, make_backend
 from scim.reference._exact import ExactBackend
 from scim.reference._faiss import build_index
 from scim.reference._manifest import ReferenceFolderError
+from scim.reference._ordered import compare_each
 from scim.reference._segments import SCALE, to_float
+from scim.reference._visits import Effort
 
 N, D = 20_000, 24
 UNDIRECTED = [0, 5_000, N - 1]
@@ -192,6 +197,39 @@ def test_an_index_is_made_again(
         found = fresh.search(queries, 20, None)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_full_disk_is_told_of(segments: list[np.ndarray], tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for bytes_ in (30_000, 80_000, 200_000, 330_000):  # of each of the files
+            resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, limit[1]))
+            with pytest.raises(OSError) as raised:
+                build_index(segments, tmp_path / "0001.safetensors", seed=0)
+            assert raised.value.errno == errno.EFBIG
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_vectors_that_became_zero_are_no_neighbours(queries: np.ndarray, segments: list[np.ndarray]) -> None:
+    damaged = [segments[0].copy(), segments[1]]
+    damaged[0][100:140] = 0
+    rows = np.arange(50, 200)
+    positions, similarity = compare_each(damaged, queries[:2], rows, 150)
+    assert not np.isin(positions, np.arange(100, 140)).any()
+    assert (positions[:, :110] >= 0).all() and (positions[:, 110:] == -1).all() and np.isfinite(similarity[:, 0]).all()
+
+
+def test_few_neighbours_are_looked_for_as_far_as_was_tried() -> None:
+    trial = {"visits": [1, 2, 4, 8], "found": [0.5, 0.8, 0.95, 1.0], "among": {"2": 0.9, "32": 0.999}}
+    effort = Effort({"10": trial, "50": trial}, 0.98, 8, 10_000)
+    assert effort.candidates(1) == effort.candidates(10) == 320
+    # Codes that hardly tell cells apart: the largest number that was tried is too small.
+    poor = trial | {"among": {"2": 0.3, "32": 0.7}}
+    assert Effort({"10": poor}, 0.98, 8, 10_000).candidates(10) == 8 * 320
+    assert Effort({"10": poor}, 0.6, 8, 10_000).candidates(10) == 320
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "edited", "zeroed"])

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 #: Version of the formats that this scim writes and reads, where they have no version of their own.
 FORMAT = 1
 
@@ -144,6 +146,13 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return bool(swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file that others may read as far as the umask allows: its own writer lets nobody else."""
+    from safetensors.numpy import save
+
+    path.write_bytes(save(dict(tensors)))
 
 
 def sync(path: Path) -> None:

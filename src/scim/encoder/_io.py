@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..genes import GeneSpace
-from ._folder import FolderError, check_files, describe_files, new_folder, read_json, write_json
+from ._folder import FolderError, check_files, describe_files, new_folder, read_json, write_json, write_tensors
 
 KIND = "scim-encoder"
 JSON, WEIGHTS, GENES = "encoder.json", "encoder.safetensors", "genes.txt"
@@ -33,8 +33,6 @@ def write_folder(
     overwrite: bool,
 ) -> None:
     """Write the folder beside its place and move it there when it is whole."""
-    from safetensors.numpy import save_file
-
     with new_folder(path, marker=JSON, what="encoder", overwrite=overwrite) as scratch:
         tensors = {f"encoder.{name}": array for name, array in weights.items()}
         tensors |= {f"decoder.{name}": array for name, array in (decoder or {}).items()}
@@ -44,7 +42,7 @@ def write_folder(
             f"{name}{_TURNED}" if is_turned[name] else name: np.ascontiguousarray(array.T if is_turned[name] else array)
             for name, array in tensors.items()
         }
-        save_file({name: _compact(array) for name, array in tensors.items()}, scratch / WEIGHTS)
+        write_tensors(scratch / WEIGHTS, {name: _compact(array) for name, array in tensors.items()})
         genes.save(scratch / GENES)
         write_json(scratch / JSON, KIND, {**facts, "files": describe_files(scratch, (WEIGHTS, GENES))})
 

@@ -97,7 +97,7 @@ def index_is_whole(folder: Path, facts: Mapping[str, Any], *, later: Collection[
     """
     for name, fact in index_files(facts).items():
         path = folder / name
-        if name in later or path.is_file() and path.stat().st_size == fact["bytes"] and sha256(path) == fact["sha256"]:
+        if name in later or _is_what_was_written(path, fact):
             continue
         warnings.warn(
             f"The index file {path} is missing or damaged, and the index is made again in memory. Reference.reindex() "
@@ -107,3 +107,10 @@ def index_is_whole(folder: Path, facts: Mapping[str, Any], *, later: Collection[
         )
         return False
     return True
+
+
+def _is_what_was_written(path: Path, fact: Mapping[str, Any]) -> bool:
+    try:
+        return path.stat().st_size == fact["bytes"] and sha256(path) == fact["sha256"]
+    except OSError:  # missing, or another user's alone
+        return False

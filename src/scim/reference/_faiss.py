@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from .._threads import one_thread_of_faiss
-from ..encoder._folder import sha256, sync
+from ..encoder._folder import sha256, sync, write_tensors
 from ._backend import Backend, index_is_whole
 from ._exact import ExactBackend, blocks
 from ._lists import Lists
@@ -65,7 +65,7 @@ def build_index(
 
         return build_pq(segments, path, seed=seed, recall=recall, groups=groups)
     lists = _make_lists(segments, seed=seed)
-    save_file({"centres": lists.centres, "starts": lists.starts, "rows": lists.rows}, path)
+    write_tensors(path, {"centres": lists.centres, "starts": lists.starts, "rows": lists.rows})
     sync(path)
     return {
         "kind": LISTS,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._threads import in_blocks
+from .._threads import in_blocks, one_thread_of_blas
 
 #: Cells of a label and study that a head is fitted to, and cells in all.
 _PER_GROUP, _MOST = 300, 20_000
@@ -239,7 +239,8 @@ def _fit(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray
     from sklearn.linear_model import LogisticRegression
 
     classes = np.unique(codes)
-    with warnings.catch_warnings():
+    # Products so small that threads would only wait for each other.
+    with warnings.catch_warnings(), one_thread_of_blas():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=_C, class_weight="balanced", max_iter=300).fit(vectors, codes)
     weights, bias = model.coef_, model.intercept_

@@ -231,13 +231,13 @@ def _sum(vectors, block):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _similarity(vector, query):  # type: ignore[no-untyped-def]
-    """Cosine of fixed-point numbers with a unit vector."""
+    """Cosine of fixed-point numbers with a unit vector; none, where all are 0: a file was damaged."""
     product, square = np.float32(0), np.float32(0)
     for j in range(len(query)):
         value = np.float32(vector[j])
         product += value * query[j]
         square += value * value
-    return product / np.sqrt(square)
+    return product / np.sqrt(square) if square else np.float32(np.nan)
 
 
 def _places(candidates: np.ndarray, rows: np.ndarray, allowed: np.ndarray) -> np.ndarray:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from .._progress import progress_bar
 from .._threads import in_threads, one_thread_of_faiss
-from ..encoder._folder import describe_files, sync
+from ..encoder._folder import describe_files, sync, write_tensors
 from ._centres import LEARNED_FROM, ROUNDS, Centres, learn
 from ._codes import FOR_LENGTH, KIND, Coder, ShortCodes, widened, width_of
 from ._exact import blocks
@@ -64,9 +63,9 @@ def build_pq(
     with progress_bar(_work(n_cells), desc="Building the index", unit="cells") as bar:
         made = _make(segments, seed=seed, bar=bar)
         _write_codes(made.codes.index, files[CODES])
-        made.rows.astype("<i4").tofile(files[ROWS])
+        files[ROWS].write_bytes(made.rows.astype("<i4").data)
         sums = write_ordered(segments, made.rows, files[ORDERED])
-        save_file(made.rest | {"sums": sums}, files[REST])
+        write_tensors(files[REST], made.rest | {"sums": sums})
         bar.update(n_cells)
         facts = {"trials": _try(made, segments, groups, seed=seed), "target": recall}
         bar.update(n_cells)
@@ -161,15 +160,28 @@ def _quantizer(centres: np.ndarray) -> Any:
 
 
 def _write_codes(codes: Any, path: Path) -> None:
+    """Write what faiss would, through a file of Python's: faiss itself says little of a full disk, or nothing."""
     import faiss
 
-    faiss.write_index(codes, str(path))
+    failed: list[OSError] = []
+    with open(path, "wb") as file:
+
+        def write(content: bytes) -> int:
+            try:
+                return file.write(content) if not failed else len(content)
+            except OSError as error:  # it must not pass through faiss
+                failed.append(error)
+                return len(content)
+
+        faiss.write_index(codes, faiss.PyCallbackIOWriter(write))  # type: ignore[attr-defined]
+        if failed:
+            raise failed[0]
 
 
 def _try(made: _Made, segments: list[np.ndarray], groups: np.ndarray | None, *, seed: int) -> dict[str, Any]:
     """Look for neighbours of cells, in all studies and in others, and record what share lies how far in."""
     n_cells = len(made.members)
-    depths = [depth for depth in DEPTHS if depth <= max(n_cells // 20, 1)] or [min(DEPTHS)]
+    depths = [depth for depth in DEPTHS if depth <= max(n_cells // 10, 1)] or [min(DEPTHS)]
     shallow, deep = ([d for d in depths if (d <= _SHALLOW) is near] for near in (True, False))
     tried = []
     for cells, apart in cells_to_try(np.flatnonzero(made.members >= 0), groups, seed=seed + 1):

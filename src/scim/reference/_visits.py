@@ -20,6 +20,8 @@ _SPARED = 0.75
 _FACTORS, _LOSS = (2, 3, 4, 6, 8, 12, 16, 24, 32), 0.25
 #: Fewest candidates: next to what the lists cost, these cost nothing. Fewest cells that an index is tried on.
 _FEWEST, _FEW = 64, 20
+#: Times as many candidates as were tried, where these held too few of the neighbours.
+_MANY = 8
 
 
 def cells_to_try(
@@ -149,7 +151,7 @@ class Effort:
     def _aim(self, target: float) -> None:
         depths = sorted(int(depth) for depth in self._trials)
         chosen = [_choose(self._trials[str(depth)], target) for depth in depths]
-        self._depths = np.log(np.array(depths, dtype=float))
+        self._depths, self._shallowest = np.log(np.array(depths, dtype=float)), depths[0]
         # More neighbours never lie in fewer lists, whatever chance made of the trial.
         self._visits = np.log(np.maximum.accumulate([float(visits) for visits, _ in chosen]))
         self._factors = np.array([factor for _, factor in chosen], dtype=float)
@@ -169,7 +171,9 @@ class Effort:
 
     def candidates(self, k: int) -> int:
         """Say how many candidates to rank again for k neighbours."""
-        return max(int(np.ceil(k * np.interp(np.log(k), self._depths, self._factors))), _FEWEST)
+        factor = np.interp(np.log(k), self._depths, self._factors)
+        # Fewer neighbours than were tried are found among as many candidates.
+        return max(int(np.ceil(max(k, self._shallowest) * factor)), _FEWEST)
 
 
 class FilteredEffort(Effort):
@@ -239,6 +243,8 @@ def _choose(trial: Mapping[str, Any], target: float) -> tuple[float, int]:
     among = {int(factor): share for factor, share in trial["among"].items()}
     enough = [factor for factor, share in among.items() if share >= 1 - (1 - target) * _LOSS]
     factor = min(enough) if enough else max(among)
+    if among[factor] < target:  # codes hardly tell the cells apart: far more are ranked than were tried
+        factor, among = factor * _MANY, {factor * _MANY: 1.0}
     wanted = min(target / max(among[factor], 1e-6), 1.0)
     visits, found = np.asarray(trial["visits"], dtype=float), np.asarray(trial["found"], dtype=float)
     first = int(np.argmax(found >= wanted)) if found[-1] >= wanted else len(found) - 1
