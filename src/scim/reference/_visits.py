@@ -13,7 +13,7 @@ from ._exact import ExactBackend, nearest_of_others
 from ._segments import take_vectors
 
 #: Numbers of neighbours for which that is measured, and most candidates per neighbour that are tried.
-DEPTHS = {10: 64, 50: 32, 1_000: 8, 10_000: 4}
+DEPTHS = {10: 64, 50: 32, 1_000: 8, 3_000: 6, 10_000: 4}
 #: Part of what a search may lose that the trial may: cells of a study that the reference lacks lose more, by a quarter.
 _SPARED = 0.75
 #: Candidates per neighbour, of which the fewest are taken that lose no more than this share of the allowed loss.
