@@ -235,6 +235,16 @@ def test_what_is_no_reference(hub: Hub, home: Path) -> None:
     assert not installed(home)
 
 
+def test_the_name_of_a_repository_is_checked_as_well(folder: Path, hub: Hub, home: Path) -> None:
+    source = scim.push_reference(folder, "me/blood")
+    asked = len(hub.asked)
+    with pytest.raises(ValueError, match=r"'blood', that of a reference that comes with scim\. .* with name="):
+        scim.install_reference(source)
+    assert len(hub.asked) == asked and not installed(home)
+    scim.install_reference(source, name="mine")
+    assert installed(home) == ["mine.scim"]
+
+
 def test_not_logged_in(folder: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     with pytest.raises(PermissionError, match="hf auth login"):

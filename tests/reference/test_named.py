@@ -53,9 +53,9 @@ def test_from_a_url(folder: Path, tmp_path: Path, home: Path) -> None:
         url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
         with pytest.raises(ValueError, match="hash"):
             scim.install_reference(url, sha256="0" * 64)
-        scim.install_reference(url, sha256=sha256(archive))
+        scim.install_reference(url, sha256=sha256(archive), name="mine")
         server.shutdown()
-    assert len(scim.Reference.open("blood")) == 700
+    assert len(scim.Reference.open("mine")) == 700
 
 
 def test_a_wrong_checksum_unpacks_nothing(folder: Path, tmp_path: Path, home: Path) -> None:
@@ -127,3 +127,45 @@ def test_a_bundled_one_is_not_changed(folder: Path, tmp_path: Path, monkeypatch:
     assert len(bundled) == 700
     shutil.copytree(bundled.path, tmp_path / "mine.scim")
     assert scim.Reference.open(tmp_path / "mine.scim").remove(rows=[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("called", "message"),
+    [
+        ("blood.scim", "'blood', that of a reference that comes with scim"),
+        ("Blood.scim", "'Blood', that of a reference that comes with scim"),
+        ("..scim", r"plain name .*got '\.'"),
+        ("a\nb.scim", r"plain name .*got 'a\\nb'"),
+        ("x" * 101 + ".scim", "at most 100 printable letters"),
+        (".", "plain name .*got ''"),
+    ],
+)
+def test_names_from_archives_are_checked_as_well(
+    folder: Path, tmp_path: Path, home: Path, called: str, message: str
+) -> None:
+    archive = tmp_path / "packed.tar"
+    with tarfile.open(archive, "w") as packed:
+        packed.add(folder, called)
+    with pytest.raises(ValueError, match=rf"packed.tar: .*{message}.* with name="):
+        scim.install_reference(archive, sha256=sha256(archive))
+    assert not list(home.glob("*.scim"))
+    assert scim.install_reference(archive, sha256=sha256(archive), name="mine") == home / "mine.scim"
+
+
+@pytest.mark.parametrize("name", ["blood", "BLOOD", ".", "", " mine", "a\nb", "a\x1b[0m", "x" * 101, "\udcff"])
+def test_names_that_are_given_are_checked_first(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Give another name"):
+        scim.install_reference(tmp_path / "nothing.zip", sha256="0" * 64, name=name)
+
+
+def test_nothing_takes_the_place_of_a_bundled_one(
+    folder: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, home / "blood.scim")
+    (tmp_path / "here" / "blood").mkdir(parents=True)
+    for reference in ("blood", None):
+        assert len(scim.Reference.open(reference)) == 8_708
+    monkeypatch.chdir(tmp_path / "here")
+    assert len(scim.Reference.open(None)) == 8_708
+    table = scim.references()
+    assert table["name"].tolist() == ["blood"] and table["where"].tolist() == ["bundled"]

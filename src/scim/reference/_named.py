@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DEFAULT = "blood"
 #: Ending of a reference's folder.
 ENDING = ".scim"
+#: Letters, and bytes, of the longest name: file systems take 255 bytes, and folders on their way have longer names.
+_LONGEST, _LONGEST_BYTES = 100, 200
 _BUNDLED = Path(__file__).parent / "bundled"
 _COLUMNS = ("name", "where", "cells", "labels", "studies", "genes", "megabytes", "path")
 
@@ -66,7 +68,7 @@ def references() -> pd.DataFrame:
 
 
 def find(name: str) -> Path:
-    """Folder of a named reference; an installed one goes before a bundled one.
+    """Folder of a named reference; a bundled one goes before an installed one, so that nothing takes its place.
 
     Raises
     ------
@@ -90,9 +92,18 @@ def is_bundled(path: Path) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is a name rather than a path: "blood.scim" is a folder of the user's, there or not."""
+    r"""Whether a text is a name rather than a path: "blood.scim" is a folder of the user's, there or not.
+
+    Examples
+    --------
+    >>> [is_name(text) for text in ("blood", "blood.scim", "../blood", ".", "blood\n")]
+    [True, False, False, False, False]
+    """
     return (
-        bool(text)
+        0 < len(text) <= _LONGEST
+        and text.isprintable()
+        and text == text.strip()
+        and len(text.encode()) <= _LONGEST_BYTES
         and not text.endswith(ENDING)
         and not any(mark in text for mark in "/\\")
         and not text.startswith((".", "~"))
@@ -116,7 +127,7 @@ def install_reference(
         manifest.json, which holds those of all other files. It can be left out where ``revision`` is a whole commit
         hash (40 digits): the Hub never changes what that stands for, while branches and tags move.
     name
-        What to call it; by default as its folder in the archive, or as the repository.
+        What to call it; by default as its folder in the archive, or as the repository. Not as one that comes with scim.
     overwrite
         Replace an installed reference of that name.
 
@@ -128,7 +139,7 @@ def install_reference(
     ------
     ValueError
         Nothing fixes the content, or it is another one; or the source is no archive, or holds anything but one whole
-        reference.
+        reference; or its name is none, or that of one that comes with scim.
     FileExistsError
         One of that name is installed already.
     FileNotFoundError, PermissionError, ConnectionError
@@ -149,13 +160,10 @@ def install_reference(
     digest = None if sha256 is None else str(sha256).strip().lower()
     if digest is not None and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
         raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}. `sha256sum FILE` prints them.")
-    if name is not None and (_BUNDLED / f"{name}{ENDING}").exists():
-        raise ValueError(f"name={name!r} is that of a reference that comes with scim. Give another name.")
-    if name is not None and not is_name(name):
-        raise ValueError(f"name must be a plain name, without slashes and without {ENDING}, got {name!r}.")
+    if name is not None:
+        _check_name(name)
     if on_hub:
-        called = name or hub.split(str(source))[0].partition("/")[2].removesuffix(ENDING)
-        target = home() / f"{called}{ENDING}"
+        target = _target(name, hub.split(str(source))[0].partition("/")[2], source)
         check_target(target, marker=files.MANIFEST, what="reference", overwrite=overwrite)
         hub.pull(str(source), target, digest=digest, overwrite=overwrite, downloads=home() / "downloads")
         return target
@@ -173,8 +181,7 @@ def _install_archive(source: str | Path, digest: str, name: str | None, *, overw
         if len(found) != 1:
             raise ValueError(f"{source} holds {len(found)} references, where one is expected.")
         files.verify(found[0])
-        called = name or found[0].name.removesuffix(ENDING)
-        target = home() / f"{called}{ENDING}"
+        target = _target(name, "" if found[0] == scratch else found[0].name, source)
         with new_folder(target, marker=files.MANIFEST, what="reference", overwrite=overwrite) as empty:
             shutil.copytree(found[0], empty, dirs_exist_ok=True)
     finally:
@@ -182,8 +189,29 @@ def _install_archive(source: str | Path, digest: str, name: str | None, *, overw
     return target
 
 
+def _target(name: str | None, folder: str, source: str | Path) -> Path:
+    """Where a reference goes: by the name given, or by that of its folder or repository, checked as strictly."""
+    called = folder.removesuffix(ENDING) if name is None else name
+    _check_name(called, None if name is not None else source)
+    return home() / f"{called}{ENDING}"
+
+
+def _check_name(name: str, source: str | Path | None = None) -> None:
+    """Refuse what is no name, and those that come with scim; ``source`` is where it comes from, if it was not given."""
+    what = "name" if source is None else f"{source}: the name of its folder or repository"
+    remedy = "Give another name." if source is None else "Give it another one with name=."
+    if not is_name(name):
+        shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+        raise ValueError(
+            f"{what} must be a plain name of at most {_LONGEST} printable letters, without slashes, a dot at its "
+            f"beginning or {ENDING} at its end, got {shown!r}. {remedy}"
+        )
+    if name.casefold() in {path.name.removesuffix(ENDING).casefold() for path in _BUNDLED.glob(f"*{ENDING}")}:
+        raise ValueError(f"{what} is {name!r}, that of a reference that comes with scim. {remedy}")
+
+
 def _folders() -> list[tuple[str, Path]]:
-    return [("installed", home()), ("bundled", _BUNDLED)]
+    return [("bundled", _BUNDLED), ("installed", home())]
 
 
 def _fetch(source: str, digest: str) -> Path:
