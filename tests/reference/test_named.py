@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tarfile
 import zipfile
@@ -55,6 +56,7 @@ def test_from_a_url(folder: Path, tmp_path: Path, home: Path) -> None:
             scim.install_reference(url, sha256="0" * 64)
         scim.install_reference(url, sha256=sha256(archive), name="mine")
         server.shutdown()
+    assert not list(home.glob("downloads/*"))
     assert len(scim.Reference.open("mine")) == 700
 
 
@@ -169,3 +171,70 @@ def test_nothing_takes_the_place_of_a_bundled_one(
     assert len(scim.Reference.open(None)) == 8_708
     table = scim.references()
     assert table["name"].tolist() == ["blood"] and table["where"].tolist() == ["bundled"]
+
+
+def test_several_at_once(folder: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    from scim.reference import _named as named
+
+    archive = archive_of(folder, tmp_path / "packed.tar")
+    unpack, unpacked = named._unpack, Barrier(4)
+
+    def meet(*args: Path) -> None:
+        unpack(*args)
+        unpacked.wait(60)
+
+    def install(name: str) -> Path | FileExistsError:
+        try:
+            return scim.install_reference(archive, sha256=sha256(archive), name=name)
+        except FileExistsError as error:
+            return error
+
+    monkeypatch.setattr(named, "_unpack", meet)
+    (home / f".unpack-{os.getpid()}").mkdir(parents=True)  # of a process of the same number, long ago
+    with ThreadPoolExecutor(4) as pool:
+        one, other, *same = pool.map(install, ["one", "other", "same", "same"])
+    assert one == home / "one.scim" and other == home / "other.scim"
+    assert home / "same.scim" in same
+    for error in same:
+        assert error == home / "same.scim" or "same.scim" in str(error)
+    for name in ("one", "other", "same"):
+        scim.Reference.open(name).verify()
+    names = {path.name for path in home.iterdir()}
+    assert names == {"one.scim", "other.scim", "same.scim", f".unpack-{os.getpid()}"}
+
+
+def test_what_killed_processes_left_goes_when_it_is_old(
+    folder: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    archive = archive_of(folder, tmp_path / "packed.tar")
+    left = [home / name for name in (".unpack-12", ".mine.scim.new-12", "downloads/me--lung@12", "mine")]
+    for path in left:
+        path.mkdir(parents=True)
+        (path / "file").touch()
+        os.utime(path, (0, 0))  # as archives set it
+    now, seconds = time.time(), [0.0]
+    monkeypatch.setattr(time, "time", lambda: now + seconds[0])
+    for days, there in ((0, left), (2, left[2:]), (8, left[3:])):
+        seconds[0] = days * 86_400
+        scim.install_reference(archive, sha256=sha256(archive), name="new", overwrite=True)
+        assert [path for path in left if path.exists()] == there
+
+
+def test_one_download_at_a_time(tmp_path: Path) -> None:
+    from scim.reference._downloads import download_folder
+
+    with download_folder(tmp_path, "a") as folder, download_folder(tmp_path, "b"):
+        (folder / "part").touch()
+        with pytest.raises(BlockingIOError, match="install-reference, since"), download_folder(tmp_path, "a"):
+            raise AssertionError
+        assert (folder / "part").exists()
+    assert not list(tmp_path.glob("downloads/*"))
+    with pytest.raises(KeyError), download_folder(tmp_path, "a") as folder:
+        (folder / "part").touch()
+        raise KeyError
+    assert [path.name for path in folder.iterdir()] == ["part"]

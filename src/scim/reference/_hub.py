@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..encoder._folder import new_folder, sha256
 from . import _manifest as files
+from ._downloads import clear, download_folder
 from ._reference import Reference
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def split(source: str) -> tuple[str, str | None]:
     return repo_id, revision or None
 
 
-def pull(source: str, target: Path, *, digest: str | None, overwrite: bool, downloads: Path) -> None:
+def pull(source: str, target: Path, *, digest: str | None, overwrite: bool, home: Path) -> None:
     """Download a reference to ``target``, and check every file before it appears there.
 
     Parameters
@@ -128,14 +129,16 @@ def pull(source: str, target: Path, *, digest: str | None, overwrite: bool, down
         SHA-256 of its manifest.json.
     overwrite
         Replace a reference at ``target``.
-    downloads
-        Folder for what is on its way; an interrupted download goes on from there.
+    home
+        Folder that references are installed to. An interrupted download is kept there, and goes on later.
 
     Raises
     ------
     ValueError
         Neither ``digest`` nor a whole commit hash fixes what is pulled; or the repository holds no reference, or
         another one.
+    BlockingIOError
+        Somebody else is downloading the same just now.
     ImportError, PermissionError, FileNotFoundError, ConnectionError
         The Hub cannot be used, or does not have it for you.
     """
@@ -148,28 +151,28 @@ def pull(source: str, target: Path, *, digest: str | None, overwrite: bool, down
             f"{source} is no fixed version: a branch or tag can be moved to other files. It is at {commit} now: take "
             f"{SCHEME}{repo_id}@{commit}, or give the SHA-256 of its {files.MANIFEST}."
         )
-    folder = downloads / f"{repo_id.replace('/', '--')}@{commit}"
-    path = _download(api, repo_id, commit, files.MANIFEST, folder)
-    if digest is not None and (found := sha256(path)) != digest:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise ValueError(
-            f"The {files.MANIFEST} of {source} has the SHA-256 {found}, not {digest}. Nothing was installed."
-        )
-    names = list(files.read_manifest(folder)["files"])
-    for name in names:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise files.ReferenceFolderError(f"{source} lists {name!r}, which is outside its folder.")
-    for name in names:
-        _download(api, repo_id, commit, name, folder)
-    try:
-        with new_folder(target, marker=files.MANIFEST, what="reference", overwrite=overwrite) as empty:
-            for name in [*names, files.MANIFEST]:
-                (empty / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(folder / name, empty / name)
-            files.verify(empty)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with download_folder(home, f"{repo_id.replace('/', '--')}@{commit}") as folder:
+        path = _download(api, repo_id, commit, files.MANIFEST, folder)
+        if digest is not None and (found := sha256(path)) != digest:
+            clear(folder)
+            raise ValueError(
+                f"The {files.MANIFEST} of {source} has the SHA-256 {found}, not {digest}. Nothing was installed."
+            )
+        names = list(files.read_manifest(folder)["files"])
+        for name in names:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name:
+                clear(folder)
+                raise files.ReferenceFolderError(f"{source} lists {name!r}, which is outside its folder.")
+        for name in names:
+            _download(api, repo_id, commit, name, folder)
+        try:
+            with new_folder(target, marker=files.MANIFEST, what="reference", overwrite=overwrite) as empty:
+                for name in [*names, files.MANIFEST]:
+                    (empty / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.move(folder / name, empty / name)
+                files.verify(empty)
+        finally:
+            clear(folder)
 
 
 def _api() -> HfApi:

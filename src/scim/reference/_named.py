@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from .._validate import did_you_mean
 from ..encoder._folder import check_target, new_folder
 from ..encoder._folder import sha256 as sha256_of
 from . import _manifest as files
+from ._downloads import SCRATCH, download_folder, remove_leftovers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,6 +144,8 @@ def install_reference(
         reference; or its name is none, or that of one that comes with scim.
     FileExistsError
         One of that name is installed already.
+    BlockingIOError
+        Somebody else is downloading the same just now.
     FileNotFoundError, PermissionError, ConnectionError
         The source is not there, not for you, or cannot be reached.
     ImportError
@@ -162,19 +166,32 @@ def install_reference(
         raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}. `sha256sum FILE` prints them.")
     if name is not None:
         _check_name(name)
+    home().mkdir(parents=True, exist_ok=True)
+    remove_leftovers(home())
     if on_hub:
         target = _target(name, hub.split(str(source))[0].partition("/")[2], source)
         check_target(target, marker=files.MANIFEST, what="reference", overwrite=overwrite)
-        hub.pull(str(source), target, digest=digest, overwrite=overwrite, downloads=home() / "downloads")
+        hub.pull(str(source), target, digest=digest, overwrite=overwrite, home=home())
         return target
     assert digest is not None
-    return _install_archive(source, digest, name, overwrite=overwrite)
+    return _install_archive(str(source), digest, name, overwrite=overwrite)
 
 
-def _install_archive(source: str | Path, digest: str, name: str | None, *, overwrite: bool) -> Path:
-    home().mkdir(parents=True, exist_ok=True)
-    archive = _fetch(str(source), digest)
-    scratch = home() / f".unpack-{os.getpid()}"
+def _install_archive(source: str, digest: str, name: str | None, *, overwrite: bool) -> Path:
+    if urlparse(source).scheme in ("http", "https", "ftp"):
+        with download_folder(home(), digest) as folder:
+            return _put(_download(source, digest, folder), source, name, overwrite=overwrite)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Give the path or the URL of an archive of a reference.")
+    if (found := sha256_of(path)) != digest:
+        raise ValueError(f"{path} has the SHA-256 {found}, not {digest}. Nothing was unpacked.")
+    return _put(path, source, name, overwrite=overwrite)
+
+
+def _put(archive: Path, source: str, name: str | None, *, overwrite: bool) -> Path:
+    """Unpack an archive, check what it holds, and put it in its place."""
+    scratch = Path(tempfile.mkdtemp(dir=home(), prefix=SCRATCH))
     try:
         _unpack(archive, scratch)
         found = [path.parent for path in scratch.rglob(files.MANIFEST)]
@@ -214,24 +231,15 @@ def _folders() -> list[tuple[str, Path]]:
     return [("bundled", _BUNDLED), ("installed", home())]
 
 
-def _fetch(source: str, digest: str) -> Path:
-    """File that ``source`` names, downloaded if it is a URL, once its SHA-256 is as it should be."""
-    if urlparse(source).scheme in ("http", "https", "ftp"):
-        import pooch
+def _download(url: str, digest: str, folder: Path) -> Path:
+    import pooch
 
-        fetched = pooch.retrieve(source, known_hash=f"sha256:{digest}", path=home() / "downloads", progressbar=True)
-        return Path(fetched)
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Give the path or the URL of an archive of a reference.")
-    if (found := sha256_of(path)) != digest:
-        raise ValueError(f"{path} has the SHA-256 {found}, not {digest}. Nothing was unpacked.")
-    return path
+    fetched = pooch.retrieve(url, known_hash=f"sha256:{digest}", path=folder, progressbar=True)
+    return Path(fetched)
 
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack plain files and folders; anything that would land elsewhere, or is a link or a device, is refused."""
-    folder.mkdir()
     # Last of all a zip file: a tar file with one at its end looks like it.
     if not tarfile.is_tarfile(archive) and zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
