@@ -54,10 +54,49 @@ def test_from_a_url(folder: Path, tmp_path: Path, home: Path) -> None:
         url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
         with pytest.raises(ValueError, match="hash"):
             scim.install_reference(url, sha256="0" * 64)
+        with pytest.raises(FileNotFoundError, match=r"no http://127.*/none.zip \(status 404\)"):
+            scim.install_reference(url.replace(archive.name, "none.zip"), sha256="0" * 64)
         scim.install_reference(url, sha256=sha256(archive), name="mine")
         server.shutdown()
+    with pytest.raises(ConnectionError, match="cannot be reached") as refused:
+        scim.install_reference(url, sha256=sha256(archive), name="yours")
+    assert type(refused.value) is ConnectionError
+    with pytest.raises(ValueError, match="no address"):
+        scim.install_reference("http://:80:x/a.zip", sha256="0" * 64)
     assert not list(home.glob("downloads/*"))
     assert len(scim.Reference.open("mine")) == 700
+
+
+@pytest.mark.parametrize(("status", "error"), [(403, PermissionError), (503, ConnectionError)])
+def test_a_server_that_refuses(status: int, error: type[OSError], monkeypatch: pytest.MonkeyPatch) -> None:
+    import requests
+
+    answer = requests.Response()
+    answer.status_code = status
+    monkeypatch.setattr(requests, "get", lambda *args, **kwargs: answer)
+    with pytest.raises(error, match=f"status {status}"):
+        scim.install_reference("https://example.org/a.zip", sha256="0" * 64)
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar.gz", "tar"])
+def test_not_all_of_an_archive(folder: Path, tmp_path: Path, home: Path, ending: str) -> None:
+    archive = archive_of(folder, tmp_path / f"packed.{ending}")
+    whole = archive.read_bytes()
+    for kept in (10, len(whole) // 2, len(whole) * 9 // 10):
+        archive.write_bytes(whole[:kept])
+        with pytest.raises(ValueError, match=f"packed.{ending} is neither .* or not all of one"):
+            scim.install_reference(archive, sha256=sha256(archive), name="mine")
+    assert not list(home.glob("*")) and not list(home.glob(".*"))
+
+
+def test_a_home_that_is_a_file(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = archive_of(folder, tmp_path / "packed.tar")
+    for place in (archive, archive / "below"):
+        monkeypatch.setenv("SCIM_HOME", str(place))
+        for source in (archive, "hf://me/lung@" + "0" * 40):
+            with pytest.raises(NotADirectoryError, match="SCIM_HOME=.*packed.tar.* is a file, or below one"):
+                scim.install_reference(source, sha256=sha256(archive), name="mine")
+        assert scim.references()["name"].tolist() == ["blood"]
 
 
 def test_a_wrong_checksum_unpacks_nothing(folder: Path, tmp_path: Path, home: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -148,6 +150,8 @@ def install_reference(
         Somebody else is downloading the same just now.
     FileNotFoundError, PermissionError, ConnectionError
         The source is not there, not for you, or cannot be reached.
+    NotADirectoryError
+        ``SCIM_HOME`` is a file.
     ImportError
         The source is on the Hub, and the extra ``hub`` is not installed.
 
@@ -166,7 +170,7 @@ def install_reference(
         raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}. `sha256sum FILE` prints them.")
     if name is not None:
         _check_name(name)
-    home().mkdir(parents=True, exist_ok=True)
+    _make_home()
     remove_leftovers(home())
     if on_hub:
         target = _target(name, hub.split(str(source))[0].partition("/")[2], source)
@@ -232,13 +236,59 @@ def _folders() -> list[tuple[str, Path]]:
 
 
 def _download(url: str, digest: str, folder: Path) -> Path:
-    import pooch
+    """Download an archive that has the SHA-256 ``digest``; errors of the network become those of Python."""
+    import ftplib
+    import socket
 
-    fetched = pooch.retrieve(url, known_hash=f"sha256:{digest}", path=folder, progressbar=True)
+    import pooch
+    import requests
+
+    try:
+        fetched = pooch.retrieve(url, known_hash=f"sha256:{digest}", path=folder, progressbar=True)
+    except (requests.HTTPError, ftplib.error_perm) as error:
+        status = error.response.status_code if isinstance(error, requests.HTTPError) else int(str(error)[:3])
+        if status in (404, 410, 550):
+            raise FileNotFoundError(f"There is no {url} (status {status}). Is it spelled as it should be?") from error
+        if status in (401, 403, 530):
+            raise PermissionError(
+                f"{url}: the server refuses (status {status}). Download it, give its path."
+            ) from error
+        raise ConnectionError(f"{url}: the server answered with status {status}. Try again later.") from error
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+        raise ValueError(f"{url} is no address that can be downloaded from: {error}") from error
+    except (requests.RequestException, ftplib.Error, socket.gaierror, ConnectionError, TimeoutError) as error:
+        raise ConnectionError(f"{url} cannot be reached: is this machine online, the name right? ({error})") from error
     return Path(fetched)
 
 
+def _make_home() -> None:
+    folder = home()
+    remedy = "references are installed there. Set SCIM_HOME to a folder that you can write to."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(f"SCIM_HOME={folder} is a file, or below one, and {remedy}") from error
+    except OSError as error:
+        raise PermissionError(f"SCIM_HOME={folder} cannot be made ({error.strerror}), and {remedy}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"SCIM_HOME={folder} is read-only, and {remedy}")
+
+
 def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive, which may be none, or not all of one."""
+    try:
+        _unpack_plain(archive, folder)
+    except tarfile.FilterError as error:
+        raise ValueError(f"{archive} would write outside its folder: {error}") from error
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{archive} is neither a .zip nor a .tar archive, or not all of one: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's; those of gzip and bzip2 have no number
+            raise
+        raise ValueError(f"{archive} is damaged: {error}") from error
+
+
+def _unpack_plain(archive: Path, folder: Path) -> None:
     """Unpack plain files and folders; anything that would land elsewhere, or is a link or a device, is refused."""
     # Last of all a zip file: a tar file with one at its end looks like it.
     if not tarfile.is_tarfile(archive) and zipfile.is_zipfile(archive):
@@ -250,13 +300,8 @@ def _unpack(archive: Path, folder: Path) -> None:
                     raise ValueError(f"{archive} holds {member.filename!r}, which is outside its folder, or a link.")
             packed.extractall(folder)
         return
-    try:
-        with tarfile.open(archive) as packed:
-            for entry in packed:
-                if not (entry.isfile() or entry.isdir()):
-                    raise ValueError(f"{archive} holds {entry.name!r}, which is neither a file nor a folder.")
-                packed.extract(entry, folder, filter="data")
-    except tarfile.FilterError as error:
-        raise ValueError(f"{archive} would write outside its folder: {error}") from error
-    except tarfile.TarError as error:
-        raise ValueError(f"{archive} is neither a .zip nor a .tar archive: {error}") from error
+    with tarfile.open(archive) as packed:
+        for entry in packed:
+            if not (entry.isfile() or entry.isdir()):
+                raise ValueError(f"{archive} holds {entry.name!r}, which is neither a file nor a folder.")
+            packed.extract(entry, folder, filter="data")
