@@ -133,3 +133,15 @@ def test_a_place_where_an_administrator_cannot_write_either() -> None:
         new_folder(Path("/proc/new"), **OPTIONS, overwrite=False),
     ):
         pass
+
+
+def test_of_two_that_finish_at_once_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, late = tmp_path / "target", tmp_path / "late"
+    for folder in (path, late):
+        folder.mkdir()
+        (folder / "file").write_text(folder.name)
+    seen = iter([False, True])  # the other one comes between the look and the move
+    monkeypatch.setattr(_folder.os.path, "lexists", lambda path: next(seen))
+    with pytest.raises(FileExistsError, match="by somebody else just now"):
+        _folder.move_into_place(late, path)
+    assert (path / "file").read_text() == "target" and (late / "file").exists()

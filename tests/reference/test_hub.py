@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -81,7 +82,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self.refused("RevisionNotFound")
         name, files = found
         if is_info:
-            return self.json({"id": repo, "sha": name, "siblings": [{"rfilename": f} for f in files]})
+            return self.json(
+                {
+                    "id": repo,
+                    "sha": name,
+                    "private": self.hub.private.get(repo),
+                    "siblings": [{"rfilename": f} for f in files],
+                }
+            )
         assert at is not None
         path = "/".join(parts[at + 2 :])
         if path not in files:
@@ -173,6 +181,24 @@ def test_a_new_version_takes_the_place_of_the_old_one(folder: Path, hub: Hub) ->
     assert files["README.md"] == b"mine" and files["figure.png"] == b"y" and "segments/0009/old" not in files
 
 
+def test_the_page_tells_of_what_was_pushed_last(folder: Path, hub: Hub) -> None:
+    def page() -> str:
+        return hub.repos["me/lung"][-1][1]["README.md"].decode()
+
+    scim.push_reference(folder, "me/lung")
+    old, digest = page(), sha256(folder / "manifest.json")
+    assert "\n700 cells" in old and digest in old
+    theirs = old.replace("# lung\n", "# Lungs of mice\n") + "Cite us.\n"
+    unmarked = "\n".join(line for line in old.splitlines() if not line.startswith("<!--"))
+    scim.Reference.open(folder).remove(rows=[0])
+    for before, wanted in ((theirs, ("# Lungs of mice\n", "Cite us.\n")), (unmarked, ("# lung\n", "scim wrote"))):
+        hub.repos["me/lung"][-1][1]["README.md"] = before.encode()
+        scim.push_reference(folder, "me/lung")
+        assert "\n699 cells" in page() and "\n700 cells" not in page()
+        assert sha256(folder / "manifest.json") in page() and digest not in page()
+        assert all(text in page() for text in wanted)
+
+
 def test_what_is_not_fixed_is_refused_and_the_commit_named(folder: Path, hub: Hub, home: Path) -> None:
     source = scim.push_reference(folder, "me/lung")
     for loose in ("hf://me/lung", "hf://me/lung@main"):
@@ -235,6 +261,16 @@ def test_what_is_no_reference(hub: Hub, home: Path) -> None:
     assert not installed(home)
 
 
+def test_the_name_of_a_repository_is_checked_as_well(folder: Path, hub: Hub, home: Path) -> None:
+    source = scim.push_reference(folder, "me/blood")
+    asked = len(hub.asked)
+    with pytest.raises(ValueError, match=r"'blood', that of a reference that comes with scim\. .* with name="):
+        scim.install_reference(source)
+    assert len(hub.asked) == asked and not installed(home)
+    scim.install_reference(source, name="mine")
+    assert installed(home) == ["mine.scim"]
+
+
 def test_not_logged_in(folder: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     with pytest.raises(PermissionError, match="hf auth login"):
@@ -276,6 +312,16 @@ def test_counts_of_cells_do_not_get_public_silently(folder: Path, hub: Hub) -> N
     with pytest.warns(UserWarning, match="everybody can read"):
         scim.push_reference(folder, "me/lung", private=False)
     assert hub.private["me/lung"] is False
+
+
+def test_nor_into_a_repository_that_is_public_already(folder: Path, hub: Hub) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scim.push_reference(folder, "me/lung")
+    hub.private["me/lung"] = False
+    with pytest.warns(UserWarning, match="me/lung is public already: .*everybody can read") as warned:
+        scim.push_reference(folder, "me/lung")
+    assert warned[0].filename == __file__
 
 
 def test_a_damaged_reference_is_not_pushed(folder: Path, hub: Hub) -> None:

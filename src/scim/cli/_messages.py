@@ -28,6 +28,7 @@ _OTHER = {
     "labels=": "--label",
     "Leave labels out": "Leave --label out",
     "where= or exclude=": "--where or --exclude",
+    "with name=": "with --name",
     "see max_per_group=": "see max_per_group= of scim.tl.query in Python",
     "Use the study_key of scim.pp.merge_studies as batch_key": "Leave --study-key out, and each file is a study",
     "scim.pp.harmonize_labels": "--harmonize",

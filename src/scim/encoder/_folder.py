@@ -122,7 +122,12 @@ def _remove_empty(folder: Path) -> None:
 def move_into_place(scratch: Path, path: Path) -> None:
     """Rename a finished folder; an old one makes way only now, and comes back if that fails."""
     if not os.path.lexists(path):
-        os.replace(scratch, path)
+        try:
+            os.replace(scratch, path)
+        except OSError as error:
+            if os.path.lexists(path):
+                raise FileExistsError(f"{path} was made by somebody else just now, and stays as it is.") from error
+            raise
     elif _exchange(scratch, path):
         shutil.rmtree(scratch, ignore_errors=True)
     else:

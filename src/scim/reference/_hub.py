@@ -8,10 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..encoder._folder import new_folder, sha256
 from . import _manifest as files
+from ._downloads import clear, download_folder
 from ._reference import Reference
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 #: What a source on the Hub begins with: ``hf://user/name@revision``.
 SCHEME = "hf://"
 _README = "README.md"
+#: What stands around the part of a repository's page that scim wrote, and renews.
+_BEGIN, _END = "<!-- written by scim: renewed with every push -->", "<!-- end of what scim wrote -->"
+#: What scim wrote before there were these marks.
+_UNMARKED = "A reference of [scim](https://pypi.org/project/scim-tools/) to label cells"
 #: What earlier versions of a reference may have left in a repository.
 _LEFTOVERS = (f"{files.SEGMENTS}/", f"{files.INDEX}/", f"{files.ENCODER}/", "calibration")
 
@@ -30,7 +36,8 @@ def push_reference(
     """Publish a reference on the Hugging Face Hub (``pip install 'scim-tools[hub]'``).
 
     Every file is checked first. A repository that is there gets a new version in a single commit; files of an older
-    version go, others stay as they are. Log in before: ``hf auth login``, or the environment variable ``HF_TOKEN``.
+    version go, others stay as they are; of its page (README.md) what scim wrote is renewed. Log in before:
+    ``hf auth login``, or the environment variable ``HF_TOKEN``.
 
     Parameters
     ----------
@@ -61,7 +68,7 @@ def push_reference(
     Warns
     -----
     UserWarning
-        ``private=False``, and the reference keeps counts of cells as they were measured.
+        Everybody can read the repository, new or there, and the reference keeps counts of cells as they were measured.
 
     Examples
     --------
@@ -70,27 +77,29 @@ def push_reference(
     """
     opened = Reference.open(reference)
     manifest = files.verify(opened.path)
-    kept = any(name.endswith(f"/{files.LANDMARKS}") for name in manifest["files"])
-    if not private and kept and manifest["source"].get("landmarks", "cells") == "cells":
-        warnings.warn(
-            f"{opened.path.name} keeps the counts of some of its cells, which everybody can read once they are public. "
-            'Reference.build(landmarks="simulated") keeps none.',
-            UserWarning,
-            stacklevel=2,
-        )
+    if not private:
+        _warn_of_counts(opened, manifest)
     api = _api()
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     with _explained(repo_id, write=True):
         api.create_repo(repo_id, private=private, exist_ok=True)
-        there = {str(file.rfilename) for file in api.model_info(repo_id).siblings or []}
+        repository = api.model_info(repo_id)
+        there = {str(file.rfilename) for file in repository.siblings or []}
+        if private and repository.private is False:
+            _warn_of_counts(opened, manifest, f"{repo_id} is public already: ")
         wanted = [*manifest["files"], files.MANIFEST]
         operations: list[Any] = [
             CommitOperationAdd(path_in_repo=name, path_or_fileobj=opened.path / name) for name in wanted
         ]
-        if _README not in there:
-            card = _card(opened, repo_id).encode()
-            operations.append(CommitOperationAdd(path_in_repo=_README, path_or_fileobj=card))
+        card = _card(opened, repo_id)
+        if _README in there:
+            with TemporaryDirectory() as folder:
+                assert repository.sha is not None
+                page = _download(api, repo_id, repository.sha, _README, Path(folder))
+                card = _renewed(page.read_text(encoding="utf-8", errors="surrogateescape"), card)
+        page_bytes = card.encode(errors="surrogateescape")
+        operations.append(CommitOperationAdd(path_in_repo=_README, path_or_fileobj=page_bytes))
         old = sorted(name for name in there - set(wanted) if name.startswith(_LEFTOVERS))
         operations += [CommitOperationDelete(path_in_repo=name) for name in old]
         with warnings.catch_warnings():
@@ -98,6 +107,17 @@ def push_reference(
             warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
             commit = api.create_commit(repo_id, operations, commit_message=message or f"Reference {opened.path.name}")
     return f"{SCHEME}{repo_id}@{commit.oid}"
+
+
+def _warn_of_counts(reference: Reference, manifest: dict[str, Any], why: str = "") -> None:
+    kept = any(name.endswith(f"/{files.LANDMARKS}") for name in manifest["files"])
+    if kept and manifest["source"].get("landmarks", "cells") == "cells":
+        warnings.warn(
+            f"{why}{reference.path.name} keeps the counts of some of its cells, which everybody can read once they are "
+            'public. Reference.build(landmarks="simulated") keeps none.',
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def split(source: str) -> tuple[str, str | None]:
@@ -115,7 +135,7 @@ def split(source: str) -> tuple[str, str | None]:
     return repo_id, revision or None
 
 
-def pull(source: str, target: Path, *, digest: str | None, overwrite: bool, downloads: Path) -> None:
+def pull(source: str, target: Path, *, digest: str | None, overwrite: bool, home: Path) -> None:
     """Download a reference to ``target``, and check every file before it appears there.
 
     Parameters
@@ -128,14 +148,16 @@ def pull(source: str, target: Path, *, digest: str | None, overwrite: bool, down
         SHA-256 of its manifest.json.
     overwrite
         Replace a reference at ``target``.
-    downloads
-        Folder for what is on its way; an interrupted download goes on from there.
+    home
+        Folder that references are installed to. An interrupted download is kept there, and goes on later.
 
     Raises
     ------
     ValueError
         Neither ``digest`` nor a whole commit hash fixes what is pulled; or the repository holds no reference, or
         another one.
+    BlockingIOError
+        Somebody else is downloading the same just now.
     ImportError, PermissionError, FileNotFoundError, ConnectionError
         The Hub cannot be used, or does not have it for you.
     """
@@ -148,28 +170,28 @@ def pull(source: str, target: Path, *, digest: str | None, overwrite: bool, down
             f"{source} is no fixed version: a branch or tag can be moved to other files. It is at {commit} now: take "
             f"{SCHEME}{repo_id}@{commit}, or give the SHA-256 of its {files.MANIFEST}."
         )
-    folder = downloads / f"{repo_id.replace('/', '--')}@{commit}"
-    path = _download(api, repo_id, commit, files.MANIFEST, folder)
-    if digest is not None and (found := sha256(path)) != digest:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise ValueError(
-            f"The {files.MANIFEST} of {source} has the SHA-256 {found}, not {digest}. Nothing was installed."
-        )
-    names = list(files.read_manifest(folder)["files"])
-    for name in names:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise files.ReferenceFolderError(f"{source} lists {name!r}, which is outside its folder.")
-    for name in names:
-        _download(api, repo_id, commit, name, folder)
-    try:
-        with new_folder(target, marker=files.MANIFEST, what="reference", overwrite=overwrite) as empty:
-            for name in [*names, files.MANIFEST]:
-                (empty / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(folder / name, empty / name)
-            files.verify(empty)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with download_folder(home, f"{repo_id.replace('/', '--')}@{commit}") as folder:
+        path = _download(api, repo_id, commit, files.MANIFEST, folder)
+        if digest is not None and (found := sha256(path)) != digest:
+            clear(folder)
+            raise ValueError(
+                f"The {files.MANIFEST} of {source} has the SHA-256 {found}, not {digest}. Nothing was installed."
+            )
+        names = list(files.read_manifest(folder)["files"])
+        for name in names:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name:
+                clear(folder)
+                raise files.ReferenceFolderError(f"{source} lists {name!r}, which is outside its folder.")
+        for name in names:
+            _download(api, repo_id, commit, name, folder)
+        try:
+            with new_folder(target, marker=files.MANIFEST, what="reference", overwrite=overwrite) as empty:
+                for name in [*names, files.MANIFEST]:
+                    (empty / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.move(folder / name, empty / name)
+                files.verify(empty)
+        finally:
+            clear(folder)
 
 
 def _api() -> HfApi:
@@ -236,6 +258,15 @@ def _explained(repo_id: str, *, write: bool = False) -> Iterator[None]:
         raise ConnectionError(unreachable) from error
 
 
+def _renewed(page: str, card: str) -> str:
+    """Page of a repository with the part that scim wrote as in ``card``; one without that part stays as it is."""
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if begin and end:
+        return before + card[card.index(_BEGIN) : card.index(_END)] + _END + after
+    return card if _UNMARKED in page and not begin else page
+
+
 def _card(reference: Reference, repo_id: str) -> str:
     """Text of the page of a new repository."""
     info, digest = reference.info(), sha256(reference.path / files.MANIFEST)
@@ -248,7 +279,8 @@ tags:
 ---
 # {repo_id.partition("/")[2]}
 
-A reference of [scim](https://pypi.org/project/scim-tools/) to label cells and to search for similar ones:
+{_BEGIN}
+{_UNMARKED} and to search for similar ones:
 {info["cells"]:,} cells of {len(info["studies"])} studies, {len(info["labels"])} labels, {info["genes"]:,} genes.
 
 ```bash
@@ -258,4 +290,5 @@ scim install-reference {SCHEME}{repo_id} --sha256 {digest}
 Studies: {", ".join(info["studies"])}.
 
 Labels: {", ".join(info["labels"])}.
+{_END}
 """

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import tarfile
+import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -14,6 +17,7 @@ from .._validate import did_you_mean
 from ..encoder._folder import check_target, new_folder
 from ..encoder._folder import sha256 as sha256_of
 from . import _manifest as files
+from ._downloads import SCRATCH, download_folder, remove_leftovers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 DEFAULT = "blood"
 #: Ending of a reference's folder.
 ENDING = ".scim"
+#: Letters, and bytes, of the longest name: file systems take 255 bytes, and folders on their way have longer names.
+_LONGEST, _LONGEST_BYTES = 100, 200
 _BUNDLED = Path(__file__).parent / "bundled"
 _COLUMNS = ("name", "where", "cells", "labels", "studies", "genes", "megabytes", "path")
 
@@ -66,7 +72,7 @@ def references() -> pd.DataFrame:
 
 
 def find(name: str) -> Path:
-    """Folder of a named reference; an installed one goes before a bundled one.
+    """Folder of a named reference; a bundled one goes before an installed one, so that nothing takes its place.
 
     Raises
     ------
@@ -90,9 +96,18 @@ def is_bundled(path: Path) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is a name rather than a path: "blood.scim" is a folder of the user's, there or not."""
+    r"""Whether a text is a name rather than a path: "blood.scim" is a folder of the user's, there or not.
+
+    Examples
+    --------
+    >>> [is_name(text) for text in ("blood", "blood.scim", "../blood", ".", "blood\n")]
+    [True, False, False, False, False]
+    """
     return (
-        bool(text)
+        0 < len(text) <= _LONGEST
+        and text.isprintable()
+        and text == text.strip()
+        and len(text.encode()) <= _LONGEST_BYTES
         and not text.endswith(ENDING)
         and not any(mark in text for mark in "/\\")
         and not text.startswith((".", "~"))
@@ -116,7 +131,7 @@ def install_reference(
         manifest.json, which holds those of all other files. It can be left out where ``revision`` is a whole commit
         hash (40 digits): the Hub never changes what that stands for, while branches and tags move.
     name
-        What to call it; by default as its folder in the archive, or as the repository.
+        What to call it; by default as its folder in the archive, or as the repository. Not as one that comes with scim.
     overwrite
         Replace an installed reference of that name.
 
@@ -128,11 +143,15 @@ def install_reference(
     ------
     ValueError
         Nothing fixes the content, or it is another one; or the source is no archive, or holds anything but one whole
-        reference.
+        reference; or its name is none, or that of one that comes with scim.
     FileExistsError
         One of that name is installed already.
+    BlockingIOError
+        Somebody else is downloading the same just now.
     FileNotFoundError, PermissionError, ConnectionError
         The source is not there, not for you, or cannot be reached.
+    NotADirectoryError
+        ``SCIM_HOME`` is a file.
     ImportError
         The source is on the Hub, and the extra ``hub`` is not installed.
 
@@ -149,32 +168,41 @@ def install_reference(
     digest = None if sha256 is None else str(sha256).strip().lower()
     if digest is not None and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
         raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}. `sha256sum FILE` prints them.")
-    if name is not None and (_BUNDLED / f"{name}{ENDING}").exists():
-        raise ValueError(f"name={name!r} is that of a reference that comes with scim. Give another name.")
-    if name is not None and not is_name(name):
-        raise ValueError(f"name must be a plain name, without slashes and without {ENDING}, got {name!r}.")
+    if name is not None:
+        _check_name(name)
+    _make_home()
+    remove_leftovers(home())
     if on_hub:
-        called = name or hub.split(str(source))[0].partition("/")[2].removesuffix(ENDING)
-        target = home() / f"{called}{ENDING}"
+        target = _target(name, hub.split(str(source))[0].partition("/")[2], source)
         check_target(target, marker=files.MANIFEST, what="reference", overwrite=overwrite)
-        hub.pull(str(source), target, digest=digest, overwrite=overwrite, downloads=home() / "downloads")
+        hub.pull(str(source), target, digest=digest, overwrite=overwrite, home=home())
         return target
     assert digest is not None
-    return _install_archive(source, digest, name, overwrite=overwrite)
+    return _install_archive(str(source), digest, name, overwrite=overwrite)
 
 
-def _install_archive(source: str | Path, digest: str, name: str | None, *, overwrite: bool) -> Path:
-    home().mkdir(parents=True, exist_ok=True)
-    archive = _fetch(str(source), digest)
-    scratch = home() / f".unpack-{os.getpid()}"
+def _install_archive(source: str, digest: str, name: str | None, *, overwrite: bool) -> Path:
+    if urlparse(source).scheme in ("http", "https", "ftp"):
+        with download_folder(home(), digest) as folder:
+            return _put(_download(source, digest, folder), source, name, overwrite=overwrite)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Give the path or the URL of an archive of a reference.")
+    if (found := sha256_of(path)) != digest:
+        raise ValueError(f"{path} has the SHA-256 {found}, not {digest}. Nothing was unpacked.")
+    return _put(path, source, name, overwrite=overwrite)
+
+
+def _put(archive: Path, source: str, name: str | None, *, overwrite: bool) -> Path:
+    """Unpack an archive, check what it holds, and put it in its place."""
+    scratch = Path(tempfile.mkdtemp(dir=home(), prefix=SCRATCH))
     try:
         _unpack(archive, scratch)
         found = [path.parent for path in scratch.rglob(files.MANIFEST)]
         if len(found) != 1:
             raise ValueError(f"{source} holds {len(found)} references, where one is expected.")
         files.verify(found[0])
-        called = name or found[0].name.removesuffix(ENDING)
-        target = home() / f"{called}{ENDING}"
+        target = _target(name, "" if found[0] == scratch else found[0].name, source)
         with new_folder(target, marker=files.MANIFEST, what="reference", overwrite=overwrite) as empty:
             shutil.copytree(found[0], empty, dirs_exist_ok=True)
     finally:
@@ -182,28 +210,86 @@ def _install_archive(source: str | Path, digest: str, name: str | None, *, overw
     return target
 
 
+def _target(name: str | None, folder: str, source: str | Path) -> Path:
+    """Where a reference goes: by the name given, or by that of its folder or repository, checked as strictly."""
+    called = folder.removesuffix(ENDING) if name is None else name
+    _check_name(called, None if name is not None else source)
+    return home() / f"{called}{ENDING}"
+
+
+def _check_name(name: str, source: str | Path | None = None) -> None:
+    """Refuse what is no name, and those that come with scim; ``source`` is where it comes from, if it was not given."""
+    what = "name" if source is None else f"{source}: the name of its folder or repository"
+    remedy = "Give another name." if source is None else "Give it another one with name=."
+    if not is_name(name):
+        shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+        raise ValueError(
+            f"{what} must be a plain name of at most {_LONGEST} printable letters, without slashes, a dot at its "
+            f"beginning or {ENDING} at its end, got {shown!r}. {remedy}"
+        )
+    if name.casefold() in {path.name.removesuffix(ENDING).casefold() for path in _BUNDLED.glob(f"*{ENDING}")}:
+        raise ValueError(f"{what} is {name!r}, that of a reference that comes with scim. {remedy}")
+
+
 def _folders() -> list[tuple[str, Path]]:
-    return [("installed", home()), ("bundled", _BUNDLED)]
+    return [("bundled", _BUNDLED), ("installed", home())]
 
 
-def _fetch(source: str, digest: str) -> Path:
-    """File that ``source`` names, downloaded if it is a URL, once its SHA-256 is as it should be."""
-    if urlparse(source).scheme in ("http", "https", "ftp"):
-        import pooch
+def _download(url: str, digest: str, folder: Path) -> Path:
+    """Download an archive that has the SHA-256 ``digest``; errors of the network become those of Python."""
+    import ftplib
+    import socket
 
-        fetched = pooch.retrieve(source, known_hash=f"sha256:{digest}", path=home() / "downloads", progressbar=True)
-        return Path(fetched)
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Give the path or the URL of an archive of a reference.")
-    if (found := sha256_of(path)) != digest:
-        raise ValueError(f"{path} has the SHA-256 {found}, not {digest}. Nothing was unpacked.")
-    return path
+    import pooch
+    import requests
+
+    try:
+        fetched = pooch.retrieve(url, known_hash=f"sha256:{digest}", path=folder, progressbar=True)
+    except (requests.HTTPError, ftplib.error_perm) as error:
+        status = error.response.status_code if isinstance(error, requests.HTTPError) else int(str(error)[:3])
+        if status in (404, 410, 550):
+            raise FileNotFoundError(f"There is no {url} (status {status}). Is it spelled as it should be?") from error
+        if status in (401, 403, 530):
+            raise PermissionError(
+                f"{url}: the server refuses (status {status}). Download it, give its path."
+            ) from error
+        raise ConnectionError(f"{url}: the server answered with status {status}. Try again later.") from error
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+        raise ValueError(f"{url} is no address that can be downloaded from: {error}") from error
+    except (requests.RequestException, ftplib.Error, socket.gaierror, ConnectionError, TimeoutError) as error:
+        raise ConnectionError(f"{url} cannot be reached: is this machine online, the name right? ({error})") from error
+    return Path(fetched)
+
+
+def _make_home() -> None:
+    folder = home()
+    remedy = "references are installed there. Set SCIM_HOME to a folder that you can write to."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(f"SCIM_HOME={folder} is a file, or below one, and {remedy}") from error
+    except OSError as error:
+        raise PermissionError(f"SCIM_HOME={folder} cannot be made ({error.strerror}), and {remedy}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"SCIM_HOME={folder} is read-only, and {remedy}")
 
 
 def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive, which may be none, or not all of one."""
+    try:
+        _unpack_plain(archive, folder)
+    except tarfile.FilterError as error:
+        raise ValueError(f"{archive} would write outside its folder: {error}") from error
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{archive} is neither a .zip nor a .tar archive, or not all of one: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's; those of gzip and bzip2 have no number
+            raise
+        raise ValueError(f"{archive} is damaged: {error}") from error
+
+
+def _unpack_plain(archive: Path, folder: Path) -> None:
     """Unpack plain files and folders; anything that would land elsewhere, or is a link or a device, is refused."""
-    folder.mkdir()
     # Last of all a zip file: a tar file with one at its end looks like it.
     if not tarfile.is_tarfile(archive) and zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
@@ -214,13 +300,8 @@ def _unpack(archive: Path, folder: Path) -> None:
                     raise ValueError(f"{archive} holds {member.filename!r}, which is outside its folder, or a link.")
             packed.extractall(folder)
         return
-    try:
-        with tarfile.open(archive) as packed:
-            for entry in packed:
-                if not (entry.isfile() or entry.isdir()):
-                    raise ValueError(f"{archive} holds {entry.name!r}, which is neither a file nor a folder.")
-                packed.extract(entry, folder, filter="data")
-    except tarfile.FilterError as error:
-        raise ValueError(f"{archive} would write outside its folder: {error}") from error
-    except tarfile.TarError as error:
-        raise ValueError(f"{archive} is neither a .zip nor a .tar archive: {error}") from error
+    with tarfile.open(archive) as packed:
+        for entry in packed:
+            if not (entry.isfile() or entry.isdir()):
+                raise ValueError(f"{archive} holds {entry.name!r}, which is neither a file nor a folder.")
+            packed.extract(entry, folder, filter="data")

@@ -150,7 +150,7 @@ class Reference(MadeCells):
         if isinstance(reference, Reference):
             return reference
         if reference is None:
-            reference = named.DEFAULT
+            reference = named.find(named.DEFAULT)
         if not isinstance(reference, str | Path):
             raise TypeError(f"reference must be a Reference or a path, got {type(reference).__name__}.")
         path = Path(reference).expanduser()
