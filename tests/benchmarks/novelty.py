@@ -70,13 +70,14 @@ def annotate(name: str, reference: scim.Reference) -> pd.DataFrame:
     scim.tl.annotate(adata, reference, novelty_fdr=0)
     terms, right = given()
     out |= {"right at fdr 0": right, "specific at fdr 0": right & ~np.isin(terms, list(vague))}
+    out |= {"unassigned at fdr 0": terms == ""}
     out |= {"wrong at fdr 0": ~right & (terms != ""), "published": [bool(up) for up in above]}
     return pd.DataFrame(out | {"leukocyte": [leukocyte in up for up in above]})
 
 
 def row(cells: pd.DataFrame, shares: Sequence[str]) -> dict[str, float]:
     """How many cells these are, and shares of them; those in ``shares`` of the cells with a published term."""
-    found = {"cells": len(cells), "p < 0.05": cells["p < 0.05"].mean(), "unassigned": cells["unassigned"].mean()}
+    found = {"cells": len(cells)} | {k: cells[k].mean() for k in ("p < 0.05", "unassigned", "unassigned at fdr 0")}
     if cells["published"].any():
         found |= {name: cells.loc[cells["published"], name].mean() for name in shares}
     return {name: value if name == "cells" else float(value) for name, value in found.items()}
