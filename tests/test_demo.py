@@ -7,7 +7,9 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 from typer.testing import CliRunner
 
 import scim
@@ -38,6 +40,41 @@ def test_demo_says_how_often_it_agrees(run: tuple[Path, str]) -> None:
     assert sum(shares) == pytest.approx(100, abs=0.3)
     assert shares[0] + shares[1] > 60
     assert "FCGR3A, the gene of CD16, was counted in 100% of them" in text
+    compared = re.search(r"and in (\d+)% of the (\d+) cells that are called mononuclear phagocyte", text)
+    assert compared is not None, text
+    assert int(compared[1]) < 30
+    assert int(compared[2]) > 100
+
+
+@pytest.mark.parametrize(
+    ("called", "expected"),
+    [
+        ({"CD14-positive monocyte": 20, "mononuclear phagocyte": 20}, "25% of the 20 cells that are called CD14-pos"),
+        (
+            {"CD14-positive monocyte": 19, "mononuclear phagocyte": 20},
+            "25% of the 20 cells that are called mononuclear",
+        ),
+        ({"CD14-positive monocyte": 8, "mononuclear phagocyte": 8, "B cell": 24}, "25% of the 40 other cells"),
+        ({"CD14-positive monocyte": 7}, None),
+    ],
+)
+def test_demo_compares_a_gene_with_a_group_that_is_large_enough(called: dict[str, int], expected: str | None) -> None:
+    labels = ["CD14-low, CD16-positive monocyte"] * 5 + [name for name, n in called.items() for _ in range(n)]
+    # All of the five have the gene, of every other group each fourth cell.
+    counted = [1] * 5 + [int(i % 4 == 0) for n in called.values() for i in range(n)]
+    obs = pd.DataFrame(
+        {"scim_label": labels, "cell_type": "CD14-positive monocyte"}, index=list(map(str, range(len(labels))))
+    )
+    adata = anndata.AnnData(csr_matrix(np.array(counted, dtype="f4")[:, None]), obs, pd.DataFrame(index=["FCGR3A"]))
+    lines: list[str] = []
+    _demo._look_closer(adata, echo=lines.append)
+    text = "\n".join(lines)
+    if expected is None:
+        assert text == ""
+    else:
+        assert "5 cells that were published" in text
+        assert "counted in 100% of them" in text
+        assert expected in text
 
 
 def test_demo_labels_with_the_bundled_reference_and_trains_nothing(run: tuple[Path, str]) -> None:
