@@ -246,7 +246,8 @@ def _download(url: str, digest: str, folder: Path) -> Path:
     try:
         fetched = pooch.retrieve(url, known_hash=f"sha256:{digest}", path=folder, progressbar=True)
     except (requests.HTTPError, ftplib.error_perm) as error:
-        status = error.response.status_code if isinstance(error, requests.HTTPError) else int(str(error)[:3])
+        answer = getattr(error, "response", None)  # FTP begins its message with it
+        status = int(str(error)[:3]) if answer is None else answer.status_code
         if status in (404, 410, 550):
             raise FileNotFoundError(f"There is no {url} (status {status}). Is it spelled as it should be?") from error
         if status in (401, 403, 530):
