@@ -92,7 +92,8 @@ def test_novelty_tells_strange_cells(new: anndata.AnnData, reference: scim.Refer
     mixed = new.X.toarray()[:, rng.permutation(new.n_vars)]
     strange = anndata.AnnData(mixed, obs=new.obs[[]].copy(), var=new.var[[]].copy())
     scim.tl.annotate(new, reference)
-    scim.tl.annotate(strange, reference)
+    with pytest.warns(UserWarning, match=r"\d+ of 100 cells are unlike anything in blood.scim and unassigned"):
+        scim.tl.annotate(strange, reference)
     assert strange.obs["scim_novelty"].median() < 0.02 < new.obs["scim_novelty"].median()
 
 

@@ -89,7 +89,8 @@ def test_cells_of_no_kind_are_unassigned_unless_that_is_switched_off(
 ) -> None:
     mixed = new.X.toarray()[:, np.random.default_rng(1).permutation(new.n_vars)]
     strange = anndata.AnnData(mixed, obs=new.obs[[]].copy(), var=new.var[[]].copy())
-    scim.tl.annotate(strange, reference)
+    with pytest.warns(UserWarning, match="novelty_fdr=0 gives labels to all"):
+        scim.tl.annotate(strange, reference)
     assert (strange.obs["scim_label"] == "unassigned").mean() > 0.95
     assert strange.uns["scim"]["annotate"]["n_novel"] > 95
     scim.tl.annotate(strange, reference, novelty_fdr=0)
@@ -133,7 +134,8 @@ def test_cells_of_labels_that_are_not_listed_are_warned_of(new: anndata.AnnData,
 def test_cells_of_no_kind_are_novel_whatever_is_listed(new: anndata.AnnData, reference: scim.Reference) -> None:
     mixed = new.X.toarray()[:, np.random.default_rng(1).permutation(new.n_vars)]
     strange = anndata.AnnData(mixed, obs=new.obs[[]].copy(), var=new.var[[]].copy())
-    scim.tl.annotate(strange, reference, labels=["B cell"])
+    with pytest.warns(UserWarning, match="unlike anything"):
+        scim.tl.annotate(strange, reference, labels=["B cell"])
     assert (strange.obs["scim_label"] == "unassigned").mean() > 0.95
 
 

@@ -80,7 +80,8 @@ def annotate(
         share of the votes that may be for something else than the label, 0.3 by default.
     novelty_fdr
         Cells whose novelty is significant at this false discovery rate (Benjamini-Hochberg over the cells) are
-        unassigned; 0 labels all.
+        unassigned. Cells of another platform or tissue are novel, too, whatever their kind; 0, for cells that are known
+        to be of the reference's kinds, gives labels to all.
     vote
         ``"calibrated"``, as above; ``"ontology"``, votes of the ``k`` nearest labelled cells, the nearer ones more
         (``exp(-d / h)``, h the median distance of the cell's neighbours), summed up the ontology: the most specific

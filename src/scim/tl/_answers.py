@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..reference import Reference
 
 
-#: Share of cells that may be of labels that are not listed before a warning says so.
-_A_FEW = 0.05
+#: Share of cells that may be of labels that are not listed before a warning says so; share of novel ones, of a number.
+_A_FEW, _HALF, _SOME = 0.05, 0.5, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +112,14 @@ def calibrated(
     told_by = "distance" if novelty is None else "expression"
     novelty = judge.novelty(vectors) if novelty is None else novelty
     novel = false_discovery_control(novelty, method="bh") <= novelty_fdr if len(novelty) else np.empty(0, bool)
+    if len(novel) >= _SOME and novel.mean() > _HALF:
+        warnings.warn(
+            f"{int(novel.sum()):,} of {len(novel):,} cells are unlike anything in {reference.path.name} and unassigned."
+            " Another platform or tissue can be the reason as well as other kinds of cells. If these are cells that it "
+            "has, novelty_fdr=0 gives labels to all; if not, build a reference that has them.",
+            UserWarning,
+            stacklevel=3,
+        )
     genes = measured if judge.genes is None else judge.genes
     facts = {
         "head": head.kind,
