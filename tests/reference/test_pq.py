@@ -291,6 +291,8 @@ def test_a_reference_of_many_cells(
     hits = Reference.open(path).search(queries, k=5, where=kept)
     assert (reference.metadata(hits.indices.ravel(), ["label"])["label"] == kept["label"]).all()
     reference.verify()
+    files = [file for file in path.rglob("*") if file.is_file() and file.name != "manifest.json"]
+    assert reference.info()["bytes"] == sum(file.stat().st_size for file in files)
     ordered = path / "index" / f"0001{_pq.ORDERED}"
     ordered.write_bytes(ordered.read_bytes()[:-2] + b"??")
     reference.verify("sizes")

@@ -261,6 +261,7 @@ class Reference(MadeCells):
     def info(self) -> dict[str, Any]:
         """Say what there is to know of the reference, as plain values."""
         manifest = self._manifest
+        listed = [*manifest["files"].values(), *index_files(manifest.get("index")).values()]
         return {
             "cells": self.n_cells,
             "labelled_cells": int((self.label_codes >= 0).sum()),
@@ -275,7 +276,7 @@ class Reference(MadeCells):
             "latent": self.n_latent,
             "ontology": manifest["ontology_version"],
             "calibration": f"{self.calibration_kind}, {len(self.background()):,} distances",
-            "bytes": sum(int(f["bytes"]) for f in manifest["files"].values()),
+            "bytes": sum(int(file["bytes"]) for file in listed),
             "made_with": dict(manifest["engines"]),
         }
 
