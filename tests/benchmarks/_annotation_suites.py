@@ -17,7 +17,9 @@ CLEAN = Condition()
 #: Held-out studies of log values, and of 1,460 genes: no thinning and no larger panel changes them.
 _SYMPHONY, _LAVAGE = "symphony", "lavage"
 _OTHERS = [method for method in METHODS if method not in TRAININGS]
-_QUICK = ["logistic regression", "logistic regression, balanced", "PCA + kNN"]
+#: Methods in which nothing is drawn: each seed gives the same.
+_SEEDLESS = ["logistic regression", "logistic regression, balanced"]
+_QUICK = [*_SEEDLESS, "PCA + kNN"]
 _INSTANT = [*_QUICK, "Harmony + kNN"]
 _EMBEDDED = ["PCA + kNN", "Harmony + kNN", "scVI + scArches + kNN", "scANVI + scArches", "SCimilarity, retrained"]
 #: Labels that are made rare, and the held-out studies without cells of it.
@@ -99,15 +101,14 @@ def jobs_of(
     seeds: Sequence[int] = (0,),
     condition: Condition = CLEAN,
 ) -> list[Job]:
-    """Jobs of a suite, with each seed for scim and the first for the others; the quick ones first."""
+    """Jobs of a suite, with each seed, or the first for methods in which nothing is drawn; the quick ones first."""
     found = []
     for job in SUITES[suite]():
         if (methods and job.method not in methods) or (studies and job.held_out not in studies):
             continue
         if condition != CLEAN and suite != "robustness":
             job = replace(job, condition=condition)
-        of_scim = job.method in TRAININGS or job.method in LABELLINGS
-        found += [replace(job, seed=seed) for seed in (seeds if of_scim else seeds[:1])]
+        found += [replace(job, seed=seed) for seed in (seeds[:1] if job.method in _SEEDLESS else seeds)]
     order = {method: i for i, method in enumerate([*METHODS, *LABELLINGS])}
     return sorted(dict.fromkeys(found), key=lambda job: order[job.method])
 

@@ -60,7 +60,7 @@ def parse() -> argparse.Namespace:
     again = "do not take kept results of these methods; stale: nor those of scim from before the package changed"
     parser.add_argument("--again", nargs="+", choices=["stale", *METHODS], default=[], help=again)
     parser.add_argument("--no-run", action="store_true", help="take what is kept, and write the page")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of scim; the others get the first")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of all in which something is drawn")
     parser.add_argument("--studies", nargs="+", choices=sorted({h for g in GROUPS.values() for h in g.held}))
     parser.add_argument("--methods", nargs="+", choices=[*METHODS, *LABELLINGS])
     parser.add_argument("--wrong-labels", type=float, default=0.0, help="share of training labels drawn at random")
