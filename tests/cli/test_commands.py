@@ -110,6 +110,22 @@ def test_query_writes_by_extension(
     assert "distance" in hits
 
 
+def test_query_takes_so_many_of_a_group(
+    scim_command: Callable[..., Result], fails: Callable[..., None], files: Path, reference: Path, tmp_path: Path
+) -> None:
+    asked = ("query", files / "new.h5ad", "--reference", reference, "--groupby", "cluster", "--k", 20)
+    done = scim_command(*asked, "--out", tmp_path / "hits.csv", "--max-per-group", "study=3")
+    assert done.exit_code == 0, done.output
+    hits = pd.read_csv(tmp_path / "hits.csv")
+    assert hits.groupby(["query", "study"]).size().max() == 3
+    wrong = scim_command(*asked, "--out", tmp_path / "no.csv", "--max-per-group", "studdy=3")
+    fails(wrong, "--max-per-group='studdy'", "Did you mean 'study'")
+    none = scim_command(*asked, "--out", tmp_path / "no.csv", "--where", "tissue=lungs")
+    fails(none, "--where: ")
+    fails(scim_command(*asked, "--out", tmp_path / "no.csv", "--where", "tisue=lung"), "--where names the column")
+    assert not (tmp_path / "no.csv").exists()
+
+
 def test_info_of_all_kinds(scim_command: Callable[..., Result], files: Path, encoder: Path, reference: Path) -> None:
     for path, kind in ((encoder, "encoder"), (reference, "reference"), (files / "new.h5ad", "h5ad")):
         done = scim_command("info", path, "--json")

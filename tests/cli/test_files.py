@@ -73,6 +73,16 @@ def test_filters() -> None:
         _files.filters(["a="], option="--exclude")
 
 
+def test_caps() -> None:
+    assert _files.caps(None, option="--max-per-group") is None
+    assert _files.caps(["donor=50", "a=b=2"], option="--max-per-group") == {"donor": 50, "a=b": 2}
+    for wrong in ("donor", "=5", "donor=", "donor=few", "donor=-1"):
+        with pytest.raises(ValueError, match=f"--max-per-group '{wrong}' must look like COLUMN=NUMBER"):
+            _files.caps([wrong], option="--max-per-group")
+    with pytest.raises(ValueError, match="names 'donor' twice"):
+        _files.caps(["donor=5", "donor=6"], option="--max-per-group")
+
+
 def test_filters_find_numbers_and_booleans(
     scim_command: Callable[..., Result],
     fails: Callable[..., None],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from .. import _keys
-from ._files import H5AD, as_stored, filters, output_kind, read, write_adata, write_table
+from ._files import H5AD, as_stored, caps, filters, output_kind, read, write_adata, write_table
 from ._workers import SearchScheduler, dask_client
 
 if TYPE_CHECKING:
@@ -141,13 +141,17 @@ def query(
     max_distance: Annotated[float | None, typer.Option(min=0, max=2, help="Largest cosine distance of a hit.")] = None,
     where: Where = None,
     exclude: Exclude = None,
+    max_per_group: Annotated[
+        list[str] | None,
+        typer.Option(help="Most hits of one group: COLUMN=NUMBER, such as donor=50; may be repeated."),
+    ] = None,
     recall: Recall = None,
     layer: Layer = None,
     scheduler: SearchScheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find the reference cells most like given ones."""
-    kind = output_kind(out, overwrite=overwrite)
+    kind, most = output_kind(out, overwrite=overwrite), caps(max_per_group, option="--max-per-group")
     adata, opened, passing = _opened(data, reference, where, exclude)
 
     from .. import get, tl
@@ -159,6 +163,7 @@ def query(
             groupby=groupby,
             k=k,
             max_distance=max_distance,
+            max_per_group=most,
             recall=recall,
             layer=layer,
             client=client,

@@ -162,6 +162,25 @@ def filters(pairs: Sequence[str] | None, *, option: str) -> dict[str, list[str]]
     return chosen or None
 
 
+def caps(pairs: Sequence[str] | None, *, option: str) -> dict[str, int] | None:
+    """Turn ``["donor=50"]`` into ``{"donor": 50}``; None for none.
+
+    Examples
+    --------
+    >>> caps(["donor=50"], option="--max-per-group")
+    {'donor': 50}
+    """
+    chosen: dict[str, int] = {}
+    for pair in pairs or ():
+        column, _, number = pair.rpartition("=")
+        if not (column.strip() and number.strip().isdecimal()):
+            raise ValueError(f"{option} {pair!r} must look like COLUMN=NUMBER, for example {option} donor=50.")
+        if column.strip() in chosen:
+            raise ValueError(f"{option} names {column.strip()!r} twice. Give each column one number.")
+        chosen[column.strip()] = int(number)
+    return chosen or None
+
+
 def as_stored(chosen: dict[str, list[str]] | None, reference: Reference) -> dict[str, list[Any]] | None:
     """Bring the values of filters to numbers, True and False in columns that hold such; what is none stays text."""
 

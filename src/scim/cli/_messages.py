@@ -15,6 +15,7 @@ _SAME = (
     "key_added",
     "novelty_fdr",
     "max_distance",
+    "max_per_group",
 )
 #: Arguments of short names, which are recognised where a value follows.
 _SHORT = ("backend", "by", "groupby", "landmarks", "vote")
@@ -29,7 +30,10 @@ _OTHER = {
     "Leave labels out": "Leave --label out",
     "where= or exclude=": "--where or --exclude",
     "with name=": "with --name",
-    "see max_per_group=": "see max_per_group= of scim.tl.query in Python",
+    "where:": "--where:",
+    "exclude:": "--exclude:",
+    "where names the column": "--where names the column",
+    "exclude names the column": "--exclude names the column",
     "Use the study_key of scim.pp.merge_studies as batch_key": "Leave --study-key out, and each file is a study",
     "scim.pp.harmonize_labels": "--harmonize",
     'their terms; ontology="flat" says that this is meant': "their terms",

@@ -53,7 +53,7 @@ def query(
     data are log1p values they are taken back to the linear scale before they are summed, so that every cell counts the
     same, however deeply it was sequenced.
 
-    A warning names queries with more than four in five hits (of ten or more) in one study that has less than half of
+    A warning names queries with more than four in five hits, and ten or more, in one study that has less than half of
     the cells searched. Nothing is written if anything fails.
 
     Parameters
