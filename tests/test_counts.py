@@ -11,7 +11,7 @@ import pytest
 import scanpy as sc
 from scipy import sparse
 
-from scim._counts import InputKind, find_counts, input_kind, normalize_rows
+from scim._counts import InputKind, as_counts, find_counts, input_kind, normalize_rows
 
 
 def counts(n_cells: int = 60, n_genes: int = 400, seed: int = 0) -> np.ndarray:
@@ -198,3 +198,19 @@ def test_multiples_that_happen_to_be_whole_are_not_taken_for_counts() -> None:
     X = np.repeat([[1, 2, 3, 4, 0]], 50, axis=1).astype("float32")  # 500 in all: 2,000 of a million each
     X[0, :3] = [1, 1, 2_000 - 499 + X[0, :3].sum() - 2]  # 2,000 in all: 500 each
     assert input_kind(np.log1p(scaled(X, 1e6))).target_sum == pytest.approx(1e6, rel=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.37, 1e4 / 2_345], ids=["counts", "scaled", "normalised"])
+def test_counts_are_found_under_a_scale(unit: float) -> None:
+    X = counts()
+    X[3] = 0
+    X[:, 0] = 1  # every cell has one count of a gene
+    X[4] = 0
+    matrix = sparse.csr_matrix(X)
+    found = as_counts((matrix.data * unit).astype(np.float32), matrix.indptr)
+    np.testing.assert_array_equal(found, matrix.data)
+
+
+def test_of_no_values_there_are_no_counts() -> None:
+    assert as_counts(np.zeros(0), np.zeros(4, dtype=int)).tolist() == []
+    assert as_counts(np.array([0.0, 0.0, 4.0, 6.0]), np.array([0, 2, 4])).tolist() == [0, 0, 4, 6]

@@ -293,6 +293,34 @@ def normalize_rows(X: csr_matrix, kind: InputKind) -> csr_matrix:
     return X
 
 
+def as_counts(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Undo the scaling of counts: values of a cell that are no whole numbers are divided by its smallest, one count.
+
+    Parameters
+    ----------
+    values, indptr
+        Linear values of a CSR matrix, (nnz,), and where each cell's begin, (n + 1,).
+
+    Returns
+    -------
+    Counts, int64 (nnz,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_counts(np.array([2.5, 5.0, 2.0, 4.0]), np.array([0, 2, 4])).tolist()
+    [1, 2, 2, 4]
+    """
+    lengths = np.diff(indptr)
+    lengths, starts = lengths[lengths > 0], indptr[:-1][lengths > 0]
+    if not len(starts):
+        return np.zeros(0, dtype=np.int64)
+    whole = np.logical_and.reduceat(values == np.round(values), starts)
+    smallest = np.minimum.reduceat(np.where(values > 0, values, np.inf), starts)
+    unit = np.where(whole | np.isinf(smallest), 1, smallest)
+    return np.maximum(np.round(values / np.repeat(unit, lengths)), 0).astype(np.int64)
+
+
 def _places(adata: AnnData) -> dict[str, Any]:
     # anndata >= 0.13 has a None key in `layers`.
     places = {str(name): adata.layers[name] for name in adata.layers if name is not None}

@@ -332,3 +332,10 @@ def test_read_only_target(pbmc: AnnData, encoder: Encoder, tmp_path: Path, monke
     monkeypatch.setattr(Encoder, "embed_chunks", lambda *_, **__: pytest.fail("worked before it looked"))
     with pytest.raises(PermissionError, match="read-only"):
         Reference.build(tmp_path / "r", pbmc, encoder, **KEYS)
+
+
+def test_cells_without_any_count_make_no_reference(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
+    pbmc.X = pbmc.X * 0
+    with pytest.raises(ValueError, match="No cell has a count in any gene of the encoder"):
+        Reference.build(tmp_path / "none.scim", pbmc, encoder, labels_key="cell_type", study_key="study")
+    assert not list(tmp_path.iterdir())

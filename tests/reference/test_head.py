@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scim.reference._head import Cells, Head, choose, fit_head
+from scim.reference._head import Head, Labelled, choose, fit_head
 
 
 def clouds(rng: np.random.Generator, n_studies: int = 4, spread: float = 0.35) -> tuple[np.ndarray, ...]:
@@ -22,7 +22,7 @@ def clouds(rng: np.random.Generator, n_studies: int = 4, spread: float = 0.35) -
 @pytest.fixture(scope="module")
 def head() -> Head:
     vectors, codes, studies = clouds(np.random.default_rng(0))
-    made = fit_head(vectors, codes, studies, n_labels=4, seed=0)
+    made = fit_head(Labelled(vectors, codes, studies), n_labels=4, seed=0)
     assert made is not None
     return made
 
@@ -48,7 +48,7 @@ def test_harder_cells_make_a_humbler_head(head: Head) -> None:
     vectors, codes, studies = clouds(np.random.default_rng(0))
     harder, *_ = clouds(np.random.default_rng(1), spread=0.6)
     harder[::50] = 0
-    humble = fit_head(vectors, codes, studies, n_labels=4, seed=0, scored=Cells(harder, codes, studies))
+    humble = fit_head(Labelled(vectors, codes, studies), n_labels=4, seed=0, scored=Labelled(harder, codes, studies))
     assert humble is not None
     np.testing.assert_array_equal(humble.weights, head.weights)
     assert humble.temperature > head.temperature and humble.scores.mean() > head.scores.mean() + 0.05
@@ -56,7 +56,9 @@ def test_harder_cells_make_a_humbler_head(head: Head) -> None:
     # Of one study no others are known to be cells left out: it is tried on its own.
     only = studies == 0
     parts = vectors[only], codes[only], studies[only]
-    alone, same = (fit_head(*parts, n_labels=4, seed=0, scored=s) for s in (Cells(harder, codes, studies), None))
+    alone, same = (
+        fit_head(Labelled(*parts), n_labels=4, seed=0, scored=s) for s in (Labelled(harder, codes, studies), None)
+    )
     assert alone is not None and same is not None and alone.kind == "within-study"
     np.testing.assert_array_equal(alone.scores, same.scores)
 
@@ -92,19 +94,19 @@ def test_a_label_is_ruled_out_where_it_would_be_in_every_study(alpha: float) -> 
 
 def test_one_study_is_said_to_be_one() -> None:
     vectors, codes, _ = clouds(np.random.default_rng(0), n_studies=1)
-    made = fit_head(vectors, codes, np.zeros(len(codes), dtype=int), n_labels=3, seed=0)
+    made = fit_head(Labelled(vectors, codes, np.zeros(len(codes), dtype=int)), n_labels=3, seed=0)
     assert made is not None and made.kind == "within-study" and len(made.scores) == len(codes)
 
 
 def test_no_head_without_two_labels() -> None:
     vectors, codes, studies = clouds(np.random.default_rng(0))
-    assert fit_head(vectors, np.where(codes == 0, 0, -1), studies, n_labels=3, seed=0) is None
+    assert fit_head(Labelled(vectors, np.where(codes == 0, 0, -1), studies), n_labels=3, seed=0) is None
 
 
 def test_a_label_of_one_study_has_no_scores() -> None:
     vectors, codes, studies = clouds(np.random.default_rng(0))
     only = (codes != 2) | (studies == 0)
-    made = fit_head(vectors[only], codes[only], studies[only], n_labels=3, seed=0)
+    made = fit_head(Labelled(vectors[only], codes[only], studies[only]), n_labels=3, seed=0)
     assert made is not None and 2 in made.classes and 2 not in made.labels
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +73,21 @@ def test_landmarks_of_added_cells(folder: Path, pbmc: AnnData) -> None:
     landmarks = reference.landmarks
     assert landmarks is not None and len(landmarks) == before + 50
     assert (landmarks.rows[before:] >= 700).all() and landmarks.indptr[-1] == len(landmarks.values)
+
+
+def test_a_file_that_the_manifest_does_not_list_is_no_landmarks(
+    folder: Path, pbmc: AnnData, encoder: Encoder, tmp_path: Path
+) -> None:
+    own = Reference.build(
+        tmp_path / "own.scim", pbmc, encoder, labels_key="cell_type", study_key="study", landmarks="none"
+    )
+    name = "segments/0001/landmarks.npz"
+    shutil.copy(folder / name, own.path / name)
+    reopened = Reference.open(own.path)
+    assert reopened.landmarks is None
+    reopened.remove(rows=np.array([0]))  # which lists the files anew
+    assert name not in json.loads((own.path / "manifest.json").read_text())["files"]
+    assert Reference.open(own.path).landmarks is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"no archive", None])

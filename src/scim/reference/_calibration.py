@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import numpy as np
 from .._contradicted import contradicted
 from ._backend import Backend
 from ._exact import nearest_elsewhere
-from ._head import Cells, Head, choose, fit_head
+from ._head import Head, Labelled, choose, fit_head
 from ._manifest import ReferenceFolderError
 from ._segments import take_vectors
 
@@ -125,7 +126,7 @@ def calibrate(
     seed: int,
     comparable: np.ndarray | None = None,
     landmarks: np.ndarray | None = None,
-    thinned: Scored | None = None,
+    thinned: Callable[[], Scored] | None = None,
     living: np.ndarray | None = None,
 ) -> Calibration:
     """Measure the background on a random sample of the reference's own cells, and fit a head to others.
@@ -148,8 +149,8 @@ def calibrate(
     landmarks
         Positions of the landmarks, whose labels are looked at, too.
     thinned
-        Positions of cells, and unit vectors of these when they are thinned, see ``Landmarks.thinned``: the head is
-        tried on them.
+        Gives positions of cells, and unit vectors of these when they are thinned, see ``Landmarks.thinned``: the head
+        is tried on them, where there are several studies.
     living
         Cells that were not removed, bool (n,), if some were: the others are as good as not there.
     """
@@ -168,12 +169,11 @@ def calibrate(
         asked = np.union1d(chosen, np.empty(0, np.int64) if landmarks is None else landmarks)
         doubted = doubted_cells(segments, studies, codes, comparable, asked[codes[asked] >= 0], seed=seed)
         chosen = np.setdiff1d(chosen, doubted)
-    scored = None
-    if thinned is not None:
-        asked, vectors = thinned
-        scored = Cells(vectors, np.where(np.isin(asked, doubted), -1, codes[asked]), studies[asked])
-    own = Cells(take_vectors(segments, chosen), codes[chosen], studies[chosen])
-    head = fit_head(own.vectors, own.codes, own.studies, n_labels=n_labels, seed=seed, scored=scored)
+    own, scored = Labelled(take_vectors(segments, chosen), codes[chosen], studies[chosen]), None
+    if thinned is not None and own.several_studies:
+        asked, vectors = thinned()
+        scored = Labelled(vectors, np.where(np.isin(asked, doubted), -1, codes[asked]), studies[asked])
+    head = fit_head(own, n_labels=n_labels, seed=seed, scored=scored)
     queries = take_vectors(segments, rows)
     directed = queries.any(axis=1)
     queries, rows = queries[directed], rows[directed]

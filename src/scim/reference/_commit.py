@@ -78,6 +78,11 @@ def create(
         written = write(journal)
         if not written.label_ids:
             raise ValueError(f"No cell has a label in obs[{source['labels_key']!r}]. A reference needs labelled cells.")
+        if _n_empty(root, "0001") == written.n_cells:
+            raise ValueError(
+                "No cell has a count in any gene of the encoder, so that none could ever be found. Look at the values: "
+                "adata.X, or what layer= names."
+            )
         terms, version = compile_terms(ontology, written.label_ids, stacklevel=4)
         if len(written.studies) == 1:
             warnings.warn(
@@ -126,9 +131,7 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
     terms, studies = TermSpace.from_dict(facts["terms"]), dictionary(cells, STUDY)
     codes = label_codes(cells, terms)
     listed = [p.relative_to(root).as_posix() for p in (root / files.ENCODER).iterdir()]
-    parts = [(files.SEGMENTS, s["name"], name) for s in version.segments for name in files.SEGMENT_FILES]
-    # Vectors that came from elsewhere have no landmarks, and most segments no cells without a direction.
-    listed += ["/".join(part) for part in parts if root.joinpath(*part).is_file()]
+    listed += _segment_files(root, version)
     if living is not None:
         terms = terms.keep(np.bincount(codes[living & (codes >= 0)], minlength=len(terms.labels)) > 0)
         codes = label_codes(cells, terms)
@@ -137,7 +140,10 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
         save_living(root / f"removed-{n:04d}.npy", living)
         listed.append(f"removed-{n:04d}.npy")
     calibration = "calibration.npz" if n == 1 else f"calibration-{n:04d}.npz"
-    landmarks = load_landmarks(folders, int(facts["n_genes"]))
+    kept = [(folder / files.LANDMARKS, n_cells) for folder, n_cells in folders]
+    landmarks = load_landmarks(
+        [(p if p.relative_to(root).as_posix() in listed else None, n) for p, n in kept], int(facts["n_genes"])
+    )
     made = calibrate(
         vectors,
         studies[0],
@@ -147,7 +153,7 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
         living=living,
         comparable=terms.comparable,
         landmarks=None if landmarks is None else landmarks.rows,
-        thinned=None if landmarks is None else _thinned(root, landmarks, codes, studies[0], facts["seed"]),
+        thinned=None if landmarks is None else lambda: _thinned(root, landmarks, codes, studies[0], facts["seed"]),
     )
     made.save(root / calibration)
     listed.append(calibration)
@@ -182,6 +188,19 @@ def _thinned(root: Path, landmarks: Landmarks, codes: np.ndarray, studies: np.nd
     return some.rows, some.thinned(seed=seed).embed(encoder, np.ones(len(encoder.genes), dtype=bool))
 
 
+def _segment_files(root: Path, version: Version) -> list[str]:
+    """Files of the segments: of older ones as the manifest has them, of new ones what lies there.
+
+    Vectors that came from elsewhere have no landmarks, and most segments no cells without a direction.
+    """
+    old, found = (version.old or {}).get("files", {}), []
+    for segment in version.segments:
+        names = ["/".join((files.SEGMENTS, segment["name"], name)) for name in files.SEGMENT_FILES]
+        is_old = any(name in old for name in names)
+        found += [name for name in names if (name in old if is_old else (root / name).is_file())]
+    return found
+
+
 def _n_empty(root: Path, segment: str) -> int:
     path = root / files.SEGMENTS / segment / files.EMPTY
     return len(np.load(path, allow_pickle=False)) if path.is_file() else 0
@@ -195,8 +214,8 @@ def _index(root: Path, vectors: list[np.ndarray], studies: np.ndarray, version: 
     """
     from ._faiss import RECALL, WORTH, build_index
 
-    n_rows = sum(map(len, vectors))
-    if version.facts["backend"] not in ("auto", "faiss") or n_rows < WORTH:
+    n_rows, n_empty = sum(map(len, vectors)), sum(_n_empty(root, s["name"]) for s in version.segments)
+    if version.facts["backend"] not in ("auto", "faiss") or n_rows - n_empty < WORTH:
         return None
     there = (version.old or {}).get("index")
     if there and not version.reindex:

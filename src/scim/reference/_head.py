@@ -26,17 +26,22 @@ HeadKind = Literal["cross-study", "within-study"]
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class Labelled:
     """Unit vectors, float32 (n, d), label codes (n,), -1 for none, and study codes (n,)."""
 
     vectors: np.ndarray
     codes: np.ndarray
     studies: np.ndarray
 
-    def known(self) -> Cells:
+    def known(self) -> Labelled:
         """Those that have a label and a direction."""
         some = (self.codes >= 0) & self.vectors.any(axis=1)
-        return Cells(self.vectors[some], self.codes[some], self.studies[some])
+        return Labelled(self.vectors[some], self.codes[some], self.studies[some])
+
+    @property
+    def several_studies(self) -> bool:
+        """Whether they are of two studies or more."""
+        return len(np.unique(self.studies)) > 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,15 +141,7 @@ class Head:
         return cls(**fields | {"temperature": float(fields["temperature"]), "kind": str(fields["kind"])})
 
 
-def fit_head(
-    vectors: np.ndarray,
-    codes: np.ndarray,
-    studies: np.ndarray,
-    *,
-    n_labels: int,
-    seed: int,
-    scored: Cells | None = None,
-) -> Head | None:
+def fit_head(cells: Labelled, *, n_labels: int, seed: int, scored: Labelled | None = None) -> Head | None:
     """Fit a head to cells that :func:`choose` chose, and find out what it is worth on studies left out.
 
     Multinomial logistic regression in which every label weighs the same: in a vote of neighbours, labels of few cells
@@ -154,12 +151,8 @@ def fit_head(
 
     Parameters
     ----------
-    vectors
-        Unit vectors, float32 (n, d).
-    codes
-        Label codes (n,), -1 for none.
-    studies
-        Study codes (n,).
+    cells
+        What it is fitted to.
     n_labels
         Labels of the reference.
     seed
@@ -171,12 +164,11 @@ def fit_head(
     -------
     The head; None where there are fewer than two labels.
     """
-    fitted = Cells(vectors, codes, studies).known()
+    fitted = cells.known()
     if len(np.unique(fitted.codes)) < 2:
         return None
-    several = len(np.unique(fitted.studies)) > 1
     # Within one study, cells are left out, and no other one is known to be that cell.
-    tested = scored.known() if scored is not None and several else fitted
+    tested = scored.known() if scored is not None and fitted.several_studies else fitted
     folds, tested_folds, kind = _folds(fitted.studies, tested.studies, seed=seed)
     logits, rows = [], []
     for fold in np.unique(folds):

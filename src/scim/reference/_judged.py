@@ -114,7 +114,10 @@ class JudgedCells(StoredCells):
                 codes,
                 n_labels=len(self.terms.labels),
                 seed=seed,
-                thinned=(np.arange(len(landmarks)), landmarks.thinned(seed=seed).embed(self.encoder, genes)),
+                thinned=lambda: (
+                    np.arange(len(landmarks)),
+                    landmarks.thinned(seed=seed).embed(self.encoder, genes),
+                ),
             )
             if len(self._judged) >= _KEPT:
                 self._judged.pop(next(iter(self._judged)))
@@ -177,12 +180,14 @@ class JudgedCells(StoredCells):
     @cached_property
     def landmarks(self) -> Landmarks | None:
         """Landmarks of all segments that have some."""
-        folders = [(self.path / files.SEGMENTS / s["name"], int(s["n_cells"])) for s in self._manifest["segments"]]
-        for folder, _ in folders:
-            name = (folder / files.LANDMARKS).relative_to(self.path).as_posix()
-            if name in self._manifest["files"]:
+        saved: list[tuple[Path | None, int]] = []
+        for segment in self._manifest["segments"]:
+            name = "/".join((files.SEGMENTS, segment["name"], files.LANDMARKS))
+            listed = name in self._manifest["files"]
+            if listed:
                 files.check_file(self.path, self._manifest, name)
-        joined = load_landmarks(folders, int(self._manifest["n_genes"]))
+            saved.append((self.path / name if listed else None, int(segment["n_cells"])))
+        joined = load_landmarks(saved, int(self._manifest["n_genes"]))
         if joined is None or self._living is None:
             return joined
         return joined.take(np.flatnonzero(self._living[joined.rows]))

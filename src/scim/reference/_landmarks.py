@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from .._chunks import iter_chunks
-from .._counts import TARGET_SUM
+from .._counts import TARGET_SUM, as_counts
 from ._head import choose
-from ._manifest import LANDMARKS, ReferenceFolderError
+from ._manifest import ReferenceFolderError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -126,15 +126,8 @@ class Landmarks:
         return Landmarks(self.rows, self.indptr, self.genes, drawn)
 
     def counts(self) -> np.ndarray:
-        """Values as counts, int64 (nnz,); those that are none are divided by the smallest of their cell, one count."""
-        own = np.repeat(np.arange(len(self)), np.diff(self.indptr))
-        unit = np.ones(len(self), dtype=np.float32)
-        no_counts = np.unique(own[self.values != np.round(self.values)])
-        if len(no_counts):
-            smallest = np.full(len(self), np.inf, dtype=np.float32)
-            np.minimum.at(smallest, own[self.values > 0], self.values[self.values > 0])
-            unit[no_counts] = smallest[no_counts]
-        return np.maximum(np.round(self.values / unit[own]), 0).astype(np.int64)
+        """Values as counts, int64 (nnz,), see :func:`scim._counts.as_counts`."""
+        return as_counts(self.values, self.indptr)
 
     def matrix(self, n_genes: int) -> csr_matrix:
         """Values as a float32 CSR matrix (n, n_genes)."""
@@ -198,20 +191,20 @@ class Landmarks:
         return cls(rows, indptr, genes, values)
 
 
-def load_landmarks(folders: Sequence[tuple[Path, int]], n_genes: int) -> Landmarks | None:
+def load_landmarks(saved: Sequence[tuple[Path | None, int]], n_genes: int) -> Landmarks | None:
     """Read the landmarks of all segments that have some, their positions in the reference.
 
     Parameters
     ----------
-    folders
-        Folder of each segment, and its number of cells.
+    saved
+        File of each segment's landmarks, None where it has none, and its number of cells.
     n_genes
         Genes of the encoder.
     """
     parts, start = [], 0
-    for folder, n_cells in folders:
-        if (folder / LANDMARKS).is_file():
-            part = Landmarks.load(folder / LANDMARKS, n_cells=n_cells, n_genes=n_genes)
+    for path, n_cells in saved:
+        if path is not None:
+            part = Landmarks.load(path, n_cells=n_cells, n_genes=n_genes)
             parts.append(replace(part, rows=part.rows + start))
         start += n_cells
     return Landmarks.join(parts) if parts else None

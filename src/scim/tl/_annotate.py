@@ -131,7 +131,7 @@ def annotate(
         cell in the embedding.
     ``obs["scim_set"]``
         The prediction set, most probable label first, joined by ``";"`` (for votes, the fewest labels that hold
-        ``1 - alpha`` of them).
+        ``1 - alpha`` of them). Of a novel cell, it says what the label would be.
     ``obsm["scim_scores"]``
         Probability (or share of the votes) per term, a DataFrame with a column per term name (a slash in it becomes
         ``|``).

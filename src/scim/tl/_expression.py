@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._counts import as_counts
 from .._progress import progress_bar
 from ..encoder import Encoder
 from ..reference import Reference
@@ -92,8 +93,8 @@ class Expression:
         if best is None:
             return None
         read, measured, sample = best
-        counts = _as_counts(sample)
-        total = np.asarray(counts.sum(axis=0)).ravel() * (adata.n_obs / len(sampled))
+        counts = as_counts(sample.data, sample.indptr)
+        total = np.bincount(sample.indices, counts, minlength=len(measured)) * (adata.n_obs / len(sampled))
         n_matched = int(measured.sum())
         measured = measured | reference.unseen_genes(measured, total)
         is_counts = made is not None and made.is_counts and bool((sample.data == np.round(sample.data)).all())
@@ -127,16 +128,3 @@ def _places(made: Input | None) -> list[tuple[str | None, str | None]]:
         return [(None, None)]
     aside = [layer for layer in ("counts", "raw") if layer != made.layer]
     return [(made.layer, made.gene_column), *((layer, made.gene_column) for layer in aside)]
-
-
-def _as_counts(values: csr_matrix) -> csr_matrix:
-    """Take multiples of a cell's smallest value, which are its counts where they were scaled, (n, n_genes)."""
-    counts = values.copy()
-    lengths = np.diff(counts.indptr)
-    if counts.nnz:
-        counts.data = np.where(counts.data > 0, counts.data, np.inf)
-        smallest = np.minimum.reduceat(counts.data, counts.indptr[:-1][lengths > 0])
-        with np.errstate(invalid="ignore"):  # cells whose stored values are all 0
-            scaled = counts.data / np.repeat(smallest, lengths[lengths > 0])
-        counts.data = np.where(np.isinf(counts.data), 0, scaled)
-    return counts
