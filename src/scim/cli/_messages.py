@@ -44,6 +44,7 @@ _OTHER = {
     "Reference.reindex()": "`scim reindex`",
     'Reference.build(landmarks="simulated")': "`scim build --landmarks simulated`",
     "See client.cluster.scale(), and": "Start one (dask worker), or see",
+    "Give the same one with ontology=": "Add the cells in Python, with the same one as ontology=",
 }
 _HERE = {name: "--" + name.replace("_", "-") for name in _SAME} | {f"{name}=": f"--{name}=" for name in _SHORT} | _OTHER
 # The longest that fits. Names in paths, quotes and other names are none, and no option ends in an equals sign.
