@@ -319,6 +319,7 @@ def _robustness(rows: pd.DataFrame) -> list[str]:
 
 
 def _ablation(rows: pd.DataFrame) -> list[str]:
+    mapped, rows = rows[rows["group"] == "integration"], rows[rows["group"] != "integration"]
     mean = means(common(rows)[0], list(_MAIN))
     mean = mean.loc[[m for m in (*TRAININGS, *LABELLINGS) if m in mean.index]]
     # The same seeds of the default: that has more of them.
@@ -337,6 +338,7 @@ def _ablation(rows: pd.DataFrame) -> list[str]:
         _CHOSEN.format(*chosen_elsewhere(rows)),
         "Macro-F1 by held-out study:",
         to_markdown(by_study.round(3)),
+        *(["How well studies never seen are integrated:", *_integration(mapped)] if len(mapped) else []),
     ]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ _SEEDLESS = ["logistic regression", "logistic regression, balanced"]
 _QUICK = [*_SEEDLESS, "PCA + kNN"]
 _INSTANT = [*_QUICK, "Harmony + kNN"]
 _EMBEDDED = ["PCA + kNN", "Harmony + kNN", "scVI + scArches + kNN", "scANVI + scArches", "SCimilarity, retrained"]
+#: Parts of training that an ablation looks at the embedding without, too.
+_MAPPED = ["scim", "scim, no triplet loss", "scim, no class loss", "scim, no ontology in training"]
 #: Labels that are made rare, and the held-out studies without cells of it.
 _RARE = {"B cell": (), "natural killer cell": (), "CD14 monocyte": (_LAVAGE,)}
 
@@ -89,7 +92,7 @@ SUITES = {
     "pancreas": lambda: _of_group("pancreas", ["scim", *_OTHERS]),
     "integration": lambda: _of_group("integration", ["scim", *_EMBEDDED]),
     "robustness": _robustness,
-    "ablation": lambda: _of_group("blood", [*TRAININGS, *LABELLINGS]),
+    "ablation": lambda: chain(_of_group("blood", [*TRAININGS, *LABELLINGS]), _of_group("integration", _MAPPED)),
 }
 
 

@@ -12,7 +12,8 @@ Suites, each of real studies of which every one is held out in turn (``_annotati
 - ``integration``: two of the blood studies held out together, and how well an embedding that was trained on the other
   two joins them, by scib-metrics
 - ``robustness``: blood with wrong training labels, small panels, thinned counts, and labels cut to 20 training cells
-- ``ablation``: blood, with parts of scim's training and labelling switched off or exchanged
+- ``ablation``: blood, with parts of scim's training and labelling switched off or exchanged, and integration with parts
+  of training switched off
 
 Every method is trained on the same cells (``_annotation_methods.py``), in a process of its own whose peak memory and
 seconds are noted. Methods other than scim are fitted anew to the genes that the held-out study measured. scVI, scANVI
