@@ -214,3 +214,14 @@ def test_counts_are_found_under_a_scale(unit: float) -> None:
 def test_of_no_values_there_are_no_counts() -> None:
     assert as_counts(np.zeros(0), np.zeros(4, dtype=int)).tolist() == []
     assert as_counts(np.array([0.0, 0.0, 4.0, 6.0]), np.array([0, 2, 4])).tolist() == [0, 0, 4, 6]
+
+
+def test_counts_without_ambient_rna_are_rounded() -> None:
+    rng = np.random.default_rng(0)
+    X = counts().astype(np.float32)
+    left = np.where(X > 0, np.maximum(X - 0.3 * rng.random(X.shape), 0.02), 0)
+    left[::2][X[::2] == 1] = 1e-3  # residues
+    left[1, 0] = 1e-20
+    matrix = sparse.csr_matrix(left.astype(np.float32))
+    np.testing.assert_array_equal(as_counts(matrix.data, matrix.indptr), np.round(matrix.data))
+    assert as_counts(np.float32([1e-20, 5, 3.2]), np.array([0, 3])).tolist() == [0, 5, 3]

@@ -30,6 +30,8 @@ _CONSTANT = 1e-3
 _USUAL_SUMS = (TARGET_SUM, 1e5, 1e6)
 #: Share of the values that must be whole multiples of the cell's smallest one, to be called counts under a transform.
 _WHOLE = 0.8
+#: No cell has more counts of a gene.
+_MOST_COUNTS = 2**31
 _REMEDY = (
     "scim takes raw counts, or log1p of counts scaled to a fixed sum per cell "
     "(scanpy: normalize_total(target_sum=1e4), log1p). Name the layer that holds them with layer=, "
@@ -294,7 +296,9 @@ def normalize_rows(X: csr_matrix, kind: InputKind) -> csr_matrix:
 
 
 def as_counts(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """Undo the scaling of counts: values of a cell that are no whole numbers are divided by its smallest, one count.
+    """Undo the scaling of counts: values of a cell that are multiples of its smallest are divided by that, one count.
+
+    Whole numbers stay as they are; what is neither, such as counts without ambient RNA, is rounded.
 
     Parameters
     ----------
@@ -317,8 +321,12 @@ def as_counts(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
         return np.zeros(0, dtype=np.int64)
     whole = np.logical_and.reduceat(values == np.round(values), starts)
     smallest = np.minimum.reduceat(np.where(values > 0, values, np.inf), starts)
-    unit = np.where(whole | np.isinf(smallest), 1, smallest)
-    return np.maximum(np.round(values / np.repeat(unit, lengths)), 0).astype(np.int64)
+    # Landmarks are kept to three digits, which hide the pattern of large ones; most counts of a cell are small.
+    ratio = values / np.repeat(smallest, lengths)
+    multiple = (np.abs(ratio - np.round(ratio)) < 0.06) & (ratio < 20)
+    shares = np.add.reduceat(multiple & (values > 0), starts) / np.maximum(np.add.reduceat(values > 0, starts), 1)
+    unit = np.where(whole | (shares < _WHOLE), 1, smallest)
+    return np.round(np.clip(values / np.repeat(unit, lengths), 0, _MOST_COUNTS)).astype(np.int64)
 
 
 def _places(adata: AnnData) -> dict[str, Any]:

@@ -99,6 +99,27 @@ def test_cells_of_no_kind_are_unassigned_unless_that_is_switched_off(
         scim.tl.annotate(strange, reference, novelty_fdr=2)
 
 
+@pytest.mark.parametrize(
+    "asked", [{"vote": "ontology"}, {"exclude": {"study": "first"}}, {"where": {"study": "first"}}]
+)
+def test_cells_of_no_kind_are_unassigned_by_a_vote_and_under_a_filter_too(
+    new: anndata.AnnData, reference: scim.Reference, asked: dict
+) -> None:
+    mixed = new.X.toarray()[:, np.random.default_rng(1).permutation(new.n_vars)]
+    strange = anndata.AnnData(mixed, obs=new.obs[[]].copy(), var=new.var[[]].copy())
+    with pytest.warns(UserWarning, match="cells are unlike anything"):
+        scim.tl.annotate(strange, reference, **asked)
+    assert (strange.obs["scim_label"] == "unassigned").mean() > 0.95
+    record = strange.uns["scim"]["annotate"]
+    assert record["novelty"] == "expression" and record["n_novel"] > 95
+    scim.tl.annotate(strange, reference, novelty_fdr=0, **asked)
+    assert strange.uns["scim"]["annotate"]["n_novel"] == 0
+    scim.tl.annotate(strange, reference, vote="majority")  # as SCimilarity, without a warning
+    assert (strange.obs["scim_label"] != "unassigned").all()
+    scim.tl.annotate(new, reference, **asked)
+    assert new.uns["scim"]["annotate"]["n_novel"] < 10
+
+
 def test_a_filter_takes_the_vote_of_neighbours(new: anndata.AnnData, reference: scim.Reference) -> None:
     scim.tl.annotate(new, reference, where={"study": "first"})
     assert new.uns["scim"]["annotate"]["params"]["vote"] == "ontology"

@@ -124,7 +124,9 @@ class JudgedCells(StoredCells):
             self._judged[key] = Judge(calibration, ExactBackend(segments), panel_matched=True)
         return self._judged[key]
 
-    def profiles(self, measured: np.ndarray | None, *, depth: float | None = None) -> Profiles | None:
+    def profiles(
+        self, measured: np.ndarray | None, *, depth: float | None = None, within: np.ndarray | None = None
+    ) -> Profiles | None:
         """Learn what expression the labels have, to tell cells unlike any of them.
 
         What was learned for the genes of the last query is kept, for the depths that were asked for.
@@ -135,6 +137,8 @@ class JudgedCells(StoredCells):
             Genes of the encoder that the query has, bool (n_genes,); None: all.
         depth
             Median counts of the query's cells, if known; two digits count, so that like samples share what is learned.
+        within
+            Cells that are looked at, bool (n_rows,), where landmarks of two studies that share labels are among them.
 
         Returns
         -------
@@ -144,15 +148,22 @@ class JudgedCells(StoredCells):
         if landmarks is None:
             return None
         genes = np.ones(int(self._manifest["n_genes"]), dtype=bool) if measured is None else measured
+        depth, seed = None if depth is None else float(f"{depth:.2g}"), int(self._manifest["seed"])
+        codes, studies = self._landmark_codes
+        if within is not None:
+            some = np.flatnonzero(within[landmarks.rows])
+            several = len(np.unique(studies[some])) > 1
+            if several and (
+                found := Panel.of(landmarks.take(some), codes[some], studies[some], genes).at(depth, seed=seed)
+            ):
+                return found
         key = _key_of(genes)
         # Cells that were added come with other landmarks.
         if self._panel is None or self._panel[0] is not landmarks or self._panel[1] != key:
-            codes, studies = self._landmark_codes
             self._panel = landmarks, key, Panel.of(landmarks, codes, studies, genes), {}
         _, _, panel, known = self._panel
-        depth = None if depth is None else float(f"{depth:.2g}")
         if depth not in known:
-            known[depth] = panel.at(depth, seed=int(self._manifest["seed"]))
+            known[depth] = panel.at(depth, seed=seed)
         return known[depth]
 
     def unseen_genes(self, measured: np.ndarray, total: np.ndarray) -> np.ndarray:

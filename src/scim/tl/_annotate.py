@@ -81,7 +81,8 @@ def annotate(
     novelty_fdr
         Cells whose novelty is significant at this false discovery rate (Benjamini-Hochberg over the cells) are
         unassigned. Cells of another platform or tissue are novel, too, whatever their kind; 0, for cells that are known
-        to be of the reference's kinds, gives labels to all.
+        to be of the reference's kinds, gives labels to all. SCimilarity's votes, ``"majority"`` and ``"weighted"``,
+        label every cell.
     vote
         ``"calibrated"``, as above; ``"ontology"``, votes of the ``k`` nearest labelled cells, the nearer ones more
         (``exp(-d / h)``, h the median distance of the cell's neighbours), summed up the ontology: the most specific
@@ -125,10 +126,11 @@ def annotate(
     ``obs["scim_confidence"]``
         Probability of the term (or share of the votes), 0 to 1; 0 for an unassigned cell.
     ``obs["scim_novelty"]``
-        Conformal p-value: small is unlike anything in the reference. 1 for a cell without counts. Compared is the
-        expression of a cell with the mean of each label, by correlation, against landmarks of studies left out, thinned
-        to the depth of the query; for votes, and where there are no counts or no landmarks, the distance to the nearest
-        cell in the embedding.
+        Conformal p-value: small is unlike anything in the reference, or in what ``where`` and ``exclude`` leave of it.
+        1 for a cell without counts. Compared is the expression of a cell with the mean of each label, by correlation,
+        against landmarks of studies left out, thinned to the depth of the query; for SCimilarity's votes, and where
+        there are no counts or no landmarks, the distance to the nearest cell in the embedding, which tells far less:
+        all cells come to lie near those that the encoder knows.
     ``obs["scim_set"]``
         The prediction set, most probable label first, joined by ``";"`` (for votes, the fewest labels that hold
         ``1 - alpha`` of them). Of a novel cell, it says what the label would be.
@@ -206,8 +208,8 @@ def annotate(
         answer = calibrated(data, opened, embedded, use_rep, allowed, alpha, novelty_fdr, client=client)
     else:
         alpha = 0.3 if alpha is None else float(alpha)
-        filters = {"where": where, "exclude": exclude, "recall": recall, "client": client}
-        answer = neighbours(opened, embedded.vectors, vote, k, alpha, allowed, **filters)
+        asked = (data, opened, embedded, use_rep, vote, k, allowed, alpha, novelty_fdr)
+        answer = neighbours(*asked, where=where, exclude=exclude, recall=recall, client=client)
     params = {"use_rep": use_rep, "k": k, "alpha": alpha, "novelty_fdr": novelty_fdr, "vote": vote}
     params |= {"labels": list(map(str, labels or [])), "where": filter_text(where), "exclude": filter_text(exclude)}
     params |= {"by": by or "", "recall": "" if recall is None else recall}

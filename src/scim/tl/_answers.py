@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +72,6 @@ def calibrated(
     client: Any = None,
 ) -> Answer:
     """Label with the head of the reference, or of its landmarks where the query lacks genes that matter."""
-    from scipy.stats import false_discovery_control
-
     terms, vectors = reference.terms, check_queries(embedded.vectors, reference.n_latent)
     expression = Expression.of(data, reference, embedded, use_rep=use_rep)
     measured = measured_genes(data, reference, embedded, expression, use_rep=use_rep)
@@ -108,18 +107,7 @@ def calibrated(
     # What no label fits is no empty promise: the best one stays.
     inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
     inside &= by_label > 0
-    novelty = None if expression is None else expression.novelty(reference)
-    told_by = "distance" if novelty is None else "expression"
-    novelty = judge.novelty(vectors) if novelty is None else novelty
-    novel = false_discovery_control(novelty, method="bh") <= novelty_fdr if len(novelty) else np.empty(0, bool)
-    if len(novel) >= _SOME and novel.mean() > _HALF:
-        warnings.warn(
-            f"{int(novel.sum()):,} of {len(novel):,} cells are unlike anything in {reference.path.name} and unassigned."
-            " Another platform or tissue can be the reason as well as other kinds of cells. If these are cells that it "
-            "has, novelty_fdr=0 gives labels to all; if not, build a reference that has them.",
-            UserWarning,
-            stacklevel=3,
-        )
+    novelty = _novelty(expression, reference, lambda: judge.novelty(vectors), novelty_fdr)
     genes = measured if judge.genes is None else judge.genes
     facts = {
         "head": head.kind,
@@ -127,15 +115,64 @@ def calibrated(
         "pooled_labels": ";".join(str(terms.term_names[terms.label_term[i]]) for i in head.pooled(alpha=alpha)),
         "panel_matched": judge.panel_matched,
         "n_genes": len(reference.encoder.genes) if genes is None else int(genes.sum()),
-        "novelty": told_by,
-        "n_novel": int(novel.sum()),
-    }
+    } | novelty.facts
     if allowed is not None:
-        others = ~novel & (all_labels[:, ~allowed[:-1]].sum(axis=1) > 0.5)
+        others = ~novelty.novel & (all_labels[:, ~allowed[:-1]].sum(axis=1) > 0.5)
         facts["n_of_other_labels"] = int(others.sum())
         _warn_of_others(all_labels[others], terms, len(others))
-    chosen = np.where(novel, -1, cover(inside, terms))
-    return Answer(by_label, by_term, inside, chosen, novelty, novel, names_of(inside, by_label, terms), {}, facts)
+    chosen = np.where(novelty.novel, -1, cover(inside, terms))
+    _warn_of_broad(chosen, novelty.novel, inside, reference, alpha)
+    sets = names_of(inside, by_label, terms)
+    return Answer(by_label, by_term, inside, chosen, novelty.pvalues, novelty.novel, sets, {}, facts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Novelty:
+    """P-values of cells (n,), which of them are novel by these (n,), and what to note."""
+
+    pvalues: np.ndarray
+    novel: np.ndarray
+    facts: dict[str, Any]
+
+
+def _novelty(
+    expression: Expression | None,
+    reference: Reference,
+    by_distance: Callable[[], np.ndarray],
+    fdr: float,
+    within: np.ndarray | None = None,
+) -> _Novelty:
+    """Tell by expression, or else by distance, which cells are unlike anything in a reference, or in cells of it."""
+    from scipy.stats import false_discovery_control
+
+    found = None if expression is None else expression.novelty(reference, within)
+    pvalues = by_distance() if found is None else found
+    novel = false_discovery_control(pvalues, method="bh") <= fdr if len(pvalues) else np.empty(0, bool)
+    if len(novel) >= _SOME and novel.mean() > _HALF:
+        warnings.warn(
+            f"{int(novel.sum()):,} of {len(novel):,} cells are unlike anything in {reference.path.name} and unassigned."
+            " Another platform or tissue can be the reason as well as other kinds of cells. If these are cells that it "
+            "has, novelty_fdr=0 gives labels to all; if not, build a reference that has them.",
+            UserWarning,
+            stacklevel=4,
+        )
+    told_by = "distance" if found is None else "expression"
+    return _Novelty(pvalues, novel, {"novelty": told_by, "n_novel": int(novel.sum())})
+
+
+def _warn_of_broad(
+    chosen: np.ndarray, novel: np.ndarray, inside: np.ndarray, reference: Reference, alpha: float
+) -> None:
+    """Warn where most cells are unassigned because their sets allow too much."""
+    broad = int(((chosen < 0) & ~novel & (inside.sum(axis=1) > 1)).sum())
+    if len(chosen) >= _SOME and broad > _HALF * len(chosen):
+        warnings.warn(
+            f"{broad:,} of {len(chosen):,} cells are unassigned because no term says something of all labels that "
+            f"cannot be ruled out at alpha={alpha:g}. A larger alpha rules out more; studies more like these cells, "
+            f"or more cells of each label in {reference.path.name}, do so at the same alpha.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _sums(by_label: np.ndarray, terms: TermSpace) -> np.ndarray:
@@ -165,20 +202,27 @@ def _warn_of_others(by_label: np.ndarray, terms: TermSpace, n_cells: int) -> Non
 
 
 def neighbours(
+    data: AnnData,
     reference: Reference,
-    vectors: np.ndarray,
+    embedded: Embedded,
+    use_rep: str,
     vote: Vote,
     k: int,
-    alpha: float,
     allowed: np.ndarray | None,
-    **filters: Any,
+    alpha: float,
+    novelty_fdr: float,
+    *,
+    where: Any = None,
+    exclude: Any = None,
+    **options: Any,
 ) -> Answer:
-    """Label by a vote of the nearest labelled cells."""
-    terms = reference.terms
+    """Label by a vote of the nearest labelled cells; in one on the ontology, novel cells are unassigned."""
+    terms, vectors = reference.terms, embedded.vectors
     voters = reference.label_codes >= 0
     if allowed is not None:
         voters &= allowed[reference.label_codes]
-    hits = reference.search(vectors, k, within=None if voters.all() else voters, **filters)
+    within = None if voters.all() else voters
+    hits = reference.search(vectors, k, within=within, where=where, exclude=exclude, **options)
     codes = np.where(hits.indices >= 0, reference.label_codes[hits.indices], -1)
     stats: dict[str, np.ndarray] = {}
     if vote == "ontology":
@@ -190,8 +234,17 @@ def neighbours(
         by_term, chosen = _sums(by_label, terms), np.append(terms.label_term, -1)[best]
         sets = list(np.append(terms.term_names, "")[chosen].astype(str))
     known = np.isfinite(hits.distances[:, 0])
-    novelty = np.where(known, reference.distance_pvalue(np.where(known, hits.distances[:, 0], 0.0)), 1.0)
-    return Answer(by_label, by_term, None, chosen, novelty, None, sets, stats, {})
+
+    def by_distance() -> np.ndarray:
+        return np.where(known, reference.distance_pvalue(np.where(known, hits.distances[:, 0], 0.0)), 1.0)
+
+    if vote != "ontology":  # SCimilarity's: every cell gets a label
+        return Answer(by_label, by_term, None, chosen, by_distance(), None, sets, stats, {})
+    expression = Expression.of(data, reference, embedded, use_rep=use_rep)
+    searched = reference.allowed(where=where, exclude=exclude)
+    found = _novelty(expression, reference, by_distance, novelty_fdr, None if searched.all() else searched)
+    chosen = np.where(found.novel, -1, chosen)
+    return Answer(by_label, by_term, None, chosen, found.pvalues, found.novel, sets, stats, found.facts)
 
 
 def names_of(inside: np.ndarray, by_label: np.ndarray, terms: TermSpace) -> list[str]:

@@ -109,9 +109,13 @@ class Expression:
                 yield self.read(rows)
                 bar.update(len(rows))
 
-    def novelty(self, reference: Reference) -> np.ndarray | None:
-        """P-values of novelty by expression, (n_cells,); None where the landmarks have no two studies to compare."""
-        profiles = reference.profiles(self.measured, depth=self.depth)
+    def novelty(self, reference: Reference, within: np.ndarray | None = None) -> np.ndarray | None:
+        """P-values of novelty by expression, (n_cells,); None where the landmarks have no two studies to compare.
+
+        Compared are those of the reference's cells that ``within`` says, bool (n_rows,), where these are of two studies
+        that share labels; else all.
+        """
+        profiles = reference.profiles(self.measured, depth=self.depth, within=within)
         if profiles is None:
             return None
         return np.concatenate([profiles.pvalues(block) for block in self.blocks("Comparing expression")])
