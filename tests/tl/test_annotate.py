@@ -332,7 +332,7 @@ def test_labels_that_differ_by_a_slash_only(
     cells.obs["l"] = np.where(np.arange(200) % 2, "x/y", "x|y")
     with pytest.warns(UserWarning, match="one study"):
         reference = scim.Reference.build(tmp_path / "r.scim", cells, encoder, labels_key="l")
-    with pytest.warns(UserWarning, match=r"of 100 cells are unassigned because no term .* at alpha=0\.1"):
+    with pytest.warns(UserWarning, match=r"of 100 cells are unassigned because no term .* at an alpha of 0\.1"):
         scim.tl.annotate(new, reference)
     assert new.obsm["scim_scores"].columns.is_unique
     new.write_h5ad(tmp_path / "new.h5ad")

@@ -27,9 +27,12 @@ def plain_summary(reference: scim.Reference, hits: pd.DataFrame, searched: pd.Da
             with_value, hit_with = (sum(v == value for _, v in some) for some in (pairs, hit))
             pvalue = stats.hypergeom.sf(hit_with - 1, len(pairs), with_value, len(hit)) if n else 1.0
             share = n / len(drawn)
-            rows.append((column, value, n, share, share / (size / len(known)), pvalue))
+            enrichment = share / (size / len(known))
+            tested = np.nan if column == "sample" else pvalue if enrichment > 1 else 1.0
+            rows.append((column, value, n, share, enrichment, tested))
     table = pd.DataFrame(rows, columns=["column", "value", "n_cells", "fraction", "enrichment", "pvalue"])
-    table["fdr"] = stats.false_discovery_control(table["pvalue"], method="bh")
+    tested = table["pvalue"].notna()
+    table.loc[tested, "fdr"] = stats.false_discovery_control(table.loc[tested, "pvalue"], method="bh")
     return table[table["n_cells"] > 0].set_index(["column", "value"]).sort_index()
 
 

@@ -213,7 +213,7 @@ def test_results_round_trip(new: anndata.AnnData, reference: scim.Reference, tmp
         one, two = back.uns["scim_query"][table], new.uns["scim_query"][table]
         assert list(one.columns) == list(two.columns) and len(one) == len(two)
         for column in one:
-            assert list(one[column].astype(two[column].dtype)) == list(two[column]), column
+            pd.testing.assert_series_equal(one[column].astype(two[column].dtype), two[column])
     assert back.uns["scim_query"]["params"]["where"] == new.uns["scim_query"]["params"]["where"]
     assert len(scim.get.hits(back, query=new.obs["group"].iloc[0])) == 9
 

@@ -168,8 +168,8 @@ def _warn_of_broad(
     if len(chosen) >= _SOME and broad > _HALF * len(chosen):
         warnings.warn(
             f"{broad:,} of {len(chosen):,} cells are unassigned because no term says something of all labels that "
-            f"cannot be ruled out at alpha={alpha:g}. A larger alpha rules out more; studies more like these cells, "
-            f"or more cells of each label in {reference.path.name}, do so at the same alpha.",
+            f"cannot be ruled out at an alpha of {alpha:g}. A larger one rules out more; studies more like these "
+            f"cells, or more cells of each label in {reference.path.name}, do so at the same.",
             UserWarning,
             stacklevel=4,
         )

@@ -113,7 +113,8 @@ def summary_table(reference: Reference, names: Sequence[str], hits: Hits, allowe
     DataFrame with a row for each query and value that occurs among its hits. ``fraction`` and ``enrichment`` are
     relative to the hits, and the cells searched, for which the column is known. ``pvalue`` counts samples, not cells:
     of all pairs of a sample and a value that were searched, so many were hit, and among these so many have the value
-    (hypergeometric); a donor with many cells counts once.
+    (hypergeometric); a donor with many cells counts once. It is 1 where a value has no larger share of the hits than
+    of the cells searched, and missing for samples, which say nothing of themselves.
     """
     columns = [column for column in SUMMARY_COLUMNS if column in reference.obs]
     samples = _samples(reference)
@@ -217,14 +218,22 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
             np.ravel_multi_index((samples[q, v], of_value[v], drawn[q]), shape), return_inverse=True
         )
         hit, of_it, of_all = np.unravel_index(cases, shape)
-        pvalue[q, v] = hypergeom.sf(hit - 1, len(one.pair_values), of_it, of_all)[place]
+        tested = hypergeom.sf(hit - 1, len(one.pair_values), of_it, of_all)[place]
+        # One cell makes a sample a hit: many may be, of a value that is rarer among the hits than among all.
+        expected = count.sum(axis=1)[q] * (one.searched[v] / max(one.searched.sum(), 1))
+        pvalue[q, v] = np.where(count[q, v] > expected, tested, 1.0)
         counts.append(count)
         hit_samples.append(samples)
         pvalues.append(pvalue)
-    # Values that were searched but never hit were tested as well: their p-value is 1.
-    fdr = false_discovery_control(np.clip(np.hstack(pvalues), 0.0, 1.0), axis=1, method="bh")
-    start = 0
-    for one, count, samples, pvalue in zip(values, counts, hit_samples, pvalues, strict=True):
+    # Values that were searched but never hit were tested as well: their p-value is 1. Samples do not test samples.
+    tested = [i for i, one in enumerate(values) if one.column != "sample"]
+    fdr = {i: np.full(counts[i].shape, np.nan) for i in range(len(values))}
+    if tested:
+        together = np.hstack([np.clip(pvalues[i], 0.0, 1.0) for i in tested])
+        adjusted = false_discovery_control(together, axis=1, method="bh")
+        ends = np.cumsum([pvalues[i].shape[1] for i in tested])[:-1]
+        fdr |= dict(zip(tested, np.split(adjusted, ends, axis=1), strict=True))
+    for i, (one, count, samples, pvalue) in enumerate(zip(values, counts, hit_samples, pvalues, strict=True)):
         q, v = np.nonzero(count)
         fraction = count[q, v] / count.sum(axis=1)[q]
         yield pd.DataFrame(
@@ -236,11 +245,10 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
                 "n_samples": samples[q, v],
                 "fraction": fraction,
                 "enrichment": fraction * one.searched.sum() / one.searched[v],
-                "pvalue": pvalue[q, v],
-                "fdr": fdr[q, start + v],
+                "pvalue": pvalue[q, v] if i in tested else np.nan,
+                "fdr": fdr[i][q, v],
             }
         )
-        start += len(one.values)
 
 
 def one_sided(summary: pd.DataFrame) -> list[str]:

@@ -97,12 +97,15 @@ def query(
     None, or with ``copy`` an object of the type of ``adata``, with ``uns["scim_query"]``, a dict of
 
     - ``hits``: DataFrame with a row a hit: ``query``, ``rank``, ``row`` of the reference, ``cell_id``, ``distance``
-      (cosine), ``pvalue`` (of the distance, small means far, see :func:`scim.tl.annotate`), and the metadata; read it
-      with :func:`scim.get.hits`;
+      (cosine), ``pvalue`` (share of the reference's cells whose nearest cell of another study is as far: small means
+      far), and the metadata; read it with :func:`scim.get.hits`. What the encoder never saw comes to lie near what it
+      knows, and has no small p-value: whether a query is anything like the reference, ``obs["scim_novelty"]`` of
+      :func:`scim.tl.annotate` tells, by expression;
     - ``summary``: DataFrame with a row for each query and each value of label, study, sample, tissue and disease (where
       the reference has them) among its hits: ``n_cells``, ``n_samples``, ``fraction`` of the hits, ``enrichment`` (by
       how much that is more than its share of the cells searched), ``pvalue`` (hypergeometric, of samples and not of
-      cells, so that one donor with many cells does not carry it) and ``fdr`` (Benjamini-Hochberg, within the query);
+      cells, so that one donor with many cells does not carry it, and few samples prove little; 1 where the value is not
+      enriched, missing for samples) and ``fdr`` (Benjamini-Hochberg, within the query);
     - ``coherence`` (groups only): DataFrame with a row a query: the group's cells are clustered in the embedding
       (k-means, up to 10 clusters), and ``coherence`` is the mean share of the clusters' 100 nearest reference cells
       that are hits of the centroid too. Near 1, the centroid speaks for all cells; near 0, the group is a mixture;
