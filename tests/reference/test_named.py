@@ -207,7 +207,16 @@ def test_nothing_takes_the_place_of_a_bundled_one(
     for reference in ("blood", None):
         assert len(scim.Reference.open(reference)) == 8_708
     monkeypatch.chdir(tmp_path / "here")
+    for reference in ("blood", None):
+        assert len(scim.Reference.open(reference)) == 8_708
+    shutil.copytree(folder, tmp_path / "here" / "blood", dirs_exist_ok=True)
     assert len(scim.Reference.open(None)) == 8_708
+    with pytest.raises(
+        ValueError, match=r"'blood' is a reference in this folder, and the name of another one.*\./blood"
+    ):
+        scim.Reference.open("blood")
+    for own in ("./blood", Path("blood")):
+        assert len(scim.Reference.open(own)) == 700
     table = scim.references()
     assert table["name"].tolist() == ["blood"] and table["where"].tolist() == ["bundled"]
 

@@ -79,15 +79,39 @@ def find(name: str) -> Path:
     FileNotFoundError
         There is no such reference; the message lists those that there are.
     """
-    for _, folder in _folders():
-        path = folder / f"{name}{ENDING}"
-        if (path / files.MANIFEST).is_file():
-            return path
+    if there := _named(name):
+        return there
     known = references()["name"].tolist()
     raise FileNotFoundError(
         f"There is no reference named {name!r}, and no folder of that path. {did_you_mean(name, known)} "
         "scim.references() lists what is there; `scim install-reference` adds to it."
     )
+
+
+def folder_or_named(path: Path) -> Path:
+    """Folder of a reference by a word that may be a folder here, or the name of one that is bundled or installed.
+
+    Raises
+    ------
+    ValueError
+        It is both.
+    FileNotFoundError
+        It is neither.
+    """
+    there = _named(path.name)
+    if (path / files.MANIFEST).is_file():
+        if there is not None and not there.samefile(path):
+            raise ValueError(
+                f"{path.name!r} is a reference in this folder, and the name of another one, at {there}. Write "
+                f"'./{path.name}' for the one in this folder, or rename it."
+            )
+        return path
+    return there or (path if path.exists() else find(path.name))
+
+
+def _named(name: str) -> Path | None:
+    paths = (folder / f"{name}{ENDING}" for _, folder in _folders())
+    return next((path for path in paths if (path / files.MANIFEST).is_file()), None)
 
 
 def is_bundled(path: Path) -> bool:

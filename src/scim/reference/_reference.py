@@ -133,7 +133,8 @@ class Reference(MadeCells):
         ----------
         reference
             The folder, or the name of a reference that is bundled with scim or installed, see :func:`scim.references`;
-            a Reference is returned as it is. None: the bundled reference of blood.
+            a Reference is returned as it is. None: the bundled reference of blood. A folder that is no reference does
+            not stand in the way of a name.
         verify
             ``"sizes"``: that all files are there with their sizes, and the content (SHA-256) of those up to 8 MiB, at
             once, and of others that are read as a whole, then. A large file of vectors or metadata that was changed and
@@ -145,6 +146,8 @@ class Reference(MadeCells):
             There is no such folder.
         ReferenceFolderError
             (a ValueError) The folder is something else, or a file of it is missing, truncated or changed.
+        ValueError
+            A folder here and a reference that is bundled or installed have the same name.
         """
         check_option(verify, get_args(files.Verify), argument="verify")
         if isinstance(reference, Reference):
@@ -154,8 +157,8 @@ class Reference(MadeCells):
         if not isinstance(reference, str | Path):
             raise TypeError(f"reference must be a Reference or a path, got {type(reference).__name__}.")
         path = Path(reference).expanduser()
-        if isinstance(reference, str) and not path.exists() and named.is_name(reference):
-            path = named.find(reference)
+        if isinstance(reference, str) and named.is_name(reference):
+            path = named.folder_or_named(path)
         if not path.exists():
             parent = path.resolve().parent
             there = [p.parent.name for p in parent.glob(f"*/{files.MANIFEST}")] if parent.is_dir() else []

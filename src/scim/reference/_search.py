@@ -221,4 +221,5 @@ def check_caps(caps: Mapping[str, int] | None, columns: list[str]) -> dict[str, 
 def unknown_reference(path: Path, there: list[str]) -> FileNotFoundError:
     """Error for a reference that is not there, naming those that are, but no hidden ones: builds under way."""
     seen = [name for name in there if not name.startswith(".")]
-    return FileNotFoundError(f"There is no reference {str(path)!r}. In that folder: {did_you_mean(path.name, seen)}")
+    others = f"In that folder: {did_you_mean(path.name, seen)}" if seen else "That folder holds none."
+    return FileNotFoundError(f"There is no reference {str(path)!r}. {others}")
