@@ -59,6 +59,7 @@ def test_help_lists_commands_and_version(scim_command: Callable[..., Result]) ->
         ("info made.txt", ["no file"]),
         ("annotate . --out x.csv", ['scanpy.read_10x_mtx(".")']),
         ("demo --labels-key cell_type", ["--data"]),
+        ("demo --out one.h5ad", ["--out one.h5ad is a file. Name a folder."]),
         ("demo --data onee.h5ad", ["no file", "Did you mean 'one.h5ad'?"]),
         ("demo --data one.h5ad --labels-key celltype", ["Did you mean 'cell_type'?"]),
     ],

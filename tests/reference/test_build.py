@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy import sparse
 
 from scim import CellOntology, Encoder, Reference
 from scim.genes import GeneSpace
@@ -191,6 +192,7 @@ def test_cell_ids_within_a_study_alike() -> None:
         assert ids == ["s:a", "b", "s:a#2", "t:a"]
 
 
+@pytest.mark.filterwarnings("ignore:.*have no count in any gene")
 def test_cells_without_counts_are_kept_but_never_found(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
     X = pbmc.X.tolil()
     X[[0, 400]] = 0
@@ -339,3 +341,24 @@ def test_cells_without_any_count_make_no_reference(pbmc: AnnData, encoder: Encod
     with pytest.raises(ValueError, match="No cell has a count in any gene of the encoder"):
         Reference.build(tmp_path / "none.scim", pbmc, encoder, labels_key="cell_type", study_key="study")
     assert not list(tmp_path.iterdir())
+
+
+def test_some_cells_without_any_count_are_warned_of(
+    folder: Path, pbmc: AnnData, encoder: Encoder, tmp_path: Path
+) -> None:
+    some = pbmc[::14].copy()
+    kept = np.arange(50) >= 20
+    some.X = sparse.csr_matrix(some.X.multiply(kept[:, None]))
+    options = {"labels_key": "cell_type", "study_key": "study"}
+    with pytest.warns(UserWarning, match="20 of 50 cells have no count in any gene of the encoder"):
+        Reference.build(tmp_path / "some.scim", some, encoder, **options)
+    some.obs_names, some.obs["study"] = [f"new {i}" for i in range(50)], "new"
+    reference = Reference.open(folder)
+    with pytest.warns(UserWarning, match="20 of 50 cells have no count"):
+        reference.add(some)
+    none = some[:20].copy()
+    none.obs_names, none.obs["study"] = [f"none {i}" for i in range(20)], "none"
+    with pytest.raises(ValueError, match="No cell has a count in any gene"):
+        reference.add(none)
+    assert len(Reference.open(folder)) == 750
+    reference.verify()

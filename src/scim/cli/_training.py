@@ -48,8 +48,11 @@ def demo(
     similar cells, and writes an annotated .h5ad and a figure into --out.
     """
     from .._demo import run_demo
-    from ._files import read
+    from ._files import check_target, read
 
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"--out {out} is a file. Name a folder.")
+    check_target(out / "umap.png" if out.is_dir() else out, overwrite=True)
     if data is None and labels_key is not None:
         raise ValueError("--labels-key describes --data, which is missing. Give --data X.h5ad as well.")
     adata, name = (None, None) if data is None else (read(data), data.name)

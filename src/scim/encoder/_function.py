@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .._chunks import CHUNK_SIZE, iter_chunks, n_rows, read_ahead
-from .._counts import InputKind, find_counts, input_kind, place_name
+from .._counts import InputKind, input_kind, place_name
 from .._progress import progress_bar
 from .._validate import check_option, check_positive_int, get_adata
 from ..genes import GeneMap, GeneSpace
+from ._values import find_values
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -107,7 +108,8 @@ class EncoderFunction:
             AnnData or MuData; in memory, backed or Dask.
         layer
             Where the values are: a layer, ``"X"`` or ``"raw"``. None takes counts from X or ``layers["counts"]``, or
-            else log1p values from X or ``raw``.
+            else log1p values from X or ``raw``; and ``raw`` where that has more of the encoder's genes, as it has where
+            X was cut to variable genes.
         gene_column
             Column of ``var`` with gene names; None finds them.
         mod
@@ -246,10 +248,7 @@ class EncoderFunction:
         self, data: AnnData, layer: str | None, gene_column: str | None
     ) -> tuple[str, Any, InputKind, GeneMap]:
         """Find the values and the genes of the data, and refuse what cannot be embedded."""
-        place, X, kind, use_raw = find_counts(data, layer=layer)
-        gene_map = self.genes.match_adata(data, gene_column=gene_column, use_raw=use_raw)
-        gene_map.check()
-        return place, X, kind, gene_map
+        return find_values(data, self.genes, layer=layer, gene_column=gene_column)
 
     def _info(self, place: str, kind: InputKind, gene_map: GeneMap, vectors: np.ndarray) -> dict[str, Any]:
         from importlib.metadata import version

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
+from .._compiled import njit
 from .._counts import TARGET_SUM, InputKind
 from .._threads import in_threads
 from ._sparse import BLOCK, BlockedRows
@@ -105,7 +105,7 @@ def _blocked(
     return BlockedRows(starts, columns, values, n_columns)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _count(indptr, indices, data, target, starts, sums, valid, first, last):  # type: ignore[no-untyped-def]
     """Entries of each row and block, the row's sum over the encoder's genes, and whether its values can be used."""
     for row in range(first, last):
@@ -120,7 +120,7 @@ def _count(indptr, indices, data, target, starts, sums, valid, first, last):  # 
         sums[row] = total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _fill(indptr, indices, data, target, starts, sums, what, factor, genes, values, first, last):  # type: ignore[no-untyped-def]
     table = np.empty(_TABLE, dtype=np.float32)
     place = np.empty(starts.shape[1], dtype=np.int64)

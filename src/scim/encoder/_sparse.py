@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from .._compiled import njit
 from .._threads import in_threads
 
 #: Columns that are worked on together: this many rows of the matrix, TILE numbers of each, fit into a core's cache.
@@ -73,7 +73,7 @@ class BlockedRows:
         return BlockedRows(starts, columns, values, self.n_rows)
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _add_rows(out, matrix, columns, values, low, high, a, b):  # type: ignore[no-untyped-def]
     """Add values x rows of the matrix to out, eight at a time: out is loaded and stored once for eight."""
     p = low
@@ -102,7 +102,7 @@ def _add_rows(out, matrix, columns, values, low, high, a, b):  # type: ignore[no
 
 
 # Reassociation and contraction let the compiler use fused multiply-add; it must not assume that there is no NaN.
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@njit(nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _multiply(starts, columns, values, matrix, out, first, last):  # type: ignore[no-untyped-def]
     width = matrix.shape[1]
     for block in range(starts.shape[1] - 1):
@@ -112,7 +112,7 @@ def _multiply(starts, columns, values, matrix, out, first, last):  # type: ignor
                 _add_rows(out[row, a:b], matrix, columns, values, starts[row, block], starts[row, block + 1], a, b)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _transpose(starts, columns, values, new_starts, new_columns, new_values):  # type: ignore[no-untyped-def]
     n_rows, n_blocks = starts.shape[0], new_starts.shape[1] - 1
     for row in range(n_rows):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit
 
+from .._compiled import njit
 from .._threads import in_threads
 from .._validate import check_option, check_positive_int
 
@@ -213,7 +213,7 @@ _NOT_LOOKED_AT = -2
 _STRETCH = 128
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _bits(seed, a, b):  # type: ignore[no-untyped-def]
     """31 random bits from a seed and two positions: splitmix64's finaliser over a weighted sum."""
     h = (
@@ -226,7 +226,7 @@ def _bits(seed, a, b):  # type: ignore[no-untyped-def]
     return np.int64((h ^ (h >> np.uint64(31))) >> np.uint64(33))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _fill_distances(first, last, z, columns, d):  # type: ignore[no-untyped-def]
     # A product of this size is a few million multiplications: BLAS would wake threads that then spin beside those of
     # the miner and of torch. Adding column by column keeps the order of the sums, whatever the threads.
@@ -249,7 +249,7 @@ def _fill_distances(first, last, z, columns, d):  # type: ignore[no-untyped-def]
         row[a] = np.float32(0.0)
 
 
-@njit(cache=True)
+@njit()
 def _count_pairs(labels, studies, members, starts, same_study_allowed):  # type: ignore[no-untyped-def]
     counts = np.zeros(len(labels), dtype=np.int64)
     for label in range(len(starts) - 1):
@@ -262,7 +262,7 @@ def _count_pairs(labels, studies, members, starts, same_study_allowed):  # type:
     return counts
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _mine(  # type: ignore[no-untyped-def]
     first,
     last,
@@ -316,7 +316,7 @@ def _mine(  # type: ignore[no-untyped-def]
             place += 1
 
 
-@njit(cache=True)
+@njit()
 def _choose(gaps, low, margin, strategy, nearest, bits, counts):  # type: ignore[no-untyped-def]
     """Place of the negative among the anchor's, -1 for none."""
     n_others = len(gaps)
@@ -347,7 +347,7 @@ def _choose(gaps, low, margin, strategy, nearest, bits, counts):  # type: ignore
     return j
 
 
-@njit(cache=True)
+@njit()
 def _count_between(gaps, low, high):  # type: ignore[no-untyped-def]
     # Without a branch and in 32 bits, so that the compiler compares eight at a time.
     count = np.int32(0)

@@ -22,7 +22,7 @@ from ._journal import Journal
 from ._landmarks import LandmarkKind
 from ._manifest import LANDMARKS
 from ._parts import PartWriter
-from ._segments import SegmentWriter
+from ._segments import SegmentWriter, n_empty
 from ._tables import CELL_ID, FIXED_COLUMNS, LABEL, STUDY, TERM_ID, distinct_values
 
 if TYPE_CHECKING:
@@ -216,6 +216,30 @@ class Written:
     n_cells: int
     label_ids: list[str]
     studies: list[str]
+
+
+def check_counts(folder: Path, n_cells: int, *, stacklevel: int) -> None:
+    """Refuse a segment, just written, of cells without any count, and warn where some of them are.
+
+    Parameters
+    ----------
+    folder, n_cells
+        Of the segment.
+    stacklevel
+        Of the warning.
+    """
+    n = n_empty(folder)
+    if n == n_cells:
+        raise ValueError(
+            "No cell has a count in any gene of the encoder, so that none could ever be found. Look at the values: "
+            "adata.X, or what layer= names."
+        )
+    if n:
+        warnings.warn(
+            f"{n:,} of {n_cells:,} cells have no count in any gene of the encoder: no search finds them.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def write_segment(

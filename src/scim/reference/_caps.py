@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from .._compiled import njit
 from ._exact import blocks, no_hits
 from ._keys import distance_of, key_of, position_of, similarity_of
 
@@ -12,7 +12,7 @@ from ._keys import distance_of, key_of, position_of, similarity_of
 _KEYS = 32_000_000
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def fill_groups(keep, groups, caps, n_groups):  # type: ignore[no-untyped-def]
     """Drop hits, in place, of groups (columns, m, k) that are full."""
     counts = np.zeros((len(caps), n_groups), dtype=np.int64)
@@ -67,7 +67,7 @@ def search_all(
     return positions, distances
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _write_keys(similarity, rows, keys):  # type: ignore[no-untyped-def]
     """Write keys of cells by their distance, in which rounding beyond 0 and 2 is gone."""
     for q in range(similarity.shape[0]):
@@ -75,7 +75,7 @@ def _write_keys(similarity, rows, keys):  # type: ignore[no-untyped-def]
             keys[q, i] = key_of(-distance_of(similarity[q, i]), rows[i])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _take_best(keys, codes, caps, n_groups, positions, distances):  # type: ignore[no-untyped-def]
     """Take cells from the last key on whose groups (columns, n_cells) are not full."""
     counts = np.zeros((len(caps), n_groups), dtype=np.int64)

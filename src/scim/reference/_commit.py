@@ -16,13 +16,13 @@ from ..encoder._folder import describe_files, sync
 from ..ontology import CellOntology, TermSpace
 from . import _manifest as files
 from ._backend import BACKENDS, make_backend
-from ._build import Written, compile_terms
+from ._build import Written, check_counts, compile_terms
 from ._calibration import Scored, calibrate
 from ._head import choose
 from ._journal import Journal, building
 from ._landmarks import Landmarks, load_landmarks
 from ._removed import save_living
-from ._segments import join_cells, label_codes, open_cells, open_vectors
+from ._segments import join_cells, label_codes, n_empty, open_cells, open_vectors
 from ._tables import STUDY, dictionary
 from ._versions import Version, files_of
 
@@ -78,11 +78,7 @@ def create(
         written = write(journal)
         if not written.label_ids:
             raise ValueError(f"No cell has a label in obs[{source['labels_key']!r}]. A reference needs labelled cells.")
-        if _n_empty(root, "0001") == written.n_cells:
-            raise ValueError(
-                "No cell has a count in any gene of the encoder, so that none could ever be found. Look at the values: "
-                "adata.X, or what layer= names."
-            )
+        check_counts(root / files.SEGMENTS / "0001", written.n_cells, stacklevel=4)
         terms, version = compile_terms(ontology, written.label_ids, stacklevel=4)
         if len(written.studies) == 1:
             warnings.warn(
@@ -170,7 +166,7 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
         "vectors": "int16, round(x / max(abs(x)) * 32767)",
         **facts,
         "generation": n,
-        "segments": [{**s, "n_empty": _n_empty(root, s["name"])} for s in version.segments],
+        "segments": [{**s, "n_empty": n_empty(root / files.SEGMENTS / s["name"])} for s in version.segments],
         "calibration": calibration,
         "removed": None if living is None else {"file": f"removed-{n:04d}.npy", "n_cells": int((~living).sum())},
         "index": index,
@@ -201,11 +197,6 @@ def _segment_files(root: Path, version: Version) -> list[str]:
     return found
 
 
-def _n_empty(root: Path, segment: str) -> int:
-    path = root / files.SEGMENTS / segment / files.EMPTY
-    return len(np.load(path, allow_pickle=False)) if path.is_file() else 0
-
-
 def _index(root: Path, vectors: list[np.ndarray], studies: np.ndarray, version: Version) -> dict[str, Any] | None:
     """Index of the cells, where the backend is faiss and they are enough.
 
@@ -214,8 +205,8 @@ def _index(root: Path, vectors: list[np.ndarray], studies: np.ndarray, version: 
     """
     from ._faiss import RECALL, WORTH, build_index
 
-    n_rows, n_empty = sum(map(len, vectors)), sum(_n_empty(root, s["name"]) for s in version.segments)
-    if version.facts["backend"] not in ("auto", "faiss") or n_rows - n_empty < WORTH:
+    n_rows, n_lost = sum(map(len, vectors)), sum(n_empty(root / files.SEGMENTS / s["name"]) for s in version.segments)
+    if version.facts["backend"] not in ("auto", "faiss") or n_rows - n_lost < WORTH:
         return None
     there = (version.old or {}).get("index")
     if there and not version.reindex:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from .._compiled import njit
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@njit(nogil=True, fastmath={"reassoc", "contract"})
 def to_unit(segment, rows, out):  # type: ignore[no-untyped-def]
     """Bring rows of fixed-point numbers to length 1; zero vectors stay zero. Returns how many there are of these."""
     empty = 0

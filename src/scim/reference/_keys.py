@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from .._compiled import njit
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def key_of(similarity, position):  # type: ignore[no-untyped-def]
     """Make one number of a cell's similarity, float32, and its position; 0 where there is no similarity.
 
@@ -19,7 +20,7 @@ def key_of(similarity, position):  # type: ignore[no-untyped-def]
     return (np.uint64(ordered) << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - np.uint64(position))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def similarity_of(key):  # type: ignore[no-untyped-def]
     """Similarity of a cell that :func:`key_of` made a number of."""
     ordered = np.uint32(key >> np.uint64(32))
@@ -27,13 +28,13 @@ def similarity_of(key):  # type: ignore[no-untyped-def]
     return np.uint32(bits).view(np.float32)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def position_of(key):  # type: ignore[no-untyped-def]
     """Position of a cell that :func:`key_of` made a number of."""
     return np.int64(np.uint64(0xFFFFFFFF) - (key & np.uint64(0xFFFFFFFF)))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def distance_of(similarity):  # type: ignore[no-untyped-def]
     """Cosine distance of a similarity, float32, without what rounding put beyond 0 and 2."""
     return min(max(np.float32(1) - similarity, np.float32(0)), np.float32(2))
@@ -51,7 +52,7 @@ def best_of(keys: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return positions, similarity
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _read(keys, positions, similarity):  # type: ignore[no-untyped-def]
     """Write ascending keys to rows that descend."""
     n = keys.shape[1]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from .._compiled import njit
 from .._threads import in_threads, one_thread_of_blas
 from ._exact import no_hits
 from ._fixed import to_unit
@@ -122,7 +122,7 @@ def _take(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
     return taken
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _offer(vectors, rows, queries, which, keys, taken, floor):  # type: ignore[no-untyped-def]
     """Compare cells, vectors (b, d) of ``rows`` (b,), with the queries ``which``, and keep the best of each."""
     block = np.empty((min(_QUERIES, len(which)), queries.shape[1]), dtype=np.float32)
@@ -133,7 +133,7 @@ def _offer(vectors, rows, queries, which, keys, taken, floor):  # type: ignore[n
         _keep_best(np.dot(block[: len(some)], vectors.T), some, rows, keys, taken, floor)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _keep_best(found, queries, rows, keys, taken, floor):  # type: ignore[no-untyped-def]
     """Offer the cells ``rows``, with their similarities (m, b), to ``queries`` (m,)."""
     half, n_rows = keys.shape[1] // 2, len(rows)
@@ -155,7 +155,7 @@ def _keep_best(found, queries, rows, keys, taken, floor):  # type: ignore[no-unt
         taken[q], floor[q] = n, worst
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+@njit(nogil=True, fastmath={"nnan", "nsz"})
 def _largest(values):  # type: ignore[no-untyped-def]
     largest = values[0]
     for value in values:
@@ -163,7 +163,7 @@ def _largest(values):  # type: ignore[no-untyped-def]
     return largest
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _best_first(keys, n, k):  # type: ignore[no-untyped-def]
     """Bring the ``k`` largest of ``n`` different numbers to the front, the least of them last (Hoare's selection)."""
     low, high = 0, n - 1
@@ -187,7 +187,7 @@ def _best_first(keys, n, k):  # type: ignore[no-untyped-def]
             return
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _finish(queries, keys, taken, positions, distances):  # type: ignore[no-untyped-def]
     """Write the best of what is held, nearest first, to rows of positions and cosine distances (m, k)."""
     k = positions.shape[1]

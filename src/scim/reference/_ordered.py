@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
+from .._compiled import njit
 from .._threads import in_threads
 from ._keys import best_of, key_of
 from ._segments import gather_fixed
@@ -140,7 +140,7 @@ def few_rows(allowed: np.ndarray, most: int) -> np.ndarray | None:
     return None if n < 0 else rows[:n]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _find(words, allowed, rows):  # type: ignore[no-untyped-def]
     """Write positions of what is set, eight looked at at once, and return how many; -1 where there is no room."""
     n = 0
@@ -152,7 +152,7 @@ def _find(words, allowed, rows):  # type: ignore[no-untyped-def]
     return _note(8 * len(words), len(allowed), allowed, rows, n)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _note(first, last, allowed, rows, n):  # type: ignore[no-untyped-def]
     """Write positions of what is set in a part to ``rows[n:]``; return the next place, -1 where there is no room."""
     for i in range(first, last):
@@ -196,7 +196,7 @@ def write_ordered(segments: list[np.ndarray], rows: np.ndarray, path: Path) -> n
     return np.concatenate(sums)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _scatter(segment, rows, first, buffer):  # type: ignore[no-untyped-def]
     """Copy the vectors whose place is in ``buffer``, which begins at ``first``."""
     for i in range(len(segment)):
@@ -206,7 +206,7 @@ def _scatter(segment, rows, first, buffer):  # type: ignore[no-untyped-def]
                 buffer[place, j] = segment[i, j]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _sums(vectors):  # type: ignore[no-untyped-def]
     """Checksum of each block of vectors, uint64."""
     n_blocks = (len(vectors) + BLOCK - 1) // BLOCK
@@ -216,7 +216,7 @@ def _sums(vectors):  # type: ignore[no-untyped-def]
     return sums
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _sum(vectors, block):  # type: ignore[no-untyped-def]
     """Two sums modulo 2**32, plain and by place, so that neither another number nor another order goes unseen."""
     plain, placed = np.uint32(0), np.uint32(0)
@@ -229,7 +229,7 @@ def _sum(vectors, block):  # type: ignore[no-untyped-def]
     return np.uint64(plain) << np.uint64(32) | np.uint64(placed)
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@njit(nogil=True, fastmath={"reassoc", "contract"})
 def _similarity(vector, query):  # type: ignore[no-untyped-def]
     """Cosine of fixed-point numbers with a unit vector; none, where all are 0: a file was damaged."""
     product, square = np.float32(0), np.float32(0)
@@ -248,7 +248,7 @@ def _places(candidates: np.ndarray, rows: np.ndarray, allowed: np.ndarray) -> np
     return places
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _fill_places(candidates, rows, allowed, places):  # type: ignore[no-untyped-def]
     for q in range(candidates.shape[0]):
         for i in range(candidates.shape[1]):
@@ -258,7 +258,7 @@ def _fill_places(candidates, rows, allowed, places):  # type: ignore[no-untyped-
                 places[q, i] = (np.uint64(rows[position]) << np.uint64(32)) | np.uint64(position)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _compare(vectors, sums, seen, queries, places, keys):  # type: ignore[no-untyped-def]
     """Write the key of each candidate; False where a block is not what it was."""
     for q in range(len(queries)):
@@ -274,7 +274,7 @@ def _compare(vectors, sums, seen, queries, places, keys):  # type: ignore[no-unt
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _compare_some(segment, start, rows, queries, keys):  # type: ignore[no-untyped-def]
     """Write the key of each cell for each query; that of one without direction is 0.
 

@@ -192,6 +192,12 @@ def open_cells(folder: Path, n_cells: int) -> pa.Table:
     return table
 
 
+def n_empty(folder: Path) -> int:
+    """Cells of a segment that have no direction, for they have no count in the encoder's genes."""
+    path = folder / EMPTY
+    return len(np.load(path, allow_pickle=False)) if path.is_file() else 0
+
+
 def open_empty(folder: Path, n_cells: int) -> np.ndarray:
     """Positions of the cells of a segment that have no direction, int64 (n,)."""
     path = folder / EMPTY

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from .._compiled import njit
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def weigh(distances, labelled, narrowest, weights):  # type: ignore[no-untyped-def]
     """Write weights of votes, see :func:`~scim.reference._votes.vote_weights`, of which ``narrowest`` is the width."""
     near = np.empty(distances.shape[1], dtype=np.float64)
@@ -37,7 +38,7 @@ def weigh(distances, labelled, narrowest, weights):  # type: ignore[no-untyped-d
             weights[i, j] /= total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def add_up(weights, codes, above, starts, by_label, by_term):  # type: ignore[no-untyped-def]
     """Sum votes by label, and up to its terms, which are ``above[starts[label]:starts[label + 1]]``."""
     sums = np.zeros(by_label.shape[1], dtype=np.float64)
@@ -54,7 +55,7 @@ def add_up(weights, codes, above, starts, by_label, by_term):  # type: ignore[no
                 sums[label] = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def first_enough(shares, order, enough, chosen):  # type: ignore[no-untyped-def]
     """Write the first of the columns ``order`` that holds ``enough`` of each row, -1 for none."""
     for i in range(len(shares)):
@@ -65,7 +66,7 @@ def first_enough(shares, order, enough, chosen):  # type: ignore[no-untyped-def]
                 break
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def smallest_sets(shares, enough, sets):  # type: ignore[no-untyped-def]
     """Mark the fewest columns that hold ``enough`` of each row, of equal ones the first."""
     for i in range(len(shares)):
@@ -82,7 +83,7 @@ def smallest_sets(shares, enough, sets):  # type: ignore[no-untyped-def]
             held += shares[i, best]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def count_hits(indices, pairs, pair_values, n_cells, n_samples):  # type: ignore[no-untyped-def]
     """Count the hits of each query, -1 for none, by value, and the samples that they come from.
 

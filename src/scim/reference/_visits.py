@@ -7,8 +7,8 @@ from copy import copy
 from typing import Any, Self
 
 import numpy as np
-from numba import njit
 
+from .._compiled import njit
 from ._exact import ExactBackend, nearest_of_others
 from ._segments import take_vectors
 
@@ -255,7 +255,7 @@ def _choose(trial: Mapping[str, Any], target: float) -> tuple[float, int]:
     return float(visits[low] + min(share, 1.0) * (visits[high] - visits[low])), factor
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _interpolate(x, xs, ys):  # type: ignore[no-untyped-def]
     """Between points, and on along the last slope beyond the last; the first below it."""
     if x <= xs[0]:
@@ -268,7 +268,7 @@ def _interpolate(x, xs, ys):  # type: ignore[no-untyped-def]
     return ys[i - 1] + (x - xs[i - 1]) * (ys[i] - ys[i - 1]) / (xs[i] - xs[i - 1])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _visits_needed(order, sizes, passed, k, least, depths, visits, out):  # type: ignore[no-untyped-def]
     for q in range(len(order)):
         cells, inside = 0.0, 0.0

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ontology import CellOntology
 from . import _manifest as files
-from ._build import Source, compile_terms, write_segment
+from ._build import Source, check_counts, compile_terms, write_segment
 from ._cluster import connect
 from ._commit import commit
 from ._judged import JudgedCells
@@ -130,6 +130,7 @@ class WritableCells(JudgedCells):
                 cluster=cluster,
                 encoder_folder=self.path / files.ENCODER,
             )
+            check_counts(folder, written.n_cells, stacklevel=5)
             old = {str(label) for label in self.terms.label_ids}
             terms, version = compile_terms(known, old | set(written.label_ids), stacklevel=6)
             return written.n_cells, {

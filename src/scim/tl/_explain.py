@@ -11,10 +11,11 @@ import pandas as pd
 
 from .. import _keys
 from .._chunks import iter_chunks
-from .._counts import InputKind, find_counts
+from .._counts import InputKind
 from .._validate import as_names, check_key, check_positive_int, did_you_mean, get_adata
 from ..encoder import Encoder
 from ..encoder._rows import normalized_rows
+from ..encoder._values import find_values
 from ..genes import GeneMap, GeneSpace
 from ._common import check_writable, choose_encoder, copy_of, write_results
 
@@ -193,13 +194,11 @@ class _Profiles:
 
     @classmethod
     def of(cls, data: AnnData, genes: GeneSpace, *, layer: str | None, gene_column: str | None) -> _Profiles:
-        _, X, kind, use_raw = find_counts(data, layer=layer)
-        gene_map = genes.match_adata(data, gene_column=gene_column, use_raw=use_raw)
-        gene_map.check()
+        place, X, kind, gene_map = find_values(data, genes, layer=layer, gene_column=gene_column)
         columns = np.full(len(genes), -1, dtype=np.int64)
         found = np.flatnonzero(gene_map.target >= 0)[::-1]
         columns[gene_map.target[found]] = found
-        return cls(X, kind, gene_map, use_raw, columns)
+        return cls(X, kind, gene_map, place == "raw", columns)
 
     def rows(self, cells: np.ndarray) -> np.ndarray:
         """Profiles of cells, in their order, float32 (n, n_genes)."""

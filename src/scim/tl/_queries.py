@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from .._chunks import CHUNK_SIZE, iter_chunks
-from .._counts import find_counts
 from .._validate import did_you_mean
+from ..encoder._values import find_values
 from ._groups import read_groups
 
 if TYPE_CHECKING:
@@ -151,9 +151,7 @@ def _sum_rows(
 ) -> csr_matrix:
     from scipy import sparse
 
-    _, X, kind, use_raw = find_counts(data, layer=layer)
-    gene_map = genes.match_adata(data, gene_column=None if use_raw else gene_column, use_raw=use_raw)
-    gene_map.check()
+    _, X, kind, gene_map = find_values(data, genes, layer=layer, gene_column=gene_column)
     # Sorted, so that a file is read from front to back.
     order = np.argsort(rows, kind="stable")
     rows, codes = rows[order], codes[order]
