@@ -192,7 +192,6 @@ def test_cell_ids_within_a_study_alike() -> None:
         assert ids == ["s:a", "b", "s:a#2", "t:a"]
 
 
-@pytest.mark.filterwarnings("ignore:.*have no count in any gene")
 def test_cells_without_counts_are_kept_but_never_found(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
     X = pbmc.X.tolil()
     X[[0, 400]] = 0

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Columns of obs that are kept where they are there and none are named. They hold names: numbers in them become text.
 DEFAULT_COLUMNS = ("donor", "sample", "assay", "tissue", "disease", "batch")
+#: Share of cells without counts that is passed over.
+_A_FEW = 0.01
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ class Written:
 
 
 def check_counts(folder: Path, n_cells: int, *, stacklevel: int) -> None:
-    """Refuse a segment, just written, of cells without any count, and warn where some of them are.
+    """Refuse a segment, just written, of cells without any count, and warn where more than a few have none.
 
     Parameters
     ----------
@@ -234,7 +236,7 @@ def check_counts(folder: Path, n_cells: int, *, stacklevel: int) -> None:
             "No cell has a count in any gene of the encoder, so that none could ever be found. Look at the values: "
             "adata.X, or what layer= names."
         )
-    if n:
+    if n > _A_FEW * n_cells:
         warnings.warn(
             f"{n:,} of {n_cells:,} cells have no count in any gene of the encoder: no search finds them.",
             UserWarning,
