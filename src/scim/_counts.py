@@ -30,8 +30,8 @@ _CONSTANT = 1e-3
 _USUAL_SUMS = (TARGET_SUM, 1e5, 1e6)
 #: Share of the values that must be whole multiples of the cell's smallest one, to be called counts under a transform.
 _WHOLE = 0.8
-#: No cell has more counts of a gene.
-_MOST_COUNTS = 2**31
+#: Counts that are small enough to tell multiples by; no cell has more of a gene than the most.
+_SMALL, _MOST_COUNTS = 20, 2**31
 _REMEDY = (
     "scim takes raw counts, or log1p of counts scaled to a fixed sum per cell "
     "(scanpy: normalize_total(target_sum=1e4), log1p). Name the layer that holds them with layer=, "
@@ -296,9 +296,10 @@ def normalize_rows(X: csr_matrix, kind: InputKind) -> csr_matrix:
 
 
 def as_counts(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """Undo the scaling of counts: values of a cell that are multiples of its smallest are divided by that, one count.
+    """Undo the scaling of counts: values of a cell that are no whole numbers are divided by one count.
 
-    Whole numbers stay as they are; what is neither, such as counts without ambient RNA, is rounded.
+    That is a cell's smallest value where the others are multiples of it, and else the tenth part from below: counts
+    without ambient RNA have residues that are none.
 
     Parameters
     ----------
@@ -319,13 +320,18 @@ def as_counts(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
     lengths, starts = lengths[lengths > 0], indptr[:-1][lengths > 0]
     if not len(starts):
         return np.zeros(0, dtype=np.int64)
-    whole = np.logical_and.reduceat(values == np.round(values), starts)
-    smallest = np.minimum.reduceat(np.where(values > 0, values, np.inf), starts)
-    # Landmarks are kept to three digits, which hide the pattern of large ones; most counts of a cell are small.
+    ordered = np.where(values > 0, values, np.inf)
+    ordered = ordered[np.lexsort((ordered, np.repeat(np.arange(len(starts)), lengths)))]
+    smallest, n_positive = ordered[starts], np.add.reduceat(values > 0, starts)
+    # Landmarks are kept to three digits, which hide the pattern of large ones.
     ratio = values / np.repeat(smallest, lengths)
-    multiple = (np.abs(ratio - np.round(ratio)) < 0.06) & (ratio < 20)
-    shares = np.add.reduceat(multiple & (values > 0), starts) / np.maximum(np.add.reduceat(values > 0, starts), 1)
-    unit = np.where(whole | (shares < _WHOLE), 1, smallest)
+    small = (values > 0) & (ratio < _SMALL)
+    n_small, n_multiple = (
+        np.add.reduceat(some, starts) for some in (small, small & (np.abs(ratio - np.round(ratio)) < 0.06))
+    )
+    scaled = (n_small > 0.5 * n_positive) & (n_multiple > _WHOLE * n_small)
+    unit = np.where(scaled, smallest, ordered[starts + n_positive // 10])
+    unit[np.logical_and.reduceat(values == np.round(values), starts) | np.isinf(unit)] = 1
     return np.round(np.clip(values / np.repeat(unit, lengths), 0, _MOST_COUNTS)).astype(np.int64)
 
 
