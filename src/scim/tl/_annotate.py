@@ -133,7 +133,9 @@ def annotate(
         all cells come to lie near those that the encoder knows.
     ``obs["scim_set"]``
         The prediction set, most probable label first, joined by ``";"`` (for votes, the fewest labels that hold
-        ``1 - alpha`` of them). Of a novel cell, it says what the label would be.
+        ``1 - alpha`` of them). Of a novel cell, it says what the label would be. Sets of a smaller ``alpha`` hold those
+        of a larger one but where labels have too few scores for it, see ``pooled_labels``: those of all labels stand
+        in, and may rule out more.
     ``obsm["scim_scores"]``
         Probability (or share of the votes) per term, a DataFrame with a column per term name (a slash in it becomes
         ``|``).
