@@ -59,3 +59,17 @@ def test_labels_are_those_of_all_genes(cells: anndata.AnnData) -> None:
     scim.tl.query(cells, groupby="cell_type", k=10)
     scim.tl.query(everything, groupby="cell_type", k=10)
     assert scim.get.hits(cells)["row"].tolist() == scim.get.hits(everything)["row"].tolist()
+
+
+@pytest.mark.filterwarnings("ignore:The data have", "ignore:Labels that only some studies")
+@pytest.mark.parametrize("keep", ["X", "counts"])
+def test_raw_may_go_once_cells_are_embedded(cells: anndata.AnnData, keep: str) -> None:
+    whole = scim.tl.annotate(cells, copy=True)
+    scim.tl.embed(cells)
+    if keep == "counts":
+        cells.layers["counts"] = cells.X.copy()
+        cells.X = cells.X.toarray() - 1
+    del cells.raw
+    scim.tl.annotate(cells)
+    assert cells.uns["scim"]["annotate"]["novelty"] == "expression"
+    np.testing.assert_array_equal(cells.obsm["X_scim"], whole.obsm["X_scim"])

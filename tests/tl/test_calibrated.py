@@ -7,6 +7,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
+import scanpy as sc
 from scipy import sparse
 
 import scim
@@ -342,3 +343,27 @@ def test_cells_without_counts_are_told_of(new: anndata.AnnData, reference: scim.
 def test_the_bundled_reference_is_opened_once() -> None:
     assert scim.Reference.open("blood") is scim.Reference.open(None)
     assert scim.Reference.open("blood", verify="full") is not scim.Reference.open(None)
+
+
+def test_logs_of_shallow_cells_are_no_more_novel_than_their_counts(
+    new: anndata.AnnData, reference: scim.Reference
+) -> None:
+    sc.pp.downsample_counts(new, counts_per_cell=150, random_state=0)
+    logged = new.copy()
+    sc.pp.normalize_total(logged, target_sum=1e4)
+    sc.pp.log1p(logged)
+    for adata in (new, logged):
+        scim.tl.annotate(adata, reference)
+    np.testing.assert_allclose(logged.obs["scim_novelty"], new.obs["scim_novelty"], atol=0.02)
+    assert logged.uns["scim"]["annotate"]["n_novel"] == new.uns["scim"]["annotate"]["n_novel"] < 10
+
+
+def test_the_record_says_whether_novelty_is_of_what_a_filter_leaves(
+    new: anndata.AnnData, reference: scim.Reference
+) -> None:
+    for where, filtered in (({"study": "first"}, False), ({"tissue": "blood"}, None)):
+        scim.tl.annotate(new, reference, where=where)
+        found = new.uns["scim"]["annotate"].get("novelty_filtered")
+        assert isinstance(found, bool) and (filtered is None or found is filtered)
+    scim.tl.annotate(new, reference, vote="ontology")
+    assert "novelty_filtered" not in new.uns["scim"]["annotate"]

@@ -285,10 +285,10 @@ def describe(path: Path) -> dict[str, Any]:
     ValueError
         It is none of the three kinds.
     """
-    if not path.exists() and not path.suffix:
-        from ..reference._named import find, is_name
+    from ..reference._named import folder_or_named, is_name
 
-        path = find(str(path)) if is_name(str(path)) else path
+    if is_name(str(path)) and not (path / "encoder.json").exists():
+        path = folder_or_named(path)
     if not path.is_dir():
         return _describe_h5ad(path)
     if (path / "manifest.json").exists():
@@ -321,6 +321,8 @@ def _describe_h5ad(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"kind": "h5ad", "path": str(path), "cells": adata.n_obs, "genes": adata.n_vars}
     try:
         place, _, kind, _ = find_counts(adata)
+        if adata.raw is not None and place != "raw" and adata.raw.n_vars > adata.n_vars:
+            facts["raw"] = f"{adata.raw.n_vars:,} genes, and embedded where more of the encoder's are among them"
         facts["expression"] = f"{place_name(place)}: {kind.kind} ({kind.detail})"
     except ValueError as error:
         facts["expression"] = f"unusable: {' '.join(str(error).split())}"

@@ -138,11 +138,11 @@ class JudgedCells(StoredCells):
         depth
             Median counts of the query's cells, if known; two digits count, so that like samples share what is learned.
         within
-            Cells that are looked at, bool (n_rows,), where landmarks of two studies that share labels are among them.
+            Cells that are looked at, bool (n_rows,); None: all.
 
         Returns
         -------
-        None where the reference keeps no landmarks, or of fewer than two studies.
+        None where no landmarks are kept, or of fewer than two studies that share labels.
         """
         landmarks = self.landmarks
         if landmarks is None:
@@ -152,11 +152,9 @@ class JudgedCells(StoredCells):
         codes, studies = self._landmark_codes
         if within is not None:
             some = np.flatnonzero(within[landmarks.rows])
-            several = len(np.unique(studies[some])) > 1
-            if several and (
-                found := Panel.of(landmarks.take(some), codes[some], studies[some], genes).at(depth, seed=seed)
-            ):
-                return found
+            if len(np.unique(studies[some])) < 2:
+                return None
+            return Panel.of(landmarks.take(some), codes[some], studies[some], genes).at(depth, seed=seed)
         key = _key_of(genes)
         # Cells that were added come with other landmarks.
         if self._panel is None or self._panel[0] is not landmarks or self._panel[1] != key:

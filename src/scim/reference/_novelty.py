@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._counts import TARGET_SUM
+from .._counts import TARGET_SUM, as_counts
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -144,16 +144,16 @@ def _centroids(profiles: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.
 def _thinned(matrix: csr_matrix, measured: np.ndarray, depth: float, seed: int) -> csr_matrix:
     """Draw counts binomially so that cells have ``depth`` of them in the measured genes, if they had more.
 
-    Cells whose values are no counts stay as they are: how deep they were sequenced is not known.
+    Values that are no counts are taken for such, see :func:`scim._counts.as_counts`.
     """
-    sums = np.asarray(matrix[:, measured].sum(axis=1)).ravel()
+    counts = matrix.copy()
+    counts.data = as_counts(matrix.data, matrix.indptr)
+    sums = np.asarray(counts[:, measured].sum(axis=1)).ravel()
     cells = np.repeat(np.arange(len(sums)), np.diff(matrix.indptr))
-    counts = np.bincount(cells, weights=matrix.data != np.round(matrix.data), minlength=len(sums)) == 0
-    share = np.where(counts, np.minimum(depth / np.maximum(sums, 1e-12), 1.0), 1.0)[cells]
-    thinned = matrix.copy()
-    drawn = np.random.default_rng(seed).binomial(np.round(matrix.data).astype(np.int64), share)
-    thinned.data = np.where(share < 1, drawn, matrix.data).astype(np.float32)
-    return thinned
+    share = np.minimum(depth / np.maximum(sums, 1e-12), 1.0)[cells]
+    drawn = np.random.default_rng(seed).binomial(counts.data, share)
+    counts.data = np.where(share < 1, drawn, matrix.data).astype(np.float32)
+    return counts
 
 
 def _lognorm(values: csr_matrix, measured: np.ndarray) -> csr_matrix:

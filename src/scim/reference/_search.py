@@ -215,7 +215,7 @@ def check_caps(caps: Mapping[str, int] | None, columns: list[str]) -> dict[str, 
     for column, most in caps.items():
         check_key(dict.fromkeys(columns), column, argument="max_per_group", where="the reference's metadata")
         check_positive_int(most, argument=f"max_per_group[{column!r}]")
-    return dict(caps)
+    return {column: min(int(most), 2**31) for column, most in caps.items()}
 
 
 def unknown_reference(path: Path, there: list[str]) -> FileNotFoundError:

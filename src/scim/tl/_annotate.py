@@ -100,7 +100,8 @@ def annotate(
     labels
         Names or ids of terms: only these, and their descendants, are considered. Cells of other labels get one of them
         all the same, with a confidence that only compares these; a warning says how many these seem to be. Novelty
-        stays what it is against the whole reference (for votes: the distance to the nearest cell of these labels).
+        stays what it is against the whole reference (for SCimilarity's votes: the distance to the nearest cell of these
+        labels).
     where, exclude
         Filters on the reference's metadata, such as ``exclude={"study": "mine"}``; see :meth:`scim.Reference.search`.
     recall
@@ -126,11 +127,13 @@ def annotate(
     ``obs["scim_confidence"]``
         Probability of the term (or share of the votes), 0 to 1; 0 for an unassigned cell.
     ``obs["scim_novelty"]``
-        Conformal p-value: small is unlike anything in the reference, or in what ``where`` and ``exclude`` leave of it.
-        1 for a cell without counts. Compared is the expression of a cell with the mean of each label, by correlation,
-        against landmarks of studies left out, thinned to the depth of the query; for SCimilarity's votes, and where
-        there are no counts or no landmarks, the distance to the nearest cell in the embedding, which tells far less:
-        all cells come to lie near those that the encoder knows.
+        Conformal p-value: small is unlike anything in the reference, or in what ``where`` and ``exclude`` leave of it
+        if that is of two studies which share labels and measured no panel (``novelty_filtered`` in ``uns``); cells
+        whose nearest kin is left out are seldom that unlike the rest. 1 for a cell without counts. Compared is the
+        expression of a cell with the mean of each label, by correlation, against landmarks of studies left out, thinned
+        to the depth of the query; for SCimilarity's votes, and where there are no counts or no landmarks, the distance
+        to the nearest cell in the embedding, which tells far less: all cells come to lie near those that the encoder
+        knows.
     ``obs["scim_set"]``
         The prediction set, most probable label first, joined by ``";"`` (for votes, the fewest labels that hold
         ``1 - alpha`` of them). Of a novel cell, it says what the label would be. Sets of a smaller ``alpha`` hold those

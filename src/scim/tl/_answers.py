@@ -146,7 +146,7 @@ def _novelty(
     from scipy.stats import false_discovery_control
 
     found = None if expression is None else expression.novelty(reference, within)
-    pvalues = by_distance() if found is None else found
+    pvalues = by_distance() if found is None else found[0]
     novel = false_discovery_control(pvalues, method="bh") <= fdr if len(pvalues) else np.empty(0, bool)
     if len(novel) >= _SOME and novel.mean() > _HALF:
         warnings.warn(
@@ -156,8 +156,10 @@ def _novelty(
             UserWarning,
             stacklevel=4,
         )
-    told_by = "distance" if found is None else "expression"
-    return _Novelty(pvalues, novel, {"novelty": told_by, "n_novel": int(novel.sum())})
+    facts: dict[str, Any] = {"novelty": "distance" if found is None else "expression", "n_novel": int(novel.sum())}
+    if within is not None and found is not None:
+        facts["novelty_filtered"] = found[1]
+    return _Novelty(pvalues, novel, facts)
 
 
 def _warn_of_broad(

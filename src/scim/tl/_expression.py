@@ -35,6 +35,8 @@ def measured_genes(
     made = Input.of(embedded.info or record_of(adata, use_rep), adata)
     if reference.landmarks is None or made is None or made.n_matched == made.n_encoder:
         return None
+    if made.layer == "raw" and adata.raw is None:  # which genes it had is not known any more
+        return None
     # Genes that were dropped since then say nothing of the embedding.
     if expression is not None:
         return expression.measured if expression.n_matched == made.n_matched else None
@@ -57,14 +59,14 @@ class Expression:
     n_cells
         Cells in all.
     depth
-        Median counts of a cell; None where the values are not known to be counts.
+        Median counts of a cell, as far as its values tell, see :func:`scim._counts.as_counts`.
     """
 
     read: Callable[[np.ndarray], csr_matrix]
     measured: np.ndarray
     n_matched: int
     n_cells: int
-    depth: float | None
+    depth: float
 
     @classmethod
     def of(cls, adata: AnnData, reference: Reference, embedded: Embedded, *, use_rep: str) -> Expression | None:
@@ -93,13 +95,12 @@ class Expression:
         if best is None:
             return None
         read, measured, sample = best
-        counts = as_counts(sample.data, sample.indptr)
-        total = np.bincount(sample.indices, counts, minlength=len(measured)) * (adata.n_obs / len(sampled))
+        sample.data = as_counts(sample.data, sample.indptr)
+        total = np.asarray(sample.sum(axis=0)).ravel() * (adata.n_obs / len(sampled))
         n_matched = int(measured.sum())
         measured = measured | reference.unseen_genes(measured, total)
-        is_counts = made is not None and made.is_counts and bool((sample.data == np.round(sample.data)).all())
-        depth = np.median(np.asarray(sample[:, measured].sum(axis=1))) if is_counts else None
-        return cls(read, measured, n_matched, adata.n_obs, None if depth is None else float(depth))
+        depth = float(np.median(np.asarray(sample[:, measured].sum(axis=1))))
+        return cls(read, measured, n_matched, adata.n_obs, depth)
 
     def blocks(self, desc: str) -> Iterator[csr_matrix]:
         """Yield the values of all cells, some at a time, beside a progress bar."""
@@ -109,16 +110,18 @@ class Expression:
                 yield self.read(rows)
                 bar.update(len(rows))
 
-    def novelty(self, reference: Reference, within: np.ndarray | None = None) -> np.ndarray | None:
+    def novelty(self, reference: Reference, within: np.ndarray | None = None) -> tuple[np.ndarray, bool] | None:
         """P-values of novelty by expression, (n_cells,); None where the landmarks have no two studies to compare.
 
         Compared are those of the reference's cells that ``within`` says, bool (n_rows,), where these are of two studies
-        that share labels; else all.
+        that share labels, which is told; else all.
         """
-        profiles = reference.profiles(self.measured, depth=self.depth, within=within)
+        narrow = None if within is None else reference.profiles(self.measured, depth=self.depth, within=within)
+        profiles = reference.profiles(self.measured, depth=self.depth) if narrow is None else narrow
         if profiles is None:
             return None
-        return np.concatenate([profiles.pvalues(block) for block in self.blocks("Comparing expression")])
+        found = [profiles.pvalues(block) for block in self.blocks("Comparing expression")]
+        return np.concatenate(found), narrow is not None
 
     def embed(self, encoder: Encoder, genes: np.ndarray) -> np.ndarray:
         """Embed the cells with some of their genes, bool (n_genes,) -> unit vectors, float32 (n_cells, d)."""
@@ -130,5 +133,5 @@ def _places(made: Input | None) -> list[tuple[str | None, str | None]]:
     """Where values and genes may be: where they were, or kept aside while X was scaled or genes were dropped."""
     if made is None:  # where they would be to embed the cells
         return [(None, None)]
-    aside = [layer for layer in ("counts", "raw") if layer != made.layer]
+    aside = [layer for layer in ("counts", "raw", "X") if layer != made.layer]
     return [(made.layer, made.gene_column), *((layer, made.gene_column) for layer in aside)]
