@@ -134,6 +134,16 @@ def test_info_of_all_kinds(scim_command: Callable[..., Result], files: Path, enc
     assert "expression: X: counts" in scim_command("info", files / "new.h5ad").stdout
 
 
+def test_info_finds_names_as_the_others_do(
+    scim_command: Callable[..., Result], fails: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "blood").mkdir()  # no reference
+    done = scim_command("info", "blood", "--json")
+    assert done.exit_code == 0 and json.loads(done.stdout)["cells"] == 8_708
+    fails(scim_command("info", "bloood"), "Did you mean 'blood'")
+
+
 def test_info_of_a_scaled_file_says_so(
     scim_command: Callable[..., Result], make_study: Callable[..., anndata.AnnData], tmp_path: Path
 ) -> None:

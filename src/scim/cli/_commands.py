@@ -287,7 +287,7 @@ def describe(path: Path) -> dict[str, Any]:
     """
     from ..reference._named import folder_or_named, is_name
 
-    if is_name(str(path)) and not (path / "encoder.json").exists():
+    if is_name(str(path)) and not path.suffix and not (path / "encoder.json").exists():
         path = folder_or_named(path)
     if not path.is_dir():
         return _describe_h5ad(path)
