@@ -48,14 +48,7 @@ def write_page(path: Path, kept: dict[str, Rows]) -> None:
     """Write the page of all suites that have rows, and its figure beside it."""
     found = {suite: pd.DataFrame(rows) for suite, rows in kept.items() if rows}
     found = {suite: rows for suite, rows in found.items() if "macro_f1" in rows}
-    everything = pd.concat(found.values())
-    drawn = everything["seed"].nunique()
-    parts = [
-        INTRO.format(
-            seeds="one seed" if drawn == 1 else f"{drawn} seeds",
-            name=path.name,
-        )
-    ]
+    parts = [INTRO.format(name=path.name)]
     if absent := _not_run(found):
         parts.append(absent)
     path.parent.mkdir(parents=True, exist_ok=True)
