@@ -13,7 +13,7 @@ def test_without_a_place_for_the_cache_functions_are_compiled_all_the_same(monke
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
 
     @njit(nogil=True)
-    def twice(x):  # type: ignore[no-untyped-def]
+    def twice(x: int) -> int:
         return 2 * x
 
     assert twice(3) == 6 and type(twice._cache).__name__ == "NullCache"

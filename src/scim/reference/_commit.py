@@ -136,10 +136,7 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
         save_living(root / f"removed-{n:04d}.npy", living)
         listed.append(f"removed-{n:04d}.npy")
     calibration = "calibration.npz" if n == 1 else f"calibration-{n:04d}.npz"
-    kept = [(folder / files.LANDMARKS, n_cells) for folder, n_cells in folders]
-    landmarks = load_landmarks(
-        [(p if p.relative_to(root).as_posix() in listed else None, n) for p, n in kept], int(facts["n_genes"])
-    )
+    landmarks = load_landmarks(root, version.segments, listed, int(facts["n_genes"]))
     made = calibrate(
         vectors,
         studies[0],

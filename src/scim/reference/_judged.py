@@ -16,7 +16,7 @@ from ._backend import Backend
 from ._calibration import Calibration, CalibrationKind, Judge, calibrate
 from ._cells import StoredCells
 from ._exact import ExactBackend
-from ._landmarks import ENOUGH, Landmarks, load_landmarks
+from ._landmarks import ENOUGH, Landmarks, landmarks_file, load_landmarks
 from ._novelty import Panel, Profiles
 from ._panels import comparable_genes, unseen_genes
 from ._segments import to_fixed
@@ -189,14 +189,11 @@ class JudgedCells(StoredCells):
     @cached_property
     def landmarks(self) -> Landmarks | None:
         """Landmarks of all segments that have some."""
-        saved: list[tuple[Path | None, int]] = []
-        for segment in self._manifest["segments"]:
-            name = "/".join((files.SEGMENTS, segment["name"], files.LANDMARKS))
-            listed = name in self._manifest["files"]
-            if listed:
+        segments, listed = self._manifest["segments"], self._manifest["files"]
+        for name in map(landmarks_file, segments):
+            if name in listed:
                 files.check_file(self.path, self._manifest, name)
-            saved.append((self.path / name if listed else None, int(segment["n_cells"])))
-        joined = load_landmarks(saved, int(self._manifest["n_genes"]))
+        joined = load_landmarks(self.path, segments, listed, int(self._manifest["n_genes"]))
         if joined is None or self._living is None:
             return joined
         return joined.take(np.flatnonzero(self._living[joined.rows]))

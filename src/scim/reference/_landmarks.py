@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .._chunks import iter_chunks
 from .._counts import TARGET_SUM, as_counts
 from ._head import choose
-from ._manifest import ReferenceFolderError
+from ._manifest import LANDMARKS, SEGMENTS, ReferenceFolderError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -191,23 +191,35 @@ class Landmarks:
         return cls(rows, indptr, genes, values)
 
 
-def load_landmarks(saved: Sequence[tuple[Path | None, int]], n_genes: int) -> Landmarks | None:
+def load_landmarks(
+    root: Path, segments: Sequence[Mapping[str, Any]], listed: Collection[str], n_genes: int
+) -> Landmarks | None:
     """Read the landmarks of all segments that have some, their positions in the reference.
 
     Parameters
     ----------
-    saved
-        File of each segment's landmarks, None where it has none, and its number of cells.
+    root
+        Folder of the reference.
+    segments
+        As in its manifest.
+    listed
+        Names of the reference's files: others are not read.
     n_genes
         Genes of the encoder.
     """
     parts, start = [], 0
-    for path, n_cells in saved:
-        if path is not None:
-            part = Landmarks.load(path, n_cells=n_cells, n_genes=n_genes)
+    for segment in segments:
+        name, n_cells = landmarks_file(segment), int(segment["n_cells"])
+        if name in listed:
+            part = Landmarks.load(root / name, n_cells=n_cells, n_genes=n_genes)
             parts.append(replace(part, rows=part.rows + start))
         start += n_cells
     return Landmarks.join(parts) if parts else None
+
+
+def landmarks_file(segment: Mapping[str, Any]) -> str:
+    """Name of the file of a segment's landmarks, which it may not have."""
+    return "/".join((SEGMENTS, segment["name"], LANDMARKS))
 
 
 def embed_with(encoder: Encoder, values: csr_matrix, measured: np.ndarray) -> np.ndarray:

@@ -35,11 +35,11 @@ def measured_genes(
     made = Input.of(embedded.info or record_of(adata, use_rep), adata)
     if reference.landmarks is None or made is None or made.n_matched == made.n_encoder:
         return None
-    if made.layer == "raw" and adata.raw is None:  # which genes it had is not known any more
-        return None
     # Genes that were dropped since then say nothing of the embedding.
     if expression is not None:
         return expression.measured if expression.n_matched == made.n_matched else None
+    if made.layer == "raw" and adata.raw is None:  # which genes it had is not known any more
+        return None
     gene_map = reference.encoder.genes.match_adata(adata, gene_column=made.gene_column, use_raw=made.layer == "raw")
     return np.asarray(gene_map.measured) if gene_map.n_matched == made.n_matched else None
 

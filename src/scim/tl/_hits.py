@@ -226,14 +226,12 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
         hit_samples.append(samples)
         pvalues.append(pvalue)
     # Values that were searched but never hit were tested as well: their p-value is 1. Samples do not test samples.
-    tested = [i for i, one in enumerate(values) if one.column != "sample"]
-    fdr = {i: np.full(counts[i].shape, np.nan) for i in range(len(values))}
-    if tested:
-        together = np.hstack([np.clip(pvalues[i], 0.0, 1.0) for i in tested])
-        adjusted = false_discovery_control(together, axis=1, method="bh")
-        ends = np.cumsum([pvalues[i].shape[1] for i in tested])[:-1]
-        fdr |= dict(zip(tested, np.split(adjusted, ends, axis=1), strict=True))
-    for i, (one, count, samples, pvalue) in enumerate(zip(values, counts, hit_samples, pvalues, strict=True)):
+    raw = np.hstack(pvalues)
+    raw[:, np.concatenate([np.full(len(one.values), one.column == "sample") for one in values])] = np.nan
+    tested, fdr = ~np.isnan(raw[:1]).ravel(), np.full(raw.shape, np.nan)
+    fdr[:, tested] = false_discovery_control(np.clip(raw[:, tested], 0.0, 1.0), axis=1, method="bh")
+    start = 0
+    for one, count, samples in zip(values, counts, hit_samples, strict=True):
         q, v = np.nonzero(count)
         fraction = count[q, v] / count.sum(axis=1)[q]
         yield pd.DataFrame(
@@ -245,10 +243,11 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
                 "n_samples": samples[q, v],
                 "fraction": fraction,
                 "enrichment": fraction * one.searched.sum() / one.searched[v],
-                "pvalue": pvalue[q, v] if i in tested else np.nan,
-                "fdr": fdr[i][q, v],
+                "pvalue": raw[q, start + v],
+                "fdr": fdr[q, start + v],
             }
         )
+        start += len(one.values)
 
 
 def one_sided(summary: pd.DataFrame) -> list[str]:

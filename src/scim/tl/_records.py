@@ -21,15 +21,12 @@ class Input:
         Where their values were: a layer, ``"X"`` or ``"raw"``.
     gene_column
         Column of ``var`` with their genes; None for its index, or where the column is gone.
-    is_counts
-        The values are counts.
     n_matched, n_encoder
         Genes that were found, of those of the encoder.
     """
 
     layer: str
     gene_column: str | None
-    is_counts: bool
     n_matched: int
     n_encoder: int
 
@@ -42,7 +39,7 @@ class Input:
         # Records of old have the layer in words only.
         layer = values.get("layer") or re.sub(r"""^layers\[(['"])(.*)\1\]$""", r"\2", str(values["source"]))
         column = str(genes["source"]) if genes["source"] in adata.var else None
-        return cls(str(layer), column, values["kind"] == "counts", int(genes["n_matched"]), int(genes["n_encoder"]))
+        return cls(str(layer), column, int(genes["n_matched"]), int(genes["n_encoder"]))
 
 
 def recorded_encoder(adata: AnnData, use_rep: str) -> str | None:
