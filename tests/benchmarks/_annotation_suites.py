@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from _annotation_methods import METHODS
 from _annotation_scim import LABELLINGS, TRAININGS
 from _annotation_tasks import BLOOD_FILES, GROUPS, Condition
@@ -23,6 +24,8 @@ _SEEDLESS = ["logistic regression", "logistic regression, balanced"]
 _QUICK = [*_SEEDLESS, "PCA + kNN"]
 _INSTANT = [*_QUICK, "Harmony + kNN"]
 _EMBEDDED = ["PCA + kNN", "Harmony + kNN", "scVI + scArches + kNN", "scANVI + scArches", "SCimilarity, retrained"]
+#: Fields of a row that say what it is of.
+KEY = ["group", "held_out", "condition", "method", "seed"]
 #: Parts of training that an ablation looks at the embedding without, too.
 _MAPPED = ["scim", "scim, no triplet loss", "scim, no class loss", "scim, no ontology in training"]
 #: Labels that are made rare, and the held-out studies without cells of it.
@@ -135,6 +138,21 @@ def runner_of(job: Job) -> Job:
 def read_row(path: Path) -> dict[str, Any] | None:
     """A kept result, or None."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as one table of comma-separated values, in the order of what they are of."""
+    pd.DataFrame(rows).sort_values(KEY).round(5).to_csv(path, index=False, lineterminator="\n")
+
+
+def unpack_rows(path: Path, jobs: Iterable[Job], results: Path) -> None:
+    """Keep those rows of a table that are of these jobs, but for jobs with a result of their own."""
+    table = pd.read_csv(path).astype(object)
+    rows = {tuple(row[name] for name in KEY): row.dropna().to_dict() for _, row in table.iterrows()}
+    for job in jobs:
+        row = rows.get((job.group, job.held_out, job.condition.key, job.method, job.seed))
+        if row and not job.path(results).is_file():
+            keep_row(job.path(results), row)
 
 
 def keep_row(path: Path, row: dict[str, Any]) -> None:

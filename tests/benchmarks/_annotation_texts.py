@@ -18,7 +18,7 @@ for the mapping; counts of the log1p study are restored from its smallest values
 Made by
 
 ```bash
-python tests/benchmarks/annotation.py --suite all --results FOLDER --peer-python PYTHON --out docs/benchmarks/{name}
+python tests/benchmarks/annotation.py --suite all --results FOLDER --peer-python PYTHON --out docs/benchmarks/{name}.md
 ```
 """
 TEXTS = {

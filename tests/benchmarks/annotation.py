@@ -23,7 +23,7 @@ Run ``python tests/benchmarks/annotation.py --suite all --results FOLDER`` with 
 ``../shared/data``. Each result is kept in the folder as one file: a run that was interrupted goes on where it stopped,
 and rows of several runs come together. celltypist, harmonypy, scib-metrics, pytorch-metric-learning, and a Python that
 has SCimilarity (``--peer-python`` or ``SCIM_PEER_PYTHON``) take part where they are there. Prints one JSON line, and
-with ``--out`` writes a page of Markdown and its figure.
+with ``--out`` writes a page of Markdown, its figure, and a table of all rows, from which ``--rows`` goes on.
 """
 
 from __future__ import annotations
@@ -42,15 +42,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from _annotation_methods import METHODS, missing
 from _annotation_scim import LABELLINGS, TRAININGS, fingerprint
 from _annotation_scores import can_score_integration, integration, rate
-from _annotation_suites import SUITES, Job, in_batches, jobs_of, keep_row, read_row, runner_of
+from _annotation_suites import (
+    KEY,
+    SUITES,
+    Job,
+    in_batches,
+    jobs_of,
+    keep_row,
+    read_row,
+    runner_of,
+    unpack_rows,
+    write_rows,
+)
 from _annotation_tasks import BLOOD_LABELS, GROUPS, Condition, Task, make_task
 
 WORKER = "--worker"
 #: What a worker's lines of rows begin with; libraries print others.
 _MARK = "rows: "
+#: Field of a row that names the file of an embedding that is to be scored.
+_EMBEDDING = "embedding"
 
 
 def parse() -> argparse.Namespace:
@@ -58,6 +72,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", nargs="+", choices=[*SUITES, "all"], default=["blood"])
     parser.add_argument("--results", type=Path, help="folder that keeps each result, and that results are taken from")
+    parser.add_argument("--rows", type=Path, help="table of an earlier run, as beside the page, to take results from")
     again = "do not take kept results of these methods; stale: nor those of scim from before the package changed"
     parser.add_argument("--again", nargs="+", choices=["stale", *METHODS], default=[], help=again)
     parser.add_argument("--no-run", action="store_true", help="take what is kept, and write the page")
@@ -85,20 +100,23 @@ def main() -> int:
     plan = {suite: jobs_of(suite, **chosen) for suite in suites}
     with tempfile.TemporaryDirectory() as scratch:
         results = options.results or Path(scratch)
-        failed = [] if options.no_run else run_all(plan, results, options.again, options.timeout)
+        if options.rows:
+            unpack_rows(options.rows, [job for jobs in plan.values() for job in jobs], results)
+        failed = [] if options.no_run else run_all(plan, results, options.again, options.timeout, Path(scratch))
         kept = {suite: [row for job in jobs if (row := read_row(job.path(results)))] for suite, jobs in plan.items()}
-    report_stale([row for rows in kept.values() for row in rows])
+    rows = list({tuple(row[name] for name in KEY): row for found in kept.values() for row in found}.values())
+    report_stale(rows)
     if options.out:
         from _annotation_page import write_page
 
         write_page(options.out, kept)
-    unique = {(r["group"], r["held_out"], r["condition"], r["method"], r["seed"]): r for s in kept.values() for r in s}
+        write_rows(options.out.with_suffix(".csv"), rows)
     shown = {k: v if isinstance(v, int | float | list | None) else str(v) for k, v in vars(options).items()}
-    print(json.dumps({"benchmark": "annotation", "options": shown, "failed": failed, "rows": list(unique.values())}))
+    print(json.dumps({"benchmark": "annotation", "options": shown, "failed": failed, "rows": rows}))
     return 1 if failed else 0
 
 
-def run_all(plan: dict[str, list[Job]], results: Path, again: list[str], timeout: float) -> list[str]:
+def run_all(plan: dict[str, list[Job]], results: Path, again: list[str], timeout: float, scratch: Path) -> list[str]:
     """Run every job without a kept result, quick methods of all suites first; names of those that failed."""
     runners: dict[Job, list[Job]] = {}
     for job in [job for jobs in plan.values() for job in jobs]:
@@ -120,9 +138,10 @@ def run_all(plan: dict[str, list[Job]], results: Path, again: list[str], timeout
     batches = in_batches([job for job in todo if job.method not in left_out])
     failed, n, total = [], 0, sum(map(len, batches))
     for batch in batches:
-        for job, rows, seconds in run_batch(batch, timeout):
+        for job, rows, seconds in run_batch(batch, timeout, scratch):
             n += 1
             for row in rows:
+                score_embedding(job, row)
                 keep_row(replace(job, method=row["method"]).path(results), row)
             failed += [] if rows else [job.name]
             outcome = f"macro-F1 {rows[0]['macro_f1']:.3f}" if rows and "macro_f1" in rows[0] else "refused"
@@ -130,9 +149,10 @@ def run_all(plan: dict[str, list[Job]], results: Path, again: list[str], timeout
     return failed
 
 
-def run_batch(jobs: list[Job], timeout: float) -> Iterator[tuple[Job, list[dict[str, Any]], float]]:
+def run_batch(jobs: list[Job], timeout: float, scratch: Path) -> Iterator[tuple[Job, list[dict[str, Any]], float]]:
     """Run jobs of one task: each with its rows, none where it failed, and its seconds."""
-    command = [sys.executable, str(Path(__file__).resolve()), WORKER, str(timeout), *(job.to_json() for job in jobs)]
+    command = [sys.executable, str(Path(__file__).resolve()), WORKER, str(timeout), str(scratch)]
+    command += [job.to_json() for job in jobs]
     waiting, start = list(jobs), time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
@@ -144,7 +164,17 @@ def run_batch(jobs: list[Job], timeout: float) -> Iterator[tuple[Job, list[dict[
         yield job, [], 0.0
 
 
-def work_on(jobs: list[Job], timeout: float) -> None:
+def score_embedding(job: Job, row: dict[str, Any]) -> None:
+    """Score the embedding that a row of integration names, all in this one process.
+
+    What scib-metrics compiles at its first call takes twenty times as long as the scores.
+    """
+    if file := row.pop(_EMBEDDING, None):
+        row |= integration(make_task(job.group, job.held_out, job.condition), np.load(file))
+        Path(file).unlink()
+
+
+def work_on(jobs: list[Job], timeout: float, scratch: Path) -> None:
     """Make the task that the jobs share, and do each in a fork, whose memory is its own; print their rows."""
     warnings.filterwarnings("ignore")
     task = make_task(jobs[0].group, jobs[0].held_out, jobs[0].condition)
@@ -152,7 +182,7 @@ def work_on(jobs: list[Job], timeout: float) -> None:
     context = multiprocessing.get_context("fork")
     for job in jobs:
         here, there = context.Pipe(duplex=False)
-        process = context.Process(target=lambda job=job, there=there: there.send(work(task, job)))
+        process = context.Process(target=lambda job=job, there=there: there.send(work(task, job, scratch)))
         process.start()
         there.close()
         try:
@@ -163,8 +193,11 @@ def work_on(jobs: list[Job], timeout: float) -> None:
         print(_MARK + json.dumps(rows), flush=True)
 
 
-def work(task: Task, job: Job) -> list[dict[str, Any]]:
-    """Do a job: its row, and those of other ways to label by the same model."""
+def work(task: Task, job: Job, scratch: Path) -> list[dict[str, Any]]:
+    """Do a job: its row, and those of other ways to label by the same model.
+
+    A row of integration names the file in ``scratch`` that its embedding is left in.
+    """
     forget_peak()
     wall, cpu = time.perf_counter(), cpu_seconds()
     about = {"group": job.group, "held_out": job.held_out, "condition": job.condition.key, "seed": job.seed}
@@ -179,10 +212,10 @@ def work(task: Task, job: Job) -> list[dict[str, Any]]:
             raise
         return [about | {"method": job.method, "refused": str(error)[:300]}]
     cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": cpu_seconds() - cpu, "peak_gib": peak_gib()}
-    scores = rate(task, answer)
+    rows = [about | {"method": job.method} | rate(task, answer) | cost]
     if job.group == "integration" and answer.embedding is not None:
-        scores |= integration(task, answer.embedding)
-    rows = [about | {"method": job.method} | scores | cost]
+        rows[0][_EMBEDDING] = str(scratch / f"{os.getpid()}.npy")
+        np.save(rows[0][_EMBEDDING], answer.embedding)
     if answer.more is not None and (job.group, job.condition) == ("blood", Condition()):
         rows += [about | {"method": name} | rate(task, other) for name, other in answer.more().items()]
     return rows
@@ -228,6 +261,6 @@ def report_stale(rows: list[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [WORKER]:
-        work_on([Job.from_json(text) for text in sys.argv[3:]], float(sys.argv[2]))
+        work_on([Job.from_json(text) for text in sys.argv[4:]], float(sys.argv[2]), Path(sys.argv[3]))
     else:
         sys.exit(main())
