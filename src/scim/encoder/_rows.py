@@ -125,7 +125,9 @@ def _fill(indptr, indices, data, target, starts, sums, what, factor, genes, valu
     table = np.empty(_TABLE, dtype=np.float32)
     place = np.empty(starts.shape[1], dtype=np.int64)
     for row in range(first, last):
-        place[:] = starts[row]
+        # An array assigned to another brings words on their shapes along, which take four times as long to compile.
+        for block in range(len(place)):
+            place[block] = starts[row, block]
         scale = np.float32(0)
         if what == _SCALE and sums[row] > 0:
             scale = np.float32(TARGET_SUM / sums[row])
