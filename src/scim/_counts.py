@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Counts per cell after normalisation, before log1p.
 TARGET_SUM = 1e4
 
+#: Times as many genes as X has say that X was cut to variable genes, and ``raw`` was not.
+WIDER = 1.1
+
 _BLOCKS = 8
 #: Stored values that a sample has at most, or about.
 _ENTRIES = 250_000

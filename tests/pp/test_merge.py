@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -35,6 +36,19 @@ def test_genes_meet_on_approved_symbols_and_missing_ones_are_zero() -> None:
     measured = merged.varm[_keys.MEASURED]
     assert measured["a"].tolist() == [True, True, False, False]
     assert measured["b"].tolist() == [False, True, True, True]
+
+
+def test_a_study_cut_to_variable_genes_is_warned_of() -> None:
+    whole = study(GENES)
+    cut = whole[:, :2].copy()
+    cut.raw = whole
+    with pytest.warns(UserWarning, match=r"Study 'a': X has 2 genes, raw has 4.*raw\.to_adata") as caught:
+        scim.pp.merge_studies({"a": cut})
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert scim.pp.merge_studies({"a": cut}, layer="X").n_vars == 2
+        assert scim.pp.merge_studies({"a": cut.raw.to_adata()}).n_vars == 4
 
 
 def test_inner_join_keeps_what_all_have() -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._counts import InputKind, find_counts, input_kind
+from .._counts import WIDER, InputKind, find_counts, input_kind
 from ..genes import GeneMap, GeneSpace
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-#: Times as many genes of the encoder as X has make ``raw`` the better place: X was cut to variable genes.
-_WIDER = 1.1
 
 
 def find_values(
@@ -44,7 +41,7 @@ def find_values(
     gene_map = _match(data, genes, gene_column, use_raw=use_raw)
     if layer is None and not use_raw and data.raw is not None and data.raw.n_vars > data.n_vars:
         wider = _in_raw(data, genes, gene_column)
-        if wider is not None and wider[3].n_matched > _WIDER * gene_map.n_matched:
+        if wider is not None and wider[3].n_matched > WIDER * gene_map.n_matched:
             place, X, kind, gene_map = wider
     gene_map.check()
     return place, X, kind, gene_map

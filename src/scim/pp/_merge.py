@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from .. import _keys
 from .._chunks import iter_chunks
-from .._counts import InputKind, check_values, find_counts, normalize_rows, place_name
+from .._counts import WIDER, InputKind, check_values, find_counts, normalize_rows, place_name
 from .._genenames import canonical, foreign_species
 from .._validate import check_key, check_option, get_adata
 from ..genes import GeneMap, GeneSpace, name_candidates, refuse_numbers
@@ -43,7 +44,8 @@ def merge_studies(
     labels_key
         Column of ``obs`` that every study must have.
     layer
-        Where the values are: a layer, ``"X"`` or ``"raw"``; by default the first place that holds counts or log1p.
+        Where the values are: a layer, ``"X"`` or ``"raw"``; by default the first place that holds counts or log1p,
+        with a warning where ``raw`` has more genes than that.
     gene_column
         Column of ``var`` with gene names; by default ``var_names``, or the column of text that has most known genes.
     join
@@ -78,6 +80,7 @@ def merge_studies(
     check_option(join, ("outer", "inner"), argument="join")
     studies = _check_studies(adatas, labels_key=labels_key)
     found = {name: _find(adata, name, layer) for name, adata in studies.items()}
+    _warn_of_cut(studies, found, layer)
     named = {name: _gene_names(adata, name, found[name][3], gene_column) for name, adata in studies.items()}
     space = _join(named, join)
     maps = {name: space.match(names) for name, names in named.items()}
@@ -130,6 +133,21 @@ def _find(adata: AnnData, name: str, layer: str | None) -> tuple[str, Any, Input
         return find_counts(adata, layer=layer)
     except ValueError as error:
         raise ValueError(f"Study {name!r}: {error}") from error
+
+
+def _warn_of_cut(
+    studies: Mapping[str, AnnData], found: Mapping[str, tuple[str, Any, InputKind, bool]], layer: str | None
+) -> None:
+    """Say so where X was cut to variable genes, and ``raw`` has the others."""
+    for name, adata in studies.items():
+        place, _, _, use_raw = found[name]
+        if layer is None and not use_raw and adata.raw is not None and adata.raw.n_vars > WIDER * adata.n_vars:
+            warnings.warn(
+                f"Study {name!r}: {place_name(place)} has {adata.n_vars:,} genes, raw has {adata.raw.n_vars:,}. Give "
+                'adata.raw.to_adata() to merge those of raw, or layer="X" to keep those of X without this warning.',
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 def _gene_names(adata: AnnData, study: str, use_raw: bool, gene_column: str | None) -> list[str]:
