@@ -48,7 +48,7 @@ def write_page(path: Path, kept: dict[str, Rows]) -> None:
     """Write the page of all suites that have rows, and its figure beside it."""
     found = {suite: pd.DataFrame(rows) for suite, rows in kept.items() if rows}
     found = {suite: rows for suite, rows in found.items() if "macro_f1" in rows}
-    parts = [INTRO.format(name=path.stem)]
+    parts = [INTRO.format(name=path.stem, suites=" ".join(found))]
     if absent := _not_run(found):
         parts.append(absent)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,8 @@ for the mapping; counts of the log1p study are restored from its smallest values
 The scores of each run are in [a table]({name}.csv), from which a later run goes on (`--rows`). Made by
 
 ```bash
-python tests/benchmarks/annotation.py --suite all --results FOLDER --peer-python PYTHON --out docs/benchmarks/{name}.md
+python tests/benchmarks/annotation.py --suite {suites} \\
+    --results FOLDER --peer-python PYTHON --out docs/benchmarks/{name}.md
 ```
 """
 TEXTS = {
