@@ -136,13 +136,17 @@ def runner_of(job: Job) -> Job:
 
 
 def read_row(path: Path) -> dict[str, Any] | None:
-    """A kept result, or None."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """A kept result, with the digits that tables of rows have, or None."""
+    return json.loads(path.read_text(encoding="utf-8"), parse_float=_rounded) if path.is_file() else None
+
+
+def _rounded(number: str) -> float:
+    return round(float(number), 5)
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows as one table of comma-separated values, in the order of what they are of."""
-    pd.DataFrame(rows).sort_values(KEY).round(5).to_csv(path, index=False, lineterminator="\n")
+    pd.DataFrame(rows).sort_values(KEY).to_csv(path, index=False, lineterminator="\n")
 
 
 def unpack_rows(path: Path, jobs: Iterable[Job], results: Path) -> None:

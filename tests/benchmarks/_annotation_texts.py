@@ -77,7 +77,7 @@ ALL = """## All held-out studies
 
 Means over the {n} studies of blood, distant ones, chemistries and islets, which are held out in turn; macro-F1 by group
 beside them. The cells of the three chemistries count twice: as one of the studies of blood by coarse labels, and each
-by fine ones. Cell lines are left out, for all methods label these without an error."""
+by fine ones. Cell lines are left out, for hardly a method errs on these."""
 OUTRO = """## Where scim falls short, and what was tried
 
 - **Hierarchical F** is {lead:.1f} points above the best other method over all, where three points were aimed at
