@@ -144,9 +144,11 @@ def _rounded(number: str) -> float:
     return round(float(number), 5)
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as one table of comma-separated values, in the order of what they are of."""
-    pd.DataFrame(rows).sort_values(KEY).to_csv(path, index=False, lineterminator="\n")
+def write_rows(path: Path, rows: Sequence[dict[str, Any]], *, besides: Path | None) -> None:
+    """Write rows as one table, in the order of what they are of, with those that an earlier table has besides."""
+    tables = [pd.DataFrame(rows), *([pd.read_csv(besides)] if besides else [])]
+    table = pd.concat(tables).drop_duplicates(KEY).sort_values(KEY)
+    table.to_csv(path, index=False, lineterminator="\n")
 
 
 def unpack_rows(path: Path, jobs: Iterable[Job], results: Path) -> None:

@@ -110,7 +110,7 @@ def main() -> int:
         from _annotation_page import write_page
 
         write_page(options.out, kept)
-        write_rows(options.out.with_suffix(".csv"), rows)
+        write_rows(options.out.with_suffix(".csv"), rows, besides=options.rows)
     shown = {k: v if isinstance(v, int | float | list | None) else str(v) for k, v in vars(options).items()}
     print(json.dumps({"benchmark": "annotation", "options": shown, "failed": failed, "rows": rows}))
     return 1 if failed else 0
