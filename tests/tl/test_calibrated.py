@@ -178,6 +178,28 @@ def test_fewer_genes_are_matched_by_landmarks(new: anndata.AnnData, reference: s
     assert np.mean(above) > 0.7
 
 
+def test_what_an_embedding_without_a_record_was_made_of_is_found_out(
+    new: anndata.AnnData, reference: scim.Reference
+) -> None:
+    few = new[:, ::2].copy()
+    parts = [few[:40].copy(), few[40:].copy()]
+    for part in parts:
+        scim.tl.embed(part, reference)
+    joined = anndata.concat(parts)  # drops uns, and so the record
+    with pytest.warns(UserWarning, match="has no record of its encoder"):
+        scim.tl.annotate(joined, reference)
+    scim.tl.annotate(few, reference)
+    record, own = joined.uns["scim"]["annotate"], few.uns["scim"]["annotate"]
+    assert own["panel_matched"] and record["panel_matched"] and record["n_genes"] == own["n_genes"]
+    assert joined.obs["scim_label"].astype(str).tolist() == few.obs["scim_label"].astype(str).tolist()
+    # With other genes than before, the values no longer tell.
+    other = joined[:, : joined.n_vars // 2].copy()
+    del other.uns["scim"]
+    with pytest.warns(UserWarning, match="has no record of its encoder"):
+        scim.tl.annotate(other, reference)
+    assert other.uns["scim"]["annotate"]["panel_matched"] is False
+
+
 def test_genes_dropped_after_embedding_do_not_make_cells_novel(new: anndata.AnnData, reference: scim.Reference) -> None:
     scim.tl.embed(new, reference)
     whole = scim.tl.annotate(new, reference, copy=True)

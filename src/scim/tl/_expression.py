@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Cells that the depth of a query is told from, and cells whose expression is read at a time.
 _SAMPLE, _CELLS = 2_000, 10_000
+#: Cells that are embedded again to see what made an embedding, and how far numbers of the same are apart at most.
+_TRIED, _ROUNDING = 50, 1e-3
 
 
 def measured_genes(
@@ -30,10 +32,16 @@ def measured_genes(
 ) -> np.ndarray | None:
     """Genes of the encoder that cells were embedded with, bool (n_genes,); None where all, unknown, or of no use.
 
-    Genes that are not there for too few of the cells had them count as measured, see :meth:`Expression.of`.
+    Genes that are not there for too few of the cells had them count as measured, see :meth:`Expression.of`. Where no
+    record tells what the cells were embedded from, as after ``anndata.concat``, it is the values that are here if these
+    give the same vectors.
     """
+    if reference.landmarks is None:
+        return None
     made = Input.of(embedded.info or record_of(adata, use_rep), adata)
-    if reference.landmarks is None or made is None or made.n_matched == made.n_encoder:
+    if made is None:
+        return expression.measured if expression and _makes(adata, reference.encoder, embedded.vectors) else None
+    if made.n_matched == made.n_encoder:
         return None
     # Genes that were dropped since then say nothing of the embedding.
     if expression is not None:
@@ -42,6 +50,14 @@ def measured_genes(
         return None
     gene_map = reference.encoder.genes.match_adata(adata, gene_column=made.gene_column, use_raw=made.layer == "raw")
     return np.asarray(gene_map.measured) if gene_map.n_matched == made.n_matched else None
+
+
+def _makes(adata: AnnData, encoder: Encoder, vectors: np.ndarray) -> bool:
+    """Whether the values that are here give the cells' vectors (n_cells, d), told by some of the cells."""
+    some = np.unique(np.linspace(0, adata.n_obs - 1, _TRIED).astype(int))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
+        return bool(np.abs(encoder.embed(adata[some]) - vectors[some]).max() < _ROUNDING)
 
 
 @dataclass(frozen=True, eq=False)
