@@ -311,6 +311,16 @@ def test_mudata_writes_to_the_modality(new: anndata.AnnData, reference: scim.Ref
     assert scim.get.scores(data, mod="rna").shape[0] == new.n_obs
 
 
+def test_statistics_of_an_earlier_vote_do_not_stay(new: anndata.AnnData, reference: scim.Reference) -> None:
+    new.obsm["mine_votes"] = np.zeros((new.n_obs, 2))
+    scim.tl.annotate(new, reference, key_added="mine")
+    assert new.obsm["mine_votes"].shape == (new.n_obs, 2)  # somebody else's
+    scim.tl.annotate(new, reference, vote="majority")
+    assert "vsAll" in new.obsm["scim_votes"]
+    scim.tl.annotate(new, reference)
+    assert "scim_votes" not in new.obsm and "scim_scores" in new.obsm
+
+
 def test_a_view_of_annotated_cells_goes_on(new: anndata.AnnData, reference: scim.Reference) -> None:
     scim.tl.annotate(new, reference)
     part = new[new.obs["scim_confidence"] > 0.5]

@@ -221,8 +221,7 @@ def annotate(
     table = None if groups is None else clusters.label_groups(groups, answer, opened.terms, vote=vote, alpha=alpha)
     results: dict[str, dict[str, Any]] = {
         "obs": _obs(answer, opened.terms, data, key_added),
-        "obsm": {_keys.obsm_scores(key_added): _scores(answer.by_term, opened.terms, data.obs_names)}
-        | ({_keys.obsm_votes(key_added): pd.DataFrame(answer.stats, index=data.obs_names)} if answer.stats else {}),
+        "obsm": _obsm(answer, opened.terms, data, key_added),
         "uns": {
             key_added: {
                 "annotate": _record(opened, params, n_unassigned=int((answer.chosen < 0).sum()), **answer.facts)
@@ -298,6 +297,15 @@ def _obs(answer: Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str,
         _keys.obs_set(key): pd.Categorical(answer.sets),
     }
     return {name: pd.Series(values, index=data.obs_names) for name, values in columns.items()}
+
+
+def _obsm(answer: Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str, pd.DataFrame | None]:
+    tables: dict[str, pd.DataFrame | None] = {_keys.obsm_scores(key): _scores(answer.by_term, terms, data.obs_names)}
+    if answer.stats:
+        tables[_keys.obsm_votes(key)] = pd.DataFrame(answer.stats, index=data.obs_names)
+    elif "annotate" in data.uns.get(key, {}):  # those of an earlier vote are not of these labels
+        tables[_keys.obsm_votes(key)] = None
+    return tables
 
 
 def _scores(by_term: np.ndarray, terms: TermSpace, cells: pd.Index) -> pd.DataFrame:

@@ -143,13 +143,13 @@ def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]], *, r
     """
     if adata.is_view:
         adata._init_as_actual(adata.copy())
-    for name, values in results.get("obsm", {}).items():
-        adata.obsm[name] = values
-    for name, values in results.get("obs", {}).items():
-        if values is not None:
-            adata.obs[name] = values
-        elif name in adata.obs:
-            del adata.obs[name]
+    for slot in ("obsm", "obs"):
+        table = getattr(adata, slot)
+        for name, values in results.get(slot, {}).items():
+            if values is not None:
+                table[name] = values
+            elif name in table:
+                del table[name]
     for name, values in results.get("uns", {}).items():
         old = adata.uns.get(name)
         values = {**old, **values} if isinstance(old, Mapping) and name not in replace else values
