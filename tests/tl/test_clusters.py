@@ -129,11 +129,15 @@ def test_groups_of_another_time_are_not_left(grouped: anndata.AnnData, reference
         (lambda n: pd.Categorical(["x"] * n, categories=["y", "x"]), ["x"]),
         (lambda n: pd.Categorical(np.arange(n) % 2, categories=[1, 0]), ["1", "0"]),
         (lambda n: [None, *["a"] * (n - 1)], ["a"]),
+        (lambda n: pd.Categorical(["", *["a"] * (n - 1)]), ["a"]),
+        (lambda n: np.array(["", *["a"] * (n - 1)], dtype=object), ["a"]),
     ],
 )
+@pytest.mark.filterwarnings("error::FutureWarning")
 def test_columns_of_groups(new: anndata.AnnData, values: object, names: list[str]) -> None:
     new.obs["by"] = values(new.n_obs)  # type: ignore[operator]
     found = find_groups(new, "by", key="scim")
+    new.obs["by"] = new.obs["by"].where((new.obs["by"].astype(object) != "").to_numpy())
     assert found.names == names
     known = new.obs["by"].notna().to_numpy()
     assert ((found.codes >= 0) == known).all()

@@ -178,7 +178,7 @@ def test_cells_without_counts_get_no_hits(new: anndata.AnnData, reference: scim.
         scim.tl.query(new, reference, cells=[0, 5], k=3)
     assert set(scim.get.hits(new)["query"]) == {new.obs_names[5]}
     new.obs["empty"] = np.where(np.arange(new.n_obs) < 2, "empty", "full")
-    with pytest.warns(UserWarning, match="no counts .* empty"):
+    with pytest.warns(UserWarning, match="no counts .* 'empty'"):
         scim.tl.query(new, reference, groupby="empty", k=3)
     coherence = new.uns["scim_query"]["coherence"].set_index("query")
     assert coherence.loc["empty", "coherence"] == 0 and coherence.loc["empty", "n_cells"] == 2

@@ -55,7 +55,7 @@ def read_groups(obs: pd.DataFrame, key: str, *, argument: str) -> Groups:
         It holds measurements, nothing, or groups whose names are written alike (1 and "1").
     """
     check_key(obs, key, argument=argument, where="adata.obs")
-    column = obs[key].replace("", np.nan) if (obs[key].astype(object) == "").any() else obs[key]
+    column = obs[key].where(~obs[key].isin([""]).to_numpy())
     numbers = is_number(column)
     # Clusters that were joined to more cells became 0.0, 1.0 and NaN.
     if numbers:
