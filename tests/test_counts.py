@@ -53,6 +53,7 @@ def test_log1p_of_another_sum_is_recognised_with_it() -> None:
     ("X", "words"),
     [
         (counts() - 1, "negative values"),
+        (counts() > 0, "True and False"),
         (np.where(counts() > 5, np.nan, counts()), "NaN"),
         (np.where(counts() > 5, np.inf, counts()), "infinite"),
         (scaled(counts(), 1e6), "scaled but not logged: sums per cell around 1,000,000"),

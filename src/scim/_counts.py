@@ -362,7 +362,9 @@ def _take_sample(X: Any, n_cells: int, where: str) -> _Sample:
     parts = []
     for _, block in iter_chunks(X, rows=rows):
         values = block.data if sparse.issparse(block) else block
-        if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
+        if values.dtype == bool:
+            _refuse(where, "True and False: which genes were seen, not how often")
+        if not np.issubdtype(values.dtype, np.number):
             raise TypeError(f"{where} holds {values.dtype} values, not numbers. {_REMEDY}")
         check_values(values, where=where)
         parts.append(sparse.csr_matrix(block))
