@@ -224,6 +224,7 @@ def test_change(scim_command: Callable[..., Result], fails: Callable[..., None],
 def test_what_comes_with_scim_is_not_changed(scim_command: Callable[..., Result], fails: Callable[..., None]) -> None:
     path = scim.Reference.open(None).path
     fails(scim_command("remove", path, "--where", "label=B cell"), "comes with scim")
+    fails(scim_command("compact", "blood"), "is the name of the reference in", "cp -r")
 
 
 def test_labels_in_other_words(

@@ -112,6 +112,16 @@ def test_a_wrong_checksum_unpacks_nothing(folder: Path, tmp_path: Path, home: Pa
     assert not list(home.glob("*"))
 
 
+def test_a_changed_file_in_an_archive_is_named_by_the_archive(folder: Path, tmp_path: Path, home: Path) -> None:
+    changed = Path(shutil.copytree(folder, tmp_path / "changed.scim"))
+    cells = next(changed.rglob("cells.*"))
+    cells.write_bytes(cells.read_bytes()[::-1])
+    archive = archive_of(changed, tmp_path / "packed.tar")
+    with pytest.raises(ValueError, match=r"packed\.tar.*cells\.") as refused:
+        scim.install_reference(archive, sha256=sha256(archive), name="mine")
+    assert str(home) not in str(refused.value) and not list(home.glob("*"))
+
+
 def test_nothing_lands_outside(tmp_path: Path, home: Path) -> None:
     evil = tmp_path / "evil.tar"
     with tarfile.open(evil, "w") as packed:

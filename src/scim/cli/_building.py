@@ -174,10 +174,29 @@ def reindex(path: Folder) -> None:
 
 
 def _open(path: Path) -> Reference:
-    """Open what is to be changed: a folder, for what is installed or bundled is other people's."""
-    from .. import Reference
+    """Open what is to be changed: a folder, for what has a name was installed as somebody else made it.
 
-    return Reference.open(path)
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such folder, or it is the name of a reference.
+    """
+    from .. import Reference
+    from ..reference._named import find, is_name
+
+    try:
+        return Reference.open(path)
+    except FileNotFoundError as error:
+        try:
+            there = find(str(path)) if is_name(str(path)) else None
+        except FileNotFoundError:
+            there = None
+        if there is None:
+            raise
+        raise ValueError(
+            f"{path} is the name of the reference in {there}, which is kept as it was installed. Change a copy of it: "
+            f"cp -r {there} {path}.scim."
+        ) from error
 
 
 def expand(data: Sequence[str]) -> dict[str, Path]:

@@ -225,7 +225,10 @@ def _put(archive: Path, source: str, name: str | None, *, overwrite: bool) -> Pa
         found = [path.parent for path in scratch.rglob(files.MANIFEST)]
         if len(found) != 1:
             raise ValueError(f"{source} holds {len(found)} references, where one is expected.")
-        files.verify(found[0])
+        try:
+            files.verify(found[0])
+        except files.ReferenceFolderError as error:  # of files that nobody finds in a folder that is gone
+            raise files.ReferenceFolderError(str(error).replace(str(scratch), source)) from error
         target = _target(name, "" if found[0] == scratch else found[0].name, source)
         with new_folder(target, marker=files.MANIFEST, what="reference", overwrite=overwrite) as empty:
             shutil.copytree(found[0], empty, dirs_exist_ok=True)
