@@ -46,6 +46,31 @@ def test_hits_that_are_not_there(adata: anndata.AnnData) -> None:
         scim.get.hits(adata, query="d")
 
 
+def test_summary_by_column_and_enrichment(adata: anndata.AnnData) -> None:
+    rows = [("a", "label", "T cell", 0.01), ("a", "label", "B cell", 1.0), ("a", "sample", "s1", np.nan)]
+    table = pd.DataFrame([*rows, ("b", "label", "B cell", 0.04)], columns=["query", "column", "value", "fdr"])
+    adata.uns["scim_query"]["summary"] = table
+    assert len(scim.get.summary(adata)) == 4
+    assert scim.get.summary(adata, fdr=0.05)["value"].tolist() == ["T cell", "B cell"]
+    assert scim.get.summary(adata, query="a", column="label")["value"].tolist() == ["T cell", "B cell"]
+    assert len(scim.get.summary(adata, query="c", column="label")) == 0
+    with pytest.raises(KeyError, match="column='lable' .*Did you mean 'label'"):
+        scim.get.summary(adata, column="lable")
+    with pytest.raises(KeyError, match="query='d' was not searched with"):
+        scim.get.summary(adata, query="d")
+    with pytest.raises(ValueError, match="fdr must lie from 0 to 1"):
+        scim.get.summary(adata, fdr=5)
+    adata.uns["scim_query"]["summary"] = table.iloc[:0]
+    assert len(scim.get.summary(adata, column="label")) == 0
+
+
+def test_coherence_of_groups(adata: anndata.AnnData) -> None:
+    with pytest.raises(KeyError, match="holds no coherence. Run scim.tl.query with groupby="):
+        scim.get.coherence(adata)
+    adata.uns["scim_query"]["coherence"] = pd.DataFrame({"query": ["a", "b"], "coherence": [0.9, 0.1]})
+    assert scim.get.coherence(adata, query=["b"])["coherence"].tolist() == [0.1]
+
+
 def test_scores_of_all_or_some_terms(adata: anndata.AnnData) -> None:
     assert list(scim.get.scores(adata).columns) == ["T cell", "B cell"]
     assert list(scim.get.scores(adata, terms=["B cell"]).columns) == ["B cell"]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from . import _keys
-from ._validate import as_names, check_key, did_you_mean, get_adata
+from ._validate import as_names, check_fraction, check_key, did_you_mean, get_adata
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["clusters", "genes", "hits", "scores"]
+__all__ = ["clusters", "coherence", "genes", "hits", "scores", "summary"]
 
 
 def clusters(
@@ -180,16 +181,116 @@ def hits(
     >>> scim.get.hits(adata, query="T cell")["distance"].tolist()
     [0.2]
     """
-    result = _result(adata, key, mod, "hits", what="hits", verb="scim.tl.query")
-    table = pd.DataFrame(result["hits"]).copy()
-    if query is None:
-        return table
-    wanted = as_names(query)
-    asked = dict.fromkeys(map(str, [*result.get("queries", ()), *table["query"].unique()]))
-    for name in wanted:
-        if name not in asked:
-            raise KeyError(f"query={name!r} was not searched with. {did_you_mean(name, asked)}")
-    return table[table["query"].astype(str).isin(wanted).to_numpy()].reset_index(drop=True)
+    return _of_queries(_result(adata, key, mod, "hits", what="hits", verb="scim.tl.query"), "hits", query)
+
+
+def summary(
+    adata: AnnData | Any,
+    key: str = _keys.QUERY,
+    *,
+    query: str | int | Sequence[str | int] | None = None,
+    column: str | Sequence[str] | None = None,
+    fdr: float | None = None,
+    mod: str | None = None,
+) -> pd.DataFrame:
+    """Metadata that the hits of :func:`scim.tl.query` have in common, one row a query and value.
+
+    Parameters
+    ----------
+    adata
+        AnnData, or MuData with ``mod``.
+    key
+        ``key_added`` of the query.
+    query
+        Cells or groups that were searched with; None: all.
+    column
+        Of the metadata: label, study, sample, tissue or disease, as far as the reference has them; None: all.
+    fdr
+        Only what is enriched among the hits at this false discovery rate; None: all that occurs among them.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    DataFrame with the columns query, column, value, n_cells, n_samples, fraction, enrichment, pvalue and fdr, see
+    :func:`scim.tl.query`; the most frequent value of a query and column first.
+
+    Raises
+    ------
+    KeyError
+        There is no result of that name, or no such query or column in it.
+    ValueError
+        ``fdr`` is no share.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import scim
+    >>> adata = scim.datasets.pbmc68k()
+    >>> found = pd.DataFrame(
+    ...     {"query": ["0", "0"], "column": "label", "value": ["T cell", "B cell"], "fdr": [0.01, 1.0]}
+    ... )
+    >>> adata.uns["scim_query"] = {"summary": found}  # as scim.tl.query leaves it
+    >>> scim.get.summary(adata, column="label", fdr=0.05)["value"].tolist()
+    ['T cell']
+    """
+    if fdr is not None:
+        check_fraction(fdr, argument="fdr")
+    result = _result(adata, key, mod, "summary", what="summary of hits", verb="scim.tl.query")
+    table = _of_queries(result, "summary", query)
+    chosen = np.ones(len(table), dtype=bool)
+    if column is not None:
+        wanted, there = as_names(column), dict.fromkeys(map(str, result["summary"]["column"]))
+        for name in wanted if there else ():  # without hits there is none
+            check_key(there, name, argument="column", where=f"adata.uns[{key!r}]['summary']")
+        chosen &= table["column"].astype(str).isin(wanted).to_numpy()
+    if fdr is not None:
+        chosen &= table["fdr"].to_numpy(dtype=float) <= fdr
+    return table[chosen].reset_index(drop=True)
+
+
+def coherence(
+    adata: AnnData | Any,
+    key: str = _keys.QUERY,
+    *,
+    query: str | int | Sequence[str | int] | None = None,
+    mod: str | None = None,
+) -> pd.DataFrame:
+    """How well the centroid of each group speaks for its cells, from :func:`scim.tl.query` with ``groupby``.
+
+    Parameters
+    ----------
+    adata
+        AnnData, or MuData with ``mod``.
+    key
+        ``key_added`` of the query.
+    query
+        Groups that were searched with; None: all.
+    mod
+        Modality of a MuData.
+
+    Returns
+    -------
+    DataFrame with the columns query, n_cells, n_clusters and coherence: near 1, the centroid speaks for all cells; near
+    0, the group is a mixture.
+
+    Raises
+    ------
+    KeyError
+        There is no result of that name, or it is not of groups, or there is no such group in it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import scim
+    >>> adata = scim.datasets.pbmc68k()
+    >>> found = pd.DataFrame({"query": ["0", "1"], "coherence": [0.9, 0.1]})
+    >>> adata.uns["scim_query"] = {"coherence": found}  # as scim.tl.query leaves it
+    >>> scim.get.coherence(adata, query=0)["coherence"].tolist()
+    [0.9]
+    """
+    verb = "scim.tl.query with groupby="
+    return _of_queries(_result(adata, key, mod, "coherence", what="coherence", verb=verb), "coherence", query)
 
 
 def scores(
@@ -238,6 +339,19 @@ def scores(
     for term in wanted or ():
         check_key(table, term, argument="terms", where=f"adata.obsm[{name!r}]")
     return table.copy() if wanted is None else table[wanted]
+
+
+def _of_queries(result: Mapping[str, Any], part: str, query: str | int | Sequence[str | int] | None) -> pd.DataFrame:
+    """Rows of some queries, of a table in what :func:`scim.tl.query` left."""
+    table = pd.DataFrame(result[part]).copy()
+    if query is None:
+        return table
+    wanted = as_names(query)
+    asked = dict.fromkeys(map(str, [*result.get("queries", ()), *table["query"].unique()]))
+    for name in wanted:
+        if name not in asked:
+            raise KeyError(f"query={name!r} was not searched with. {did_you_mean(name, asked)}")
+    return table[table["query"].astype(str).isin(wanted).to_numpy()].reset_index(drop=True)
 
 
 def _result(adata: AnnData | Any, key: str, mod: str | None, part: str, *, what: str, verb: str) -> Mapping[str, Any]:

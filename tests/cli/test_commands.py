@@ -110,6 +110,21 @@ def test_query_writes_by_extension(
     assert "distance" in hits
 
 
+def test_query_says_what_the_hits_have_in_common(
+    scim_command: Callable[..., Result], fails: Callable[..., None], files: Path, reference: Path, tmp_path: Path
+) -> None:
+    asked = ("query", files / "new.h5ad", "--reference", reference, "--k", 20, "--out", tmp_path / "hits.csv")
+    done = scim_command(*asked, "--groupby", "cluster", "--summary", tmp_path / "common.csv")
+    assert done.exit_code == 0, done.output
+    assert "coherence" in done.stdout and "B cell" in done.stdout
+    table = pd.read_csv(tmp_path / "common.csv")
+    assert set(table["query"]) == {0, 1, 2} and table.loc[table["column"] == "label", "n_cells"].sum() == 60
+    again = (*asked[:-1], tmp_path / "no.csv", "--summary")
+    fails(scim_command(*again, tmp_path / "common.csv"), "--summary", "exists already", "--overwrite")
+    fails(scim_command(*again, tmp_path / "common.h5ad"), "--summary", "must end in one of .parquet, .csv, .csv.gz")
+    assert not (tmp_path / "no.csv").exists()
+
+
 def test_query_takes_so_many_of_a_group(
     scim_command: Callable[..., Result], fails: Callable[..., None], files: Path, reference: Path, tmp_path: Path
 ) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from .. import _keys
-from ._files import H5AD, as_stored, caps, filters, output_kind, read, write_adata, write_table
+from ._files import H5AD, TABLES, as_stored, caps, filters, output_kind, read, write_adata, write_table
 from ._workers import SearchScheduler, dask_client
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from ..reference import Reference
@@ -146,12 +147,18 @@ def query(
         typer.Option(help="Most hits of one group: COLUMN=NUMBER, such as donor=50; may be repeated."),
     ] = None,
     recall: Recall = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(help="Also write what the hits have in common, by enrichment: .parquet, .csv or .csv.gz."),
+    ] = None,
     layer: Layer = None,
     scheduler: SearchScheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find the reference cells most like given ones."""
     kind, most = output_kind(out, overwrite=overwrite), caps(max_per_group, option="--max-per-group")
+    if summary is not None:
+        summary_kind = output_kind(summary, overwrite=overwrite, option="--summary", kinds=TABLES)
     adata, opened, passing = _opened(data, reference, where, exclude)
 
     from .. import get, tl
@@ -174,8 +181,23 @@ def query(
         write_adata(adata, out)
     else:
         write_table(hits.set_index(hits.columns[0]), out, kind)
+    if summary is not None:
+        write_table(get.summary(adata).set_index("query"), summary, summary_kind)
     typer.echo(f"{len(hits):,} hits for {hits.iloc[:, 0].nunique():,} queries among {len(opened):,} reference cells.")
-    typer.echo(f"Written: {out}")
+    if groupby is not None and len(hits):
+        typer.echo(f"Groups of {groupby}, by the label that most of their hits have:")
+        typer.echo(_first_labels(adata).round(3).to_string(index=False))
+    typer.echo(f"Written: {out}" + ("" if summary is None else f", {summary}"))
+
+
+def _first_labels(adata: AnnData) -> pd.DataFrame:
+    """Say of each group that was searched with what most of its hits are, and whether its centroid speaks for it."""
+    from .. import get
+
+    found = get.summary(adata)
+    first = found[found["column"] == "label"].drop_duplicates("query").rename(columns={"value": "label"})
+    shown = first[["query", "label", "fraction", "enrichment", "fdr"]]
+    return get.coherence(adata)[["query", "coherence"]].merge(shown, on="query", how="left")
 
 
 def _opened(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..reference import Reference
 
 H5AD, PARQUET, CSV = ".h5ad", ".parquet", ".csv"
-_OUTPUTS = (H5AD, PARQUET, CSV, ".csv.gz")
+TABLES = (PARQUET, CSV, ".csv.gz")
 #: What reads files of other kinds; a folder without an ending is 10x's.
 _READERS = {
     ".zarr": "anndata.read_zarr",
@@ -29,8 +29,8 @@ _READERS = {
 }
 
 
-def output_kind(path: Path, *, overwrite: bool) -> str:
-    """Return the extension of an output path that can be written: ``.h5ad``, ``.parquet``, ``.csv`` or ``.csv.gz``.
+def output_kind(path: Path, *, overwrite: bool, option: str = "--out", kinds: Sequence[str] = (H5AD, *TABLES)) -> str:
+    """Return the extension of an output path that can be written: one of ``kinds``.
 
     Raises
     ------
@@ -39,12 +39,10 @@ def output_kind(path: Path, *, overwrite: bool) -> str:
     FileExistsError, FileNotFoundError, PermissionError
         The file is there already, or its folder is not or cannot be written to.
     """
-    kind = next((end for end in sorted(_OUTPUTS, key=len, reverse=True) if path.name.lower().endswith(end)), None)
+    kind = next((end for end in sorted(kinds, key=len, reverse=True) if path.name.lower().endswith(end)), None)
     if kind is None:
-        raise ValueError(
-            f"--out {path} must end in one of {', '.join(_OUTPUTS)}. {did_you_mean(path.suffix, _OUTPUTS)}"
-        )
-    check_target(path, overwrite=overwrite)
+        raise ValueError(f"{option} {path} must end in one of {', '.join(kinds)}. {did_you_mean(path.suffix, kinds)}")
+    check_target(path, overwrite=overwrite, option=option)
     return kind
 
 
