@@ -26,11 +26,15 @@ _MAIN = {
     "worst_macro_f1": "worst study",
     "hierarchical_f": "hierarchical F",
     "ece": "calibration error",
+    "ece_given": "error of confidence",
     "wrong_leaf": "wrong label",
     "unassigned": "unassigned",
+    "exact": "same term",
     "cpu_seconds": "seconds",
     "peak_gib": "peak GiB",
 }
+#: Scores of what is given at alpha = 0.1, and of how sure that is.
+_GIVEN = ("ece", "ece_given", "wrong_leaf", "unassigned", "exact")
 _CONDITIONS = {
     "clean": "as it is",
     "wrong-0.1": "10 % wrong",
@@ -47,7 +51,7 @@ _CONDITIONS = {
 def write_page(path: Path, kept: dict[str, Rows]) -> None:
     """Write the page of all suites that have rows, and its figure beside it."""
     found = {suite: pd.DataFrame(rows) for suite, rows in kept.items() if rows}
-    found = {suite: rows for suite, rows in found.items() if "macro_f1" in rows}
+    found = {suite: _with_same_term(rows) for suite, rows in found.items() if "macro_f1" in rows}
     parts = [INTRO.format(name=path.stem, suites=" ".join(found))]
     if absent := _not_run(found):
         parts.append(absent)
@@ -62,6 +66,12 @@ def write_page(path: Path, kept: dict[str, Rows]) -> None:
         by_group = ", ".join(f"{_lead(found, [suite]):+.1f} on {name}" for suite, name in _HELD_OUT.items())
         parts.append(OUTRO.format(lead=_lead(found, list(_HELD_OUT)), by_group=by_group, better=_better(found)))
     path.write_text("\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8")
+
+
+def _with_same_term(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of which those of methods that always give a label say how often it is the very one, too."""
+    exact = rows["exact"] if "exact" in rows else pd.Series(np.nan, index=rows.index)
+    return rows.assign(exact=exact.fillna(rows["accuracy"]))
 
 
 def _not_run(found: dict[str, pd.DataFrame]) -> str:
@@ -128,7 +138,7 @@ def _overall(found: dict[str, pd.DataFrame]) -> list[str]:
     rows = rows[rows["method"].isin(labelled.index[labelled == len(studies)])]
     # A mean over the seeds that each group has; a spread where all have the same.
     mean = means(rows.assign(seed=0), list(_MAIN)).assign(spread=means(rows, list(_MAIN))["spread"])
-    names = ("macro_f1", "spread", "worst_macro_f1", "balanced_accuracy", "hierarchical_f", "ece", "wrong_leaf")
+    names = ("macro_f1", "spread", "worst_macro_f1", "balanced_accuracy", "hierarchical_f", *_GIVEN)
     table = mean[[c for c in names if c in mean]].rename(columns=_MAIN)
     by_group = rows.groupby(["method", "group", "held_out"])["macro_f1"].mean().groupby(level=[0, 1]).mean().unstack()
     table = table.join(by_group[list(found)].rename(columns={"pancreas": "islets"}))
@@ -162,7 +172,7 @@ def _by_study(rows: pd.DataFrame) -> list[str]:
     mean = means(rows, list(_MAIN))
     whole = of_whole_seeds(rows, ["held_out"])
     table = whole.pivot_table(index="method", columns="held_out", values="macro_f1", sort=False).round(3)
-    names = [c for c in ("macro_f1", "spread", "hierarchical_f", "ece", "wrong_leaf", "cpu_seconds") if c in mean]
+    names = [c for c in ("macro_f1", "spread", "hierarchical_f", *_GIVEN, "cpu_seconds") if c in mean]
     table = table.join(mean[names].rename(columns=_MAIN | {"macro_f1": "mean"}).round(3)).loc[mean.index]
     table["seconds"] = table["seconds"].round(0)
     parts = [to_markdown(table), _in_part(mean)]
@@ -212,8 +222,20 @@ def _robustness(rows: pd.DataFrame) -> list[str]:
         alone = rows[rows["rare"]].assign(label=rows["condition"].str.removeprefix("rare-"))
         alone = alone.groupby(["method", "label", "held_out"])["f1_rare"].mean().groupby(level=[0, 1]).mean().unstack()
         table = table.join(alone.round(3).add_prefix("20 "))
-    order = clean.groupby(level=0).mean().sort_values(ascending=False).index
-    return [to_markdown(table.loc[[m for m in order if m in table.index]])]
+    order = [m for m in clean.groupby(level=0).mean().sort_values(ascending=False).index if m in table.index]
+    return [to_markdown(table.loc[order]), *_spread_by_condition(rows, order)]
+
+
+def _spread_by_condition(rows: pd.DataFrame, order: Sequence[str]) -> list[str]:
+    """How far the seeds' means of each condition are apart, of methods with several seeds."""
+    by_seed = rows.groupby(["method", "shown", "seed", "held_out"])["macro_f1"].mean().groupby(level=[0, 1, 2]).mean()
+    by_seed = by_seed.groupby(level=[0, 1])
+    spread = (by_seed.max() - by_seed.min()).where(by_seed.size() > 1).unstack().dropna(how="all").round(3)
+    if not len(spread):
+        return []
+    shown = {c: name for c, name in _CONDITIONS.items() if c in spread}
+    table = spread.loc[[m for m in order if m in spread.index], list(shown)].rename(columns=shown)
+    return ["Spread of macro-F1 over seeds:", to_markdown(table)]
 
 
 def _ablation(rows: pd.DataFrame) -> list[str]:
@@ -226,8 +248,7 @@ def _ablation(rows: pd.DataFrame) -> list[str]:
     change = rows.assign(change=rows["macro_f1"] - same).groupby(["method", "held_out"])["change"].mean()
     mean.insert(0, "change", change.groupby(level=0).mean())
     names = {"macro_f1": "macro-F1", "change": "change"} | {
-        c: _MAIN[c]
-        for c in ("spread", "worst_macro_f1", "balanced_accuracy", "hierarchical_f", "ece", "wrong_leaf", "unassigned")
+        c: _MAIN[c] for c in ("spread", "worst_macro_f1", "balanced_accuracy", "hierarchical_f", *_GIVEN)
     }
     by_study = rows.pivot_table(index="method", columns="held_out", values="macro_f1", sort=False).loc[mean.index]
     return [

@@ -29,9 +29,9 @@ class Answer:
     labels
         Most probable label of each cell.
     confidence
-        Probability of it; of ``own`` where that is there.
-    own
-        Term on the ontology that scim commits itself to, ``""`` for none.
+        Probability of it.
+    own, own_confidence
+        Term on the ontology that scim commits itself to, ``""`` for none, and its probability.
     sets
         Prediction sets by alpha.
     embedding
@@ -43,6 +43,7 @@ class Answer:
     labels: np.ndarray
     confidence: np.ndarray | None = None
     own: np.ndarray | None = None
+    own_confidence: np.ndarray | None = None
     sets: dict[float, list[set[str]]] = field(default_factory=dict)
     embedding: np.ndarray | None = None
     more: Callable[[], dict[str, Answer]] | None = None
@@ -53,15 +54,15 @@ def rate(task: Task, answer: Answer) -> dict[str, float]:
     truth = task.test.obs[LABEL].astype(str).to_numpy()
     row = label_scores(truth, answer.labels)
     row["wrong_leaf"] = float(np.mean(truth != answer.labels))
-    if answer.confidence is not None and answer.own is None:
+    if answer.confidence is not None:
         row["ece"] = calibration_error(truth == answer.labels, answer.confidence)
-    if answer.own is not None and answer.confidence is not None:
+    if answer.own is not None and answer.own_confidence is not None:
         given = answer.own != ""
         fits = np.array([o in at_or_above(t) for t, o in zip(truth, answer.own, strict=True)])
         row |= {"unassigned": float(1 - given.mean()), "wrong_leaf": float((given & ~fits).mean())}
         row["exact"] = float(np.mean(truth == answer.own))
         if given.any():
-            row["ece"] = calibration_error(fits[given], answer.confidence[given])
+            row["ece_given"] = calibration_error(fits[given], answer.own_confidence[given])
         for alpha, sets in answer.sets.items():
             row[f"coverage_{alpha:g}"] = float(np.mean([t in s for t, s in zip(truth, sets, strict=True)]))
             row[f"set_size_{alpha:g}"] = float(np.mean([len(s) for s in sets]))

@@ -140,9 +140,13 @@ def run_all(plan: dict[str, list[Job]], results: Path, again: list[str], timeout
     for batch in batches:
         for job, rows, seconds in run_batch(batch, timeout, scratch):
             n += 1
-            for row in rows:
-                score_embedding(job, row)
-                keep_row(replace(job, method=row["method"]).path(results), row)
+            try:
+                for row in rows:
+                    score_embedding(job, row)
+                    keep_row(replace(job, method=row["method"]).path(results), row)
+            except (ValueError, RuntimeError) as error:  # scib-metrics may refuse one embedding; the other jobs go on
+                print(f"{job.name} is not scored: {error!r}", file=sys.stderr)
+                rows = []
             failed += [] if rows else [job.name]
             outcome = f"macro-F1 {rows[0]['macro_f1']:.3f}" if rows and "macro_f1" in rows[0] else "refused"
             print(f"{n}/{total} {job.name}: {outcome if rows else 'failed'}, {seconds:.0f} s", file=sys.stderr)
