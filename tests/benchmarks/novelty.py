@@ -10,6 +10,9 @@ leukocytes, the epithelium of the lung: "epithelial cell" is right for a duct). 
 where no cell is unassigned for being novel; "specific" leaves out what is right for nearly all of blood, "mononuclear
 leukocyte" and the terms above it; "wrong" are labels that are not right.
 
+Where nothing is novel: cells of one study are split at random, three parts become the studies of a reference by the
+bundled encoder, and the fourth is annotated. Of p-values that hold, as many are below a number as it says.
+
 Run ``python tests/benchmarks/novelty.py`` with the studies in ``SCIM_DATA`` or in ``../shared/data``; prints one JSON
 line, and with ``--out`` writes Markdown tables.
 """
@@ -19,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +47,8 @@ OTHERS = [
     "pollen2014_11pop",
     "puram2017_hnscc_tme",
 ]
+#: Studies that are split, how often, and the p-values that are looked at.
+SPLIT, SPLITS, LEVELS = ["pbmc3k_10x", "zheng2017_sorted_pbmc", "liao2020_covid_balf"], 4, (0.01, 0.05, 0.1)
 #: What is reported of leukocytes, and of cells that the reference does not know but for some.
 KNOWN, UNKNOWN = ("right", "right at fdr 0", "specific at fdr 0"), ("right", "wrong at fdr 0")
 
@@ -83,6 +89,26 @@ def row(cells: pd.DataFrame, shares: Sequence[str]) -> dict[str, float]:
     return {name: value if name == "cells" else float(value) for name, value in found.items()}
 
 
+def where_nothing_is_novel(encoder: scim.Encoder) -> dict[str, dict[str, float]]:
+    """Shares of p-values below some numbers, of cells of the very studies that a reference is made of."""
+    found: dict[str, dict[str, float]] = {}
+    for name in SPLIT:
+        adata = read((name,))
+        for landmarks in ("cells", "simulated"):
+            pvalues = []
+            for seed in range(SPLITS):
+                part = np.random.default_rng(seed).integers(0, 4, adata.n_obs)
+                studies, query = {f"part {i}": adata[part == i].copy() for i in range(3)}, adata[part == 3].copy()
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder) / "split.scim"
+                    options = {"labels_key": TERM, "landmarks": landmarks, "seed": seed}
+                    scim.tl.annotate(query, scim.Reference.build(path, studies, encoder, **options))
+                pvalues.append(query.obs["scim_novelty"].to_numpy())
+            at = np.concatenate(pvalues)
+            found[f"{name}, {landmarks}"] = {f"p <= {level:g}": float((at <= level).mean()) for level in LEVELS}
+    return found
+
+
 def auroc(blood: pd.DataFrame, others: pd.DataFrame) -> float:
     """How well p-values tell the others from blood."""
     truth = np.r_[np.zeros(len(blood)), np.ones(len(others))]
@@ -105,6 +131,7 @@ def main() -> None:
         "others": {name: row(cells, UNKNOWN) for name, cells in others.items()},
         "their leukocytes": {name: row(cells, KNOWN) for name, cells in leukocytes.items()},
     }
+    rows["where nothing is novel, by landmarks"] = where_nothing_is_novel(reference.encoder)
     summary: dict[str, dict[str, float]] = {}
     for title, names in {"10x blood": BLOOD_10X, "all blood": BLOOD}.items():
         blood = pd.concat([sets[name] for name in names])

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from scim import Encoder, Reference
 from scim.reference import ReferenceFolderError
-from scim.reference._landmarks import Landmarks
+from scim.reference._landmarks import Landmarks, _dispersion
 from scim.reference._novelty import Panel
 
 
@@ -61,6 +61,24 @@ def test_thinned_they_keep_some_counts(unit: float) -> None:
     # Normalised values are simulated as deep as their cells were sequenced, too, and not as deep as they add up to.
     drawn = landmarks.simulated(np.zeros(200, dtype=int), 300, seed=0)
     assert drawn.values.sum() == pytest.approx(counts.data.sum(), rel=0.02)
+
+
+def test_simulated_ones_differ_as_much_as_cells_do() -> None:
+    rng = np.random.default_rng(0)
+    groups, phi = np.arange(600) % 2, np.where(np.arange(200) < 100, 2.0, 0.0)
+    mean = rng.gamma(0.5, 4.0, (2, 200))[groups] * rng.gamma(4.0, 0.25, (600, 1))  # cells of many depths
+    counts = rng.poisson(mean * np.where(phi > 0, rng.gamma(0.5, 2.0, (600, 200)), 1)).astype("f4")
+    found = _dispersion(sparse.csr_matrix(counts), groups)
+    assert np.median(found[:100]) == pytest.approx(2, abs=0.4) and np.median(found[100:]) < 0.1
+    drawn = Landmarks.of(sparse.csr_matrix(counts), np.arange(600)).simulated(groups, 200, seed=0)
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        shares = values / values.sum(axis=1, keepdims=True)
+        means = np.stack([shares[groups == group].mean(axis=0) for group in (0, 1)])[groups]
+        return ((shares - means) ** 2).sum(axis=1)
+
+    # A Poisson draw around the mean of five has a third of it.
+    assert np.median(spread(drawn.matrix(200).toarray())) == pytest.approx(np.median(spread(counts)), rel=0.2)
 
 
 def test_landmarks_of_added_cells(folder: Path, pbmc: AnnData) -> None:

@@ -28,6 +28,8 @@ ENOUGH = 0.02
 LandmarkKind = Literal["cells", "simulated", "none"]
 #: Cells that a simulated one is drawn from; share of the counts that a thinned one keeps.
 _POOLED, _KEPT = 5, 0.15
+#: The least and the largest dispersion of a gene: next to none, and what few cells of a label may seem to have.
+_DISPERSIONS = 1e-6, 10.0
 _DAMAGED = "Build the reference again."
 
 
@@ -82,8 +84,9 @@ class Landmarks:
     def simulated(self, groups: np.ndarray, n_genes: int, *, seed: int) -> Landmarks:
         """Draw counts in the place of the cells' own, so that nobody's are kept.
 
-        The counts of a cell become Poisson draws around the mean of five cells of its group, with as many counts in all
-        as it had.
+        The counts of a cell become draws around the mean of five cells of its group, with as many counts in all as it
+        had. They are negative binomial: cells of a group differ by more than chance, and of that, a mean of five has a
+        fifth left. Poisson draws would lie nearer to the mean of their label than cells do, and make these look novel.
 
         Parameters
         ----------
@@ -97,14 +100,16 @@ class Landmarks:
         from scipy import sparse
 
         rng = np.random.default_rng(seed)
+        values = replace(self, values=self.counts().astype(np.float32)).matrix(n_genes)
         partners = np.empty((len(self), _POOLED), dtype=np.int64)
         for group in np.unique(groups):
             members = np.flatnonzero(groups == group)
             partners[members] = rng.choice(members, (len(members), _POOLED))
         own = np.repeat(np.arange(len(self)), _POOLED)
         pool = sparse.csr_matrix((np.ones(len(own), dtype=np.float32), (own, partners.ravel())), shape=(len(self),) * 2)
-        values = replace(self, values=self.counts().astype(np.float32)).matrix(n_genes)
         mean = (pool @ values).tocsr()
+        shape = 1 / ((1 - 1 / _POOLED) * _dispersion(values, groups))[mean.indices]
+        mean.data *= rng.gamma(shape) / shape
         depth = np.asarray(values.sum(axis=1)).ravel() / np.maximum(np.asarray(mean.sum(axis=1)).ravel(), 1e-12)
         mean.data = rng.poisson(mean.data * np.repeat(depth, np.diff(mean.indptr))).astype(np.float32)
         mean.eliminate_zeros()
@@ -189,6 +194,23 @@ class Landmarks:
         if not fits or not _within(rows, n_cells) or not _within(genes, n_genes):
             raise ReferenceFolderError(f"{path} does not fit the reference. {_DAMAGED}")
         return cls(rows, indptr, genes, values)
+
+
+def _dispersion(counts: csr_matrix, groups: np.ndarray) -> np.ndarray:
+    """How much more cells of a group (n,) differ in each gene than by chance, float64 (n_genes,).
+
+    The phi of a variance mu + phi mu^2, by the method of moments over all groups; mu is the gene's share of the counts
+    of the group, times those of the cell.
+    """
+    excess, scale = np.zeros((2, counts.shape[1]))
+    for group in np.unique(groups):
+        mine = counts[groups == group].astype(np.float64)
+        depth = np.asarray(mine.sum(axis=1)).ravel()
+        share = mine.T @ np.ones_like(depth) / max(depth.sum(), 1e-12)
+        squares = mine.multiply(mine).T @ np.ones_like(depth) - 2 * share * (mine.T @ depth)
+        excess += squares + share**2 * (depth**2).sum() - share * depth.sum()
+        scale += share**2 * (depth**2).sum()
+    return np.clip(excess / np.maximum(scale, 1e-12), *_DISPERSIONS)
 
 
 def load_landmarks(

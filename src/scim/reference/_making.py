@@ -91,7 +91,8 @@ class MadeCells(WritableCells):
         landmarks
             ``"cells"`` keeps the counts of up to 300 cells of each label and study (5,000 in all), to label queries
             that lack genes, and to tell novel cells by their expression. ``"simulated"`` keeps counts drawn like theirs
-            instead, for a reference that others get; ``"none"`` keeps none.
+            instead, for a reference that others get; where the cells of a label are of several sorts, p-values of
+            novelty by them are somewhat too small. ``"none"`` keeps none.
         backend
             ``"exact"``; ``"faiss"``, which looks through the cells around a query and finds most of its neighbours,
             from 20,000 cells on; ``"pynndescent"``; or ``"auto"``: faiss where it pays.
