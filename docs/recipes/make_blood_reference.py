@@ -50,18 +50,25 @@ def load(folder: Path) -> dict[str, ad.AnnData]:
     return studies
 
 
-def make(studies: dict[str, ad.AnnData], out: Path, *, seed: int = 0) -> scim.Reference:
-    """Train an encoder on all studies, and build the reference of their cells."""
-    for name, adata in studies.items():
-        adata.obs[STUDY] = name
+def train(studies: dict[str, ad.AnnData], *, seed: int) -> scim.Encoder:
+    """Train an encoder on all studies."""
     merged = scim.pp.merge_studies(studies, study_key=STUDY)
     scim.SCIM.setup_anndata(merged, labels_key=LABEL, batch_key=STUDY)
     model = scim.SCIM(merged, seed=seed)
     model.train(seed=seed, accelerator="cpu")
+    return model.to_encoder().rounded()
+
+
+def make(
+    studies: dict[str, ad.AnnData], out: Path, *, encoder: scim.Encoder | None = None, seed: int = 0
+) -> scim.Reference:
+    """Build the reference of the studies' cells, with an encoder trained on them."""
+    for name, adata in studies.items():
+        adata.obs[STUDY] = name
     return scim.Reference.build(
         out,
         studies,
-        model.to_encoder().rounded(),
+        encoder or train(studies, seed=seed),
         labels_key=LABEL,
         study_key=STUDY,
         obs_columns=["donor", "sample", "assay", "tissue", "disease"],
@@ -75,10 +82,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--encoder", type=Path, help="folder of one trained by this recipe, not to train it again")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(2)
-    reference = make(load(options.data), options.out, seed=options.seed)
+    encoder = scim.Encoder.load(options.encoder) if options.encoder else None
+    reference = make(load(options.data), options.out, encoder=encoder, seed=options.seed)
     for key, value in reference.info().items():
         print(f"{key}: {value}")
 
