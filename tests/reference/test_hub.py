@@ -271,6 +271,13 @@ def test_the_name_of_a_repository_is_checked_as_well(folder: Path, hub: Hub, hom
     assert installed(home) == ["mine.scim"]
 
 
+@pytest.mark.parametrize("name", ["lung", "me/", "/lung", "hf://me/lung"])
+def test_a_repository_has_an_owner(folder: Path, hub: Hub, name: str) -> None:
+    with pytest.raises(ValueError, match="repo_id must look like 'user/name'"):
+        scim.push_reference(folder, name)
+    assert not hub.repos
+
+
 def test_not_logged_in(folder: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     with pytest.raises(PermissionError, match="hf auth login"):

@@ -56,6 +56,8 @@ def push_reference(
 
     Raises
     ------
+    ValueError
+        ``repo_id`` is no name of a repository.
     ImportError
         The extra ``hub`` is not installed.
     PermissionError
@@ -75,6 +77,8 @@ def push_reference(
     >>> source = scim.push_reference("lung.scim", "me/lung")  # doctest: +SKIP
     >>> scim.install_reference(source)  # doctest: +SKIP
     """
+    if len(parts := str(repo_id).split("/")) != 2 or not all(parts):
+        raise ValueError(f"repo_id must look like 'user/name', got {repo_id!r}.")
     opened = Reference.open(reference)
     manifest = files.verify(opened.path)
     if not private:
