@@ -44,6 +44,7 @@ LABELLINGS: dict[str, dict[str, Mapping[str, Any]]] = {
     "scim, majority vote": {"annotate": {"vote": "majority"}},
     "scim, weighted vote": {"annotate": {"vote": "weighted"}},
     "scim, no landmarks": {"build": {"landmarks": "none"}},
+    "scim, simulated landmarks": {"build": {"landmarks": "simulated"}},
 }
 #: Rooms of the package that a row of scim hangs on.
 _ROOMS = ("model", "encoder", "reference", "ontology", "tl", "genes.py", "_counts.py", "pp")
