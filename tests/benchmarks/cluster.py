@@ -47,7 +47,7 @@ def main() -> None:
         _build(Path(scratch) / "atlas.scim", vectors, _obs(studies, types))
         reference = scim.Reference.open(Path(scratch) / "atlas.scim")
         asked = Atlas().held_out(BATCH)["held_out_cells"]
-        options = {"n_workers": arguments.workers, "threads_per_worker": 1, "dashboard_address": None}
+        options = {"n_workers": arguments.workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
         with LocalCluster(**options) as cluster, Client(cluster) as client:
             scim.Reference.open(None).search(np.ones((1, 64), np.float32), client=client)  # imports
             before = own_memory(client)

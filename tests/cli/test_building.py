@@ -273,7 +273,7 @@ def test_workers_of_dask_search(
     distributed = pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'scim-tools[dask]'")
     query = ("query", studies / "s0.h5ad", "--reference", built, "--k", 7)
     annotate = ("annotate", studies / "s0.h5ad", "--reference", built, "--vote", "ontology")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
         for name, command in (("hits", query), ("labels", annotate)):
             one, other = tmp_path / f"{name}.csv", tmp_path / f"{name}-dask.csv"
             assert scim_command(*command, "--out", one).exit_code == 0

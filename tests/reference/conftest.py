@@ -82,7 +82,7 @@ def vectors(pbmc: AnnData, encoder: scim.Encoder) -> np.ndarray:
 def cluster() -> Iterator[Any]:
     """Two workers of Dask, processes of their own."""
     distributed = pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'scim-tools[dask]'")
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**options, host="127.0.0.1") as made:
         yield made
 
