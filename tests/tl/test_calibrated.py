@@ -192,12 +192,14 @@ def test_what_an_embedding_without_a_record_was_made_of_is_found_out(
     record, own = joined.uns["scim"]["annotate"], few.uns["scim"]["annotate"]
     assert own["panel_matched"] and record["panel_matched"] and record["n_genes"] == own["n_genes"]
     assert joined.obs["scim_label"].astype(str).tolist() == few.obs["scim_label"].astype(str).tolist()
-    # With other genes than before, the values no longer tell.
+    # With other genes than before, the values no longer tell; nor do such that are none to embed.
     other = joined[:, : joined.n_vars // 2].copy()
     del other.uns["scim"]
     with pytest.warns(UserWarning, match="has no record of its encoder"):
         scim.tl.annotate(other, reference)
     assert other.uns["scim"]["annotate"]["panel_matched"] is False
+    other.X = np.full(other.shape, 12.5, dtype="f4")
+    assert not _expression._makes(other, reference.encoder, other.obsm["X_scim"])
 
 
 def test_genes_dropped_after_embedding_do_not_make_cells_novel(new: anndata.AnnData, reference: scim.Reference) -> None:

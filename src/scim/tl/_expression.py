@@ -57,7 +57,11 @@ def _makes(adata: AnnData, encoder: Encoder, vectors: np.ndarray) -> bool:
     some = np.unique(np.linspace(0, adata.n_obs - 1, _TRIED).astype(int))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
-        return bool(np.abs(encoder.embed(adata[some]) - vectors[some]).max() < _ROUNDING)
+        try:
+            again = encoder.embed(adata[some])
+        except ValueError:  # too few to tell what the values are
+            return False
+    return bool(np.abs(again - vectors[some]).max() < _ROUNDING)
 
 
 @dataclass(frozen=True, eq=False)
