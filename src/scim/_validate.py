@@ -32,10 +32,20 @@ def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) 
     names = list(quoted)
     plain = {n.casefold(): n for n in reversed(names[:_MANY])}
     close = [plain[n] for n in difflib.get_close_matches(str(name).casefold(), plain, n=1, cutoff=0.6)]
-    shown = ", ".join(quoted[n] for n in names[:limit]) or "nothing"
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
     hint = f"Did you mean {quoted[close[0]]}? " if close else ""
-    return f"{hint}Available: {shown}{more}."
+    return f"{hint}Available: {first_names(quoted.values(), limit=limit) or 'nothing'}."
+
+
+def first_names(names: Iterable[str], *, limit: int = 5) -> str:
+    """List the first of some names, and say how many there are besides.
+
+    Examples
+    --------
+    >>> first_names(["'a'", "'b'", "'c'"], limit=2)
+    "'a', 'b' and 1 more"
+    """
+    names = list(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def as_names(given: object) -> list[str]:

@@ -111,7 +111,7 @@ OUTRO = """## Where scim falls short, and what was tried
 - **Cells of the studies trained on** are labelled better by logistic regression, which learns what is their own.
 - **Caution costs detail.** At alpha = 0.1 scim is wrong less often than other methods, and gives fewer cells their very
   term: some get a broader one, and many cells of other platforms and of tumours get none. Whoever wants a label for
-  each takes the first of `scim_set`, or `novelty_fdr=0`.
+  each takes the first of `scim_set`; with `novelty_fdr=0`, novel cells get what their sets allow.
 - **Shallow cells and small panels**: thinned to 500 counts, or in a panel of 1,000 genes, scim loses more than logistic
   regression. It stays above it in both.
 - **Mixing of studies**: Harmony, which was fitted to the studies that it joins, has the better batch score.

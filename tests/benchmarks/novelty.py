@@ -11,7 +11,7 @@ where no cell is unassigned for being novel; "specific" leaves out what is right
 leukocyte" and the terms above it; "wrong" are labels that are not right.
 
 Where nothing is novel: cells of one study are split at random, three parts become the studies of a reference by the
-bundled encoder, and the fourth is annotated. Of p-values that hold, as many are below a number as it says.
+bundled encoder, and the fourth is annotated. Of p-values that hold, no larger a share is below a number than it says.
 
 Run ``python tests/benchmarks/novelty.py`` with the studies in ``SCIM_DATA`` or in ``../shared/data``; prints one JSON
 line, and with ``--out`` writes Markdown tables.

@@ -225,6 +225,7 @@ def test_what_comes_with_scim_is_not_changed(scim_command: Callable[..., Result]
     path = scim.Reference.open(None).path
     fails(scim_command("remove", path, "--where", "label=B cell"), "comes with scim")
     fails(scim_command("compact", "blood"), "is the name of the reference in", "cp -r")
+    scim.Reference.open(path).verify()
 
 
 def test_labels_in_other_words(
@@ -309,6 +310,7 @@ def test_one_kind_of_workers(
     fails(scim_command(*command, "--scheduler", "tcp://127.0.0.1:1"), "--workers", "--scheduler")
     monkeypatch.setitem(sys.modules, "distributed", None)
     fails(scim_command(*command), "pip install 'scim-tools[dask]'")
+    assert not (tmp_path / "made.scim").exists()
 
 
 def test_a_file_that_is_named_twice_is_one(studies: Path) -> None:

@@ -77,7 +77,7 @@ def test_simulated_ones_differ_as_much_as_cells_do() -> None:
         means = np.stack([shares[groups == group].mean(axis=0) for group in (0, 1)])[groups]
         return ((shares - means) ** 2).sum(axis=1)
 
-    # A Poisson draw around the mean of five has a third of it.
+    # Poisson draws around the mean of five have half of it.
     assert np.median(spread(drawn.matrix(200).toarray())) == pytest.approx(np.median(spread(counts)), rel=0.2)
 
 

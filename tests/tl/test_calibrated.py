@@ -90,7 +90,7 @@ def test_cells_of_no_kind_are_unassigned_unless_that_is_switched_off(
 ) -> None:
     mixed = new.X.toarray()[:, np.random.default_rng(1).permutation(new.n_vars)]
     strange = anndata.AnnData(mixed, obs=new.obs[[]].copy(), var=new.var[[]].copy())
-    with pytest.warns(UserWarning, match="novelty_fdr=0 gives labels to all"):
+    with pytest.warns(UserWarning, match="novelty_fdr=0 gives them what their sets allow"):
         scim.tl.annotate(strange, reference)
     assert (strange.obs["scim_label"] == "unassigned").mean() > 0.95
     assert strange.uns["scim"]["annotate"]["n_novel"] > 95

@@ -182,15 +182,12 @@ def _open(path: Path) -> Reference:
         There is no such folder, or it is the name of a reference.
     """
     from .. import Reference
-    from ..reference._named import find, is_name
+    from ..reference._named import folder_of, is_name
 
     try:
         return Reference.open(path)
     except FileNotFoundError as error:
-        try:
-            there = find(str(path)) if is_name(str(path)) else None
-        except FileNotFoundError:
-            there = None
+        there = folder_of(str(path)) if is_name(str(path)) else None
         if there is None:
             raise
         raise ValueError(

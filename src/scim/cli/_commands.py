@@ -62,7 +62,7 @@ def annotate(
     novelty_fdr: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Cells unlike anything, at this false discovery rate, are unassigned; 0 labels all."
+            min=0, max=1, help="Cells unlike anything, at this false discovery rate, are unassigned; 0: none for that."
         ),
     ] = 0.05,
     vote: Annotated[

@@ -77,7 +77,7 @@ def push_reference(
     >>> source = scim.push_reference("lung.scim", "me/lung")  # doctest: +SKIP
     >>> scim.install_reference(source)  # doctest: +SKIP
     """
-    if len(parts := str(repo_id).split("/")) != 2 or not all(parts):
+    if not _has_owner(str(repo_id)):
         raise ValueError(f"repo_id must look like 'user/name', got {repo_id!r}.")
     opened = Reference.open(reference)
     manifest = files.verify(opened.path)
@@ -133,10 +133,14 @@ def split(source: str) -> tuple[str, str | None]:
         It is of another form.
     """
     repo_id, at, revision = source.removeprefix(SCHEME).partition("@")
-    parts = repo_id.split("/")
-    if len(parts) != 2 or not all(parts) or (at and not revision):
+    if not _has_owner(repo_id) or (at and not revision):
         raise ValueError(f"{source} must look like {SCHEME}user/name@revision.")
     return repo_id, revision or None
+
+
+def _has_owner(repo_id: str) -> bool:
+    parts = repo_id.split("/")
+    return len(parts) == 2 and all(parts)
 
 
 def pull(source: str, target: Path, *, digest: str | None, overwrite: bool, home: Path) -> None:

@@ -79,7 +79,7 @@ def find(name: str) -> Path:
     FileNotFoundError
         There is no such reference; the message lists those that there are.
     """
-    if there := _named(name):
+    if there := folder_of(name):
         return there
     known = references()["name"].tolist()
     raise FileNotFoundError(
@@ -98,7 +98,7 @@ def folder_or_named(path: Path) -> Path:
     FileNotFoundError
         It is neither.
     """
-    there = _named(path.name)
+    there = folder_of(path.name)
     if (path / files.MANIFEST).is_file():
         if there is not None and not there.samefile(path):
             raise ValueError(
@@ -109,7 +109,8 @@ def folder_or_named(path: Path) -> Path:
     return there or (path if path.exists() else find(path.name))
 
 
-def _named(name: str) -> Path | None:
+def folder_of(name: str) -> Path | None:
+    """Folder of a named reference, None where there is none."""
     paths = (folder / f"{name}{ENDING}" for _, folder in _folders())
     return next((path for path in paths if (path / files.MANIFEST).is_file()), None)
 
@@ -227,7 +228,7 @@ def _put(archive: Path, source: str, name: str | None, *, overwrite: bool) -> Pa
             raise ValueError(f"{source} holds {len(found)} references, where one is expected.")
         try:
             files.verify(found[0])
-        except files.ReferenceFolderError as error:  # of files that nobody finds in a folder that is gone
+        except files.ReferenceFolderError as error:  # its folder is gone by the time that somebody looks
             raise files.ReferenceFolderError(str(error).replace(str(scratch), source)) from error
         target = _target(name, "" if found[0] == scratch else found[0].name, source)
         with new_folder(target, marker=files.MANIFEST, what="reference", overwrite=overwrite) as empty:

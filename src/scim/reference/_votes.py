@@ -12,6 +12,8 @@ from ..ontology import GENERIC, TermSpace
 from ._tally import add_up, first_enough, smallest_sets, weigh
 
 Vote = Literal["auto", "calibrated", "ontology", "majority", "weighted"]
+#: Those of SCimilarity.
+PLAIN_VOTES = ("majority", "weighted")
 
 #: Smallest kernel width, a cosine distance: cells nearer than this are as good as equal.
 _NARROWEST = 1e-4

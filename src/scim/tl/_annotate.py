@@ -11,7 +11,7 @@ import pandas as pd
 from .. import _keys
 from .._validate import check_fraction, check_positive_int, did_you_mean, get_adata
 from ..reference import Reference
-from ..reference._votes import Vote, check_vote
+from ..reference._votes import PLAIN_VOTES, Vote, check_vote
 from . import _clusters as clusters
 from ._answers import Answer, calibrated, neighbours
 from ._common import (
@@ -81,8 +81,8 @@ def annotate(
     novelty_fdr
         Cells whose novelty is significant at this false discovery rate (Benjamini-Hochberg over the cells) are
         unassigned. Cells of another platform or tissue are novel, too, whatever their kind; 0, for cells that are known
-        to be of the reference's kinds, gives labels to all. SCimilarity's votes, ``"majority"`` and ``"weighted"``,
-        label every cell.
+        to be of the reference's kinds, gives these what their sets allow. SCimilarity's votes, ``"majority"`` and
+        ``"weighted"``, label every cell.
     vote
         ``"calibrated"``, as above; ``"ontology"``, votes of the ``k`` nearest labelled cells, the nearer ones more
         (``exp(-d / h)``, h the median distance of the cell's neighbours), summed up the ontology: the most specific
@@ -303,9 +303,14 @@ def _obsm(answer: Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str
     tables: dict[str, pd.DataFrame | None] = {_keys.obsm_scores(key): _scores(answer.by_term, terms, data.obs_names)}
     if answer.stats:
         tables[_keys.obsm_votes(key)] = pd.DataFrame(answer.stats, index=data.obs_names)
-    elif "annotate" in data.uns.get(key, {}):  # those of an earlier vote are not of these labels
+    elif _earlier_vote(data, key) in PLAIN_VOTES:  # what it left is not of these labels
         tables[_keys.obsm_votes(key)] = None
     return tables
+
+
+def _earlier_vote(data: AnnData, key: str) -> str | None:
+    params = data.uns.get(key, {}).get("annotate", {}).get("params", {})
+    return str(params["vote"]) if "vote" in params else None
 
 
 def _scores(by_term: np.ndarray, terms: TermSpace, cells: pd.Index) -> pd.DataFrame:

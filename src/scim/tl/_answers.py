@@ -152,7 +152,7 @@ def _novelty(
         warnings.warn(
             f"{int(novel.sum()):,} of {len(novel):,} cells are unlike anything in {reference.path.name} and unassigned."
             " Another platform or tissue can be the reason as well as other kinds of cells. If these are cells that it "
-            "has, novelty_fdr=0 gives labels to all; if not, build a reference that has them.",
+            "has, novelty_fdr=0 gives them what their sets allow; if not, build a reference that has them.",
             UserWarning,
             stacklevel=4,
         )

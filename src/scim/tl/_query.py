@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _keys
-from .._validate import check_fraction, check_positive_int, get_adata
+from .._validate import check_fraction, check_positive_int, first_names, get_adata
 from ..reference import Reference
 from ..reference._search import MAX_HITS
 from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, write_results
@@ -168,8 +168,9 @@ def query(
         warnings.warn("No reference cell is a hit. Is max_distance too small?", UserWarning, stacklevel=2)
     if names := one_sided(content["summary"]):
         warnings.warn(
-            f"Most hits of {len(names)} of {len(queries.names)} queries come from one study: {_some(names)}. They may "
-            "show what that study has in common rather than a kind of cell; see max_per_group=.",
+            f"Most hits of {len(names)} of {len(queries.names)} queries come from one study: "
+            f"{first_names(map(repr, names))}. They may show what that study has in common rather than a kind "
+            "of cell; see max_per_group=.",
             UserWarning,
             stacklevel=2,
         )
@@ -256,16 +257,11 @@ def _warn_of_empty(queries: Queries) -> None:
         raise ValueError("No query has counts in the encoder's genes, so there is nothing to look for.")
     if empty:
         warnings.warn(
-            f"{len(empty)} queries have no counts in the encoder's genes and get no hits: {_some(empty)}.",
+            f"{len(empty)} queries have no counts in the encoder's genes and get no hits: "
+            f"{first_names(map(repr, empty))}.",
             UserWarning,
             stacklevel=3,
         )
-
-
-def _some(names: list[str], limit: int = 5) -> str:
-    """List some names in quotes, for those of cell types have commas, and say how many there are besides."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(repr, names[:limit])) + more
 
 
 def _record(reference: Reference, n_searched: int) -> dict[str, Any]:
