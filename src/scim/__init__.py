@@ -43,9 +43,9 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from ._version import scim_version
 
-        return version("scim-tools")
+        return scim_version()
     if name in _HOME:
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
     if name in __all__:

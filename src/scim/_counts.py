@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -11,6 +10,7 @@ import numpy as np
 
 from ._chunks import iter_chunks, n_rows
 from ._validate import did_you_mean
+from ._warn import warn
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -175,11 +175,9 @@ def _log_kind(sample: _Sample, top: float, where: str) -> InputKind:
         return InputKind("log1p", target, f"log1p of {target:,.0f} per cell, {seen}")
     if np.median(sums) <= 1.05 * TARGET_SUM and np.quantile(sums, 0.99) <= 1.5 * TARGET_SUM:
         if sample.n_cells < 3 and np.max(sums) < 0.95 * TARGET_SUM:
-            warnings.warn(
+            warn(
                 f"{where} holds log1p values of {sample.n_cells} cells, too few to tell what they were scaled to; it "
-                f"is taken to be {TARGET_SUM:,.0f} per cell. Pass raw counts, or more cells at a time.",
-                UserWarning,
-                stacklevel=2,
+                f"is taken to be {TARGET_SUM:,.0f} per cell. Pass raw counts, or more cells at a time."
             )
         evidence = "whole multiples of one count" if share > _WHOLE else "taken for log1p by their range"
         return InputKind("log1p", None, f"{evidence}, up to {np.max(sums):,.0f} of 10,000 per cell, {seen}")

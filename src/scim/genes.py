@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from ._genenames import IdKind, canonical, foreign_species, id_kind_of, strip_version
 from ._validate import check_key
+from ._warn import warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -316,11 +316,9 @@ class GeneMap:
                 "gene_column=; if the genes were filtered, use the unfiltered data."
             )
         if self.fraction < comfortable:
-            warnings.warn(
+            warn(
                 f"The data have {have}, less than the {comfortable:.0%} that results can be relied on with. Use all "
-                "genes that were measured rather than a selection.",
-                UserWarning,
-                stacklevel=3,
+                "genes that were measured rather than a selection."
             )
 
 

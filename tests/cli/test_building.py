@@ -250,7 +250,7 @@ def test_labels_in_other_words(
     more.obs["cell_type"] = "cluster 7"
     more.write_h5ad(tmp_path / "odd.h5ad")
     done = scim_command("add", tmp_path / "made.scim", tmp_path / "odd.h5ad", "--harmonize")
-    assert "1 of 1 labels have no term of the Cell Ontology and stay as they are: 'cluster 7'" in done.stderr
+    assert "1 of 1 labels have no Cell Ontology term and stay as they are: 'cluster 7'" in done.stderr
 
 
 def test_workers_of_dask(

@@ -170,7 +170,7 @@ def test_another_reference_at_the_path(
 def test_versions_that_differ(
     many: Reference, queries: np.ndarray, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scim, "__version__", "99.0")
+    monkeypatch.setattr("scim.reference._distributed.scim_version", lambda: "99.0")
     with pytest.raises(RuntimeError, match=r"The Dask worker tcp://.* has scim .*, and the client has 99\.0"):
         many.search(queries, client=client)
 

@@ -163,7 +163,7 @@ def test_build_that_a_worker_refuses(
         patched.setattr(_parts, "RemoteEmbedder", elsewhere)
         with pytest.raises(FileNotFoundError, match=r"The Dask worker tcp://127.* cannot see .*nowhere.*share"):
             Reference.build(target, studies, encoder, **KEYS, client=client)
-    monkeypatch.setattr(scim, "__version__", "99.0")
+    monkeypatch.setattr("scim.reference._embedding.scim_version", lambda: "99.0")
     with pytest.raises(RuntimeError, match=r"has scim .*, and the client has 99\.0"):
         Reference.build(target, studies, encoder, **KEYS, client=client)
     assert not target.exists()
@@ -203,7 +203,7 @@ def test_add_that_a_worker_refuses_changes_nothing(
     first: Path, studies: list[Path], client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(path.name for path in first.rglob("*"))
-    monkeypatch.setattr(scim, "__version__", "99.0")
+    monkeypatch.setattr("scim.reference._embedding.scim_version", lambda: "99.0")
     with pytest.raises(RuntimeError, match=r"has scim .*, and the client has 99\.0"):
         Reference.open(first).add(studies[2:], client=client)
     assert sorted(path.name for path in first.rglob("*")) == before

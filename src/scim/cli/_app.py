@@ -76,9 +76,9 @@ _LOG_EVERY = 60.0
 
 def _version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
+        from .._version import scim_version
 
-        typer.echo(f"scim-tools {version('scim-tools')}")
+        typer.echo(f"scim-tools {scim_version()}")
         raise typer.Exit
 
 

@@ -13,6 +13,7 @@ import typer
 
 from .. import _keys
 from .._validate import did_you_mean
+from .._warn import warn
 from ._commands import Exclude, Where
 from ._files import as_stored, check_columns, filters
 from ._training import Harmonize, LabelsKey, Overwrite, Seed, StudyKey
@@ -269,10 +270,8 @@ def harmonized(paths: Mapping[str, Path], labels_key: str) -> CellOntology:
     report = labels.uns[_keys.PREPROCESSING]["harmonize"]
     if len(unmapped := report.loc[report["method"] == "unmapped", "label"]):
         shown = ", ".join(map(repr, unmapped))
-        warnings.warn(
-            f"{len(unmapped)} of {len(report)} labels have no term of the Cell Ontology and stay as they are: {shown}.",
-            UserWarning,
-            stacklevel=2,
+        warn(
+            f"{len(unmapped)} of {len(report)} labels have no term of the Cell Ontology and stay as they are: {shown}."
         )
     found = report[report["term_id"] != ""]
     return CellOntology.bundled().with_synonyms(dict(zip(found["label"], found["term_id"], strict=True)))

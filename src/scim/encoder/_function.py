@@ -11,6 +11,7 @@ from .._chunks import CHUNK_SIZE, iter_chunks, n_rows, read_ahead
 from .._counts import InputKind, input_kind, place_name
 from .._progress import progress_bar
 from .._validate import check_option, check_positive_int, get_adata
+from .._version import scim_version
 from ..genes import GeneMap, GeneSpace
 from ._values import find_values
 
@@ -253,8 +254,6 @@ class EncoderFunction:
     def _info(self, place: str, kind: InputKind, gene_map: GeneMap, vectors: np.ndarray) -> dict[str, Any]:
         from importlib.metadata import version
 
-        from .. import __version__
-
         return {
             "encoder_id": self.id,
             "input": {"layer": place, "source": place_name(place), **kind.to_dict()},
@@ -266,5 +265,5 @@ class EncoderFunction:
                 "via": dict(gene_map.via),
             },
             "n_cells_without_counts": int((~vectors.any(axis=1)).sum()),
-            "versions": {"scim": __version__, "torch": version("torch"), "numpy": np.__version__},
+            "versions": {"scim": scim_version(), "torch": version("torch"), "numpy": np.__version__},
         }

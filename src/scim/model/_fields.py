@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data.fields import CategoricalObsField, LayerField
 
 from .._validate import check_key, did_you_mean, is_unlabeled
+from .._warn import warn
 
 
 class LabelField(CategoricalObsField):
@@ -73,11 +73,9 @@ def fields_of(
             )
     labels = adata.obs[labels_key]
     if unlabeled_category is not None and not (labels.astype(str) == str(unlabeled_category)).any():
-        warnings.warn(
+        warn(
             f"unlabeled_category={unlabeled_category!r} does not occur in adata.obs[{labels_key!r}]. "
-            f"{did_you_mean(unlabeled_category, labels.dropna().unique())}",
-            UserWarning,
-            stacklevel=3,
+            f"{did_you_mean(unlabeled_category, labels.dropna().unique())}"
         )
     return [
         LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),

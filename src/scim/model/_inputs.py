@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
@@ -18,6 +17,7 @@ from .. import _keys
 from .._chunks import iter_chunks, n_rows
 from .._counts import InputKind, input_kind, normalize_rows
 from .._validate import check_option
+from .._warn import warn
 from ..genes import GeneMap, GeneSpace
 from ..ontology import CellOntology, TermSpace
 from ._doubts import doubtful_labels
@@ -209,7 +209,7 @@ class ModelInputs:
         kept = X if (genes >= 0).all() else X[:, genes >= 0]
         doubted = doubtful_labels(kept, self.labels, self.studies, self.comparable, self.kind, seed=seed)
         if doubted.mean() > _MANY_DOUBTED:
-            _warn(
+            warn(
                 f"{int(doubted.sum()):,} of {int((self.labels >= 0).sum()):,} labels contradict those of the cells "
                 "around them in their own study, and are not trained on. Check them, or give check_labels=False."
             )
@@ -223,12 +223,12 @@ class ModelInputs:
         present = np.unique(self.labels[self.labels >= 0])
         self._warn_of_unknown_labels(present)
         if len(np.unique(self.studies)) == 1:
-            _warn(
+            warn(
                 f"All cells come from one study: there are no {wanted} across studies, and differences between studies "
                 "are not learned away. Name the study of each cell with batch_key, or add labelled studies."
             )
         elif not self._is_shared(present):
-            _warn(
+            warn(
                 f"No label occurs in two studies: there are no {wanted} across studies, and differences between "
                 "studies are not learned away. scim.pp.harmonize_labels finds the terms that studies name differently."
             )
@@ -238,9 +238,9 @@ class ModelInputs:
                 if loss == "triplet"
                 else f"there are no negative pairs: the loss ({loss}) pushes nothing apart."
             )
-            _warn(f"No two labels exclude each other, so {without}")
+            warn(f"No two labels exclude each other, so {without}")
         if single:
-            _warn(
+            warn(
                 f"{len(single)} labels have one cell and no partner for {wanted}: {', '.join(map(repr, single[:5]))}. "
                 "Merge them into a broader label, or leave them."
             )
@@ -254,15 +254,11 @@ class ModelInputs:
         there = {self.label_names[i] for i in present}
         if unknown := [name for name in self.unknown if name in there]:
             shown = ", ".join(map(repr, unknown[:8])) + (" ..." if len(unknown) > 8 else "")
-            _warn(
+            warn(
                 f"{len(unknown)} of {len(present)} labels are no terms of the Cell Ontology, and are held to exclude "
                 f"all others, in whatever words other studies name them: {shown}. scim.pp.harmonize_labels finds their "
                 'terms; ontology="flat" says that this is meant.'
             )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def _place_labels(
@@ -328,7 +324,7 @@ def _shared(
 
     By default three quarters of those that measured more than a panel; all genes where that would leave too few.
     """
-    measured = _measured(adata, genes, genes.match(names), studies, warn=False)
+    measured = _measured(adata, genes, genes.match(names), studies, quiet=True)
     if measured is None:
         return genes
     if min_studies is None:
@@ -344,7 +340,7 @@ def _shared(
 
 
 def _measured(
-    adata: anndata.AnnData, genes: GeneSpace, gene_map: GeneMap, studies: list[str], *, warn: bool = True
+    adata: anndata.AnnData, genes: GeneSpace, gene_map: GeneMap, studies: list[str], *, quiet: bool = False
 ) -> np.ndarray | None:
     """Genes that each study measured, bool (n_studies, n_genes); None where all did all, or nothing is known of it."""
     if _keys.MEASURED not in adata.varm:
@@ -352,12 +348,10 @@ def _measured(
     table = pd.DataFrame(adata.varm[_keys.MEASURED])
     table.columns = [str(column) for column in table.columns]
     if absent := [study for study in studies if study not in table.columns]:
-        if warn:
-            warnings.warn(
+        if not quiet:
+            warn(
                 f"adata.varm[{_keys.MEASURED!r}] does not say which genes {', '.join(map(repr, absent[:5]))} measured, "
-                "so missing genes are taken for zeros. Use the study_key of scim.pp.merge_studies as batch_key.",
-                UserWarning,
-                stacklevel=5,
+                "so missing genes are taken for zeros. Use the study_key of scim.pp.merge_studies as batch_key."
             )
         return None
     by_column = table[studies].to_numpy(dtype=bool).T

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .._version import scim_version
 from ._inputs import ModelInputs
 from ._losses import loss_name
 from ._plan import PlanOptions
@@ -69,10 +70,8 @@ def record(
     n_train, n_doubted
         Cells that were trained on, and labels that were not.
     """
-    from .. import __version__
-
     return {
-        "scim_version": __version__,
+        "scim_version": scim_version(),
         "torch_version": str(torch.__version__),
         "studies": list(inputs.study_names),
         "held_out_studies": held_out,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from .. import _keys
 from .._validate import NO_LABEL, check_key, get_adata
+from .._warn import warn
 from ..ontology import CellOntology
 
 if TYPE_CHECKING:
@@ -116,8 +117,6 @@ def harmonize_labels(
     >>> adata.obs["cell_type_ontology_term_id"].tolist()
     ['CL:0000623', 'CL:0001054', 'CL:0000084']
     """
-    import warnings
-
     adata = get_adata(adata, allow_empty=True)
     check_key(adata.obs, key, argument="key", where="adata.obs")
     chosen = CellOntology.bundled() if ontology is None else ontology
@@ -148,11 +147,9 @@ def harmonize_labels(
             f"{label!r} ({n} cells)"
             for label, n in zip(unmapped["label"], unmapped["n_cells"] - unmapped["n_kept"], strict=True)
         )
-        warnings.warn(
+        warn(
             f"{len(unmapped)} of {len(report)} labels in obs[{key!r}] have no term: {shown}. Give them one with "
-            "table=, or leave them.",
-            UserWarning,
-            stacklevel=2,
+            "table=, or leave them."
         )
     return adata if copy else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from .._chunks import iter_chunks
 from .._counts import WIDER, InputKind, check_values, find_counts, normalize_rows, place_name
 from .._genenames import canonical, foreign_species
 from .._validate import check_key, check_option, get_adata
+from .._warn import warn
 from ..genes import GeneMap, GeneSpace, name_candidates, refuse_numbers
 
 if TYPE_CHECKING:
@@ -142,11 +142,9 @@ def _warn_of_cut(
     for name, adata in studies.items():
         place, _, _, use_raw = found[name]
         if layer is None and not use_raw and adata.raw is not None and adata.raw.n_vars > WIDER * adata.n_vars:
-            warnings.warn(
+            warn(
                 f"Study {name!r}: {place_name(place)} has {adata.n_vars:,} genes, raw has {adata.raw.n_vars:,}. Give "
-                'adata.raw.to_adata() to merge those of raw, or layer="X" to keep those of X without this warning.',
-                UserWarning,
-                stacklevel=3,
+                'adata.raw.to_adata() to merge those of raw, or layer="X" to keep those of X without this warning.'
             )
 
 

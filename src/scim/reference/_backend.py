@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from .._warn import warn
 from ..encoder._folder import sha256
 
 BACKENDS = ("auto", "exact", "faiss", "pynndescent")
@@ -99,11 +99,9 @@ def index_is_whole(folder: Path, facts: Mapping[str, Any], *, later: Collection[
         path = folder / name
         if name in later or _is_what_was_written(path, fact):
             continue
-        warnings.warn(
+        warn(
             f"The index file {path} is missing or damaged, and the index is made again in memory. Reference.reindex() "
-            "writes it.",
-            UserWarning,
-            stacklevel=7,
+            "writes it."
         )
         return False
     return True

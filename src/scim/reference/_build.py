@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ import pandas as pd
 
 from .._progress import progress_bar
 from .._validate import check_key, get_adata, is_unlabeled
+from .._version import scim_version
+from .._warn import warn
 from ..encoder import Encoder
 from ..ontology import CellOntology, TermSpace
 from ._filters import as_text
@@ -82,11 +83,9 @@ class Source:
 
     def plan(self, encoder: Encoder) -> dict[str, Any]:
         """Say all that vectors and metadata depend on, beside the data."""
-        from .. import __version__
-
         fields = {name: value for name, value in vars(self).items() if name not in ("ontology", "taken")}
         ontology = f"{self.ontology.version} of {self.ontology.source}"
-        return {**fields, "ontology": ontology, "encoder": encoder.id, "scim": __version__}
+        return {**fields, "ontology": ontology, "encoder": encoder.id, "scim": scim_version()}
 
     def look_into(self, part: Any) -> tuple[AnnData, pd.DataFrame]:
         """Give data and ``obs`` of a part, once they are checked."""
@@ -220,15 +219,13 @@ class Written:
     studies: list[str]
 
 
-def check_counts(folder: Path, n_cells: int, *, stacklevel: int) -> None:
+def check_counts(folder: Path, n_cells: int) -> None:
     """Refuse a segment, just written, of cells without any count, and warn where more than a few have none.
 
     Parameters
     ----------
     folder, n_cells
         Of the segment.
-    stacklevel
-        Of the warning.
     """
     n = n_empty(folder)
     if n == n_cells:
@@ -237,11 +234,7 @@ def check_counts(folder: Path, n_cells: int, *, stacklevel: int) -> None:
             "adata.X, or what layer= names."
         )
     if n > _A_FEW * n_cells:
-        warnings.warn(
-            f"{n:,} of {n_cells:,} cells have no count in any gene of the encoder: no search finds them.",
-            UserWarning,
-            stacklevel=stacklevel,
-        )
+        warn(f"{n:,} of {n_cells:,} cells have no count in any gene of the encoder: no search finds them.")
 
 
 def write_segment(
@@ -347,7 +340,7 @@ def _finish(writer: SegmentWriter, known: Sequence[pa.Table] = (), *, is_unnamed
     return Written(writer.n_cells, *(distinct_values(writer.tables(), column) for column in (TERM_ID, STUDY)))
 
 
-def compile_terms(ontology: CellOntology, label_ids: Iterable[str], *, stacklevel: int) -> tuple[TermSpace, str]:
+def compile_terms(ontology: CellOntology, label_ids: Iterable[str]) -> tuple[TermSpace, str]:
     """Arrays of the labels, with the version of the ontology; "flat" if it knows none of them."""
     ids = sorted(set(label_ids))
     outside = [label for label in ids if label not in ontology]
@@ -355,10 +348,8 @@ def compile_terms(ontology: CellOntology, label_ids: Iterable[str], *, stackleve
         return CellOntology.flat(ids).term_space(ids), "flat"
     if outside:
         shown = ", ".join(map(repr, outside[:8])) + (" ..." if len(outside) > 8 else "")
-        warnings.warn(
+        warn(
             f"{len(outside)} of {len(ids)} labels are not in the ontology and stand by themselves: {shown}. "
-            "scim.pp.harmonize_labels finds their terms.",
-            UserWarning,
-            stacklevel=stacklevel,
+            "scim.pp.harmonize_labels finds their terms."
         )
     return ontology.term_space(ids), ontology.version

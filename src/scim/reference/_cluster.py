@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,17 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._version import scim_version
+from .._warn import warn
+
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 _EXTRA = "client= needs dask.distributed: pip install 'scim-tools[dask]'."
-
-
-def scim_version() -> str:
-    """Version of scim in this process."""
-    from .. import __version__
-
-    return __version__
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +66,11 @@ class Cluster:
         """Addresses of the workers, each as often as it has threads, those of a node side by side."""
         return [address for address, n in sorted(self.client.nthreads().items()) for _ in range(n)]
 
-    def warn_if_empty(self, *, stacklevel: int) -> None:
+    def warn_if_empty(self) -> None:
         """Say so where there is no worker that could begin."""
         if not self.threads():
-            warnings.warn(
-                "The cluster has no worker yet: waiting for one. See client.cluster.scale(), and the logs of the jobs.",
-                UserWarning,
-                stacklevel=stacklevel,
+            warn(
+                "The cluster has no worker yet; waiting for one. See client.cluster.scale() and the logs of the jobs."
             )
 
     def submit(self, function: Callable[..., Any], *args: Any, at: str | None = None) -> Future:
@@ -113,10 +106,10 @@ class Cluster:
                 self.client.cancel([future for job in running for future in (job.result, *job.others)])
 
 
-def connect(client: Any, *, stacklevel: int = 4) -> Cluster:
+def connect(client: Any) -> Cluster:
     """Check a client that a caller of scim gave, and say so where it has no workers."""
     cluster = Cluster(client)
-    cluster.warn_if_empty(stacklevel=stacklevel)
+    cluster.warn_if_empty()
     return cluster
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from .._validate import check_fraction, check_option, check_positive_int
+from .._version import scim_version
+from .._warn import warn
 from ..encoder import Encoder
 from ..encoder._folder import describe_files, sync
 from ..ontology import CellOntology, TermSpace
@@ -78,14 +79,12 @@ def create(
         written = write(journal)
         if not written.label_ids:
             raise ValueError(f"No cell has a label in obs[{source['labels_key']!r}]. A reference needs labelled cells.")
-        check_counts(root / files.SEGMENTS / "0001", written.n_cells, stacklevel=4)
-        terms, version = compile_terms(ontology, written.label_ids, stacklevel=4)
+        check_counts(root / files.SEGMENTS / "0001", written.n_cells)
+        terms, version = compile_terms(ontology, written.label_ids)
         if len(written.studies) == 1:
-            warnings.warn(
+            warn(
                 "All cells come from one study: distances are judged by that study alone, which makes new data look "
-                "more unusual than they are. Name the studies with study_key, or add others.",
-                UserWarning,
-                stacklevel=3,
+                "more unusual than they are. Name the studies with study_key, or add others."
             )
         facts: dict[str, Any] = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -227,6 +226,4 @@ def _retired(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _engines() -> dict[str, str]:
     import pyarrow
 
-    from .. import __version__
-
-    return {"scim": __version__, "numpy": np.__version__, "pyarrow": pyarrow.__version__}
+    return {"scim": scim_version(), "numpy": np.__version__, "pyarrow": pyarrow.__version__}

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .._progress import progress_bar
+from .._version import scim_version
 from . import _manifest as files
-from ._cluster import Cluster, Job, check_there, check_version, same, scim_version
+from ._cluster import Cluster, Job, check_there, check_version, same
 from ._exact import CELLS, QUERIES, ExactBackend, check_limit, no_hits, within_distance
 from ._segments import open_vectors
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ import numpy as np
 
 from .._chunks import CHUNK_SIZE
 from .._validate import get_adata
+from .._version import scim_version
+from .._warn import warn
 from ..encoder import Encoder
-from ._cluster import Cluster, Job, check_there, check_version, scim_version
+from ._cluster import Cluster, Job, check_there, check_version
 from ._inputs import Part, opened
 from ._segments import to_fixed
 
@@ -99,11 +100,9 @@ class RemoteEmbedder:
     def leave(self, part: Part) -> None:
         """Say, once, that a part is embedded in this process."""
         if not self._said:
-            warnings.warn(
+            warn(
                 f"The data of {part.name!r} are in memory, and are embedded in this process. Give the paths of files "
-                "to have the workers of client= do it.",
-                UserWarning,
-                stacklevel=9,
+                "to have the workers of client= do it."
             )
         self._said = True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from .._threads import one_thread_of_faiss
+from .._warn import warn
 from ..encoder._folder import sha256, sync, write_tensors
 from ._backend import Backend, index_is_whole
 from ._exact import ExactBackend, blocks
@@ -87,11 +87,9 @@ def open_index(segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any
     from ._pq import PQBackend
 
     if "trials" not in facts or facts.get("kind") not in (LISTS, KIND):
-        warnings.warn(
+        warn(
             "The index of this reference is of an older scim, and queries are compared with every cell instead. "
-            "Reference.reindex() makes it anew.",
-            UserWarning,
-            stacklevel=6,
+            "Reference.reindex() makes it anew."
         )
         return ExactBackend(segments)
     covered, later = split_at(segments, int(facts.get("n_cells", sum(map(len, segments)))))

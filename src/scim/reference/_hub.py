@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from .._warn import warn
 from ..encoder._folder import new_folder, sha256
 from . import _manifest as files
 from ._downloads import clear, download_folder
@@ -116,11 +117,9 @@ def push_reference(
 def _warn_of_counts(reference: Reference, manifest: dict[str, Any], why: str = "") -> None:
     kept = any(name.endswith(f"/{files.LANDMARKS}") for name in manifest["files"])
     if kept and manifest["source"].get("landmarks", "cells") == "cells":
-        warnings.warn(
+        warn(
             f"{why}{reference.path.name} keeps the counts of some of its cells, which everybody can read once they are "
-            'public. Reference.build(landmarks="simulated") keeps none.',
-            UserWarning,
-            stacklevel=3,
+            'public. Reference.build(landmarks="simulated") keeps none.'
         )
 
 

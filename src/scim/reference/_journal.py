@@ -7,12 +7,12 @@ import hashlib
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from .._warn import warn
 from ..encoder._folder import check_target, move_into_place, new_parents, plain, sha256, sync
 from . import _manifest as files
 from ._lock import LOCK, WRITER, one_writer
@@ -60,20 +60,14 @@ class Journal:
         if lines and resume and self._plan is not None and lines[0].get("plan") == self._plan:
             self.records = self._whole(lines[1:])
         elif len(lines) > 1 and resume:
-            warnings.warn(
-                f"A build of {self._target()} that was interrupted had other arguments. It is begun afresh.",
-                UserWarning,
-                stacklevel=6,
-            )
+            warn(f"A build of {self._target()} that was interrupted had other arguments. It is begun afresh.")
         _delete(self.folder, but=self.segment / files.VECTORS if self.records else None)
         self.folder.mkdir(exist_ok=True)
         self._clear()
         if self.n_cells:
-            warnings.warn(
+            warn(
                 f"Going on with a build of {self._target()} that was interrupted: {self.n_cells:,} cells are done. "
-                "resume=False begins afresh.",
-                UserWarning,
-                stacklevel=6,
+                "resume=False begins afresh."
             )
 
     def append(self, record: Mapping[str, Any]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from .._validate import check_option
+from .._warn import warn
 from ..encoder import Encoder
 from ..ontology import CellOntology
 from . import _manifest as files
@@ -226,10 +226,8 @@ class MadeCells(WritableCells):
         )
         made = cls.open(path)
         if made.info()["ontology"] == "flat":
-            warnings.warn(
+            warn(
                 f"None of the {len(made.terms.labels)} labels, such as {made.terms.labels[0]!r}, is in the ontology: "
-                "each stands by itself, and none is above another.",
-                UserWarning,
-                stacklevel=2,
+                "each stands by itself, and none is above another."
             )
         return made

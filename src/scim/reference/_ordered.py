@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 
 from .._compiled import njit
 from .._threads import in_threads
+from .._warn import warn
 from ._keys import best_of, key_of
 from ._segments import gather_fixed
 
@@ -99,11 +99,9 @@ class OrderedVectors:
 
     def _give_up(self) -> None:
         self._vectors = None
-        warnings.warn(
+        warn(
             f"The index file {self._path} is missing or damaged. Searches read the vectors of the cells instead, which "
-            "takes longer. Reference.reindex() writes it.",
-            UserWarning,
-            stacklevel=6,
+            "takes longer. Reference.reindex() writes it."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .._validate import check_fraction, check_key, check_positive_int, did_you_mean
+from .._warn import warn
 from ._backend import Backend
 from ._exact import no_hits, within_distance
 
@@ -113,11 +113,7 @@ def search(
     k = check_positive_int(k, argument="k")
     available = n_cells if allowed is None else int(np.count_nonzero(allowed))
     if k > available:
-        warnings.warn(
-            f"k={k} is more than the {available:,} cells that may be found: the remaining hits are empty.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"k={k} is more than the {available:,} cells that may be found: the remaining hits are empty.")
     # No more columns than there can be hits, whatever was asked for.
     k = wanted = min(k, max(available, 1))
     if not (available and len(directed)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -14,6 +13,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from .._threads import one_thread_of_faiss
+from .._warn import warn
 from ..encoder._folder import sha256
 from . import _manifest as files
 from ._backend import Backend
@@ -42,7 +42,7 @@ _QUERIES, _AT_A_TIME, _CANDIDATES = 4_096, 32, 4_000_000
 
 def serve(reference: StoredCells, client: Any) -> tuple[Backend, Callable[..., Found]]:
     """Give what searches a reference on a cluster, for the nearest cells and for all within a distance."""
-    cluster = connect(client, stacklevel=6)
+    cluster = connect(client)
     exact, backend = ShardedBackend(cluster, reference), indexed(cluster, reference)
     backend, findable = exact if backend is None else backend, reference._findable
     return backend if findable is None else LivingCells(backend, findable), exact.within_distance
@@ -145,11 +145,9 @@ class IndexedShards:
         try:
             positions, distances = self._search(queries, k, allowed, n_allowed, recall)
         except IndexFileError as error:
-            warnings.warn(
+            warn(
                 f"The index file {error} is missing or damaged: queries are compared with every cell instead, which "
-                "takes longer. Reference.reindex() makes the index anew.",
-                UserWarning,
-                stacklevel=5,
+                "takes longer. Reference.reindex() makes the index anew."
             )
             return self._exact.search(queries, k, allowed)
         if (short := (positions < 0).any(axis=1)).any():

@@ -130,9 +130,9 @@ class WritableCells(JudgedCells):
                 cluster=cluster,
                 encoder_folder=self.path / files.ENCODER,
             )
-            check_counts(folder, written.n_cells, stacklevel=5)
+            check_counts(folder, written.n_cells)
             old = {str(label) for label in self.terms.label_ids}
-            terms, version = compile_terms(known, old | set(written.label_ids), stacklevel=6)
+            terms, version = compile_terms(known, old | set(written.label_ids))
             return written.n_cells, {
                 "terms": terms.to_dict(),
                 "ontology_version": version,

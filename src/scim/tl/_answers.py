@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._threads import in_blocks
+from .._warn import warn
 from ..reference._search import check_queries
 from ..reference._votes import Vote, assign, cover, plain_vote, prediction_sets
 from ..reference._votes import vote as ontology_vote
@@ -77,13 +77,11 @@ def calibrated(
     measured = measured_genes(data, reference, embedded, expression, use_rep=use_rep)
     judge = reference.judge(measured, embeddable=None if expression is None else expression.measured, client=client)
     if judge.is_narrow:
-        warnings.warn(
+        warn(
             f"Labels that only some studies of {reference.path.name} have, which measured fewer genes, can hardly be "
             "given: cells would have to be embedded again with the genes of all, and their values are not here (X was "
             "scaled, genes were dropped, or there is nothing but the embedding). Annotate before that, or keep the "
-            'counts in adata.layers["counts"] or adata.raw.',
-            UserWarning,
-            stacklevel=3,
+            'counts in adata.layers["counts"] or adata.raw.'
         )
     if expression is not None and judge.genes is not None:
         vectors = expression.embed(reference.encoder, judge.genes)
@@ -96,12 +94,10 @@ def calibrated(
         by_label /= np.maximum(by_label.sum(axis=1, keepdims=True), 1e-12)
     by_term = _sums(by_label, terms)
     if not len(head.scores):
-        warnings.warn(
+        warn(
             f"Labels of {reference.path.name} could not be tried: no study left out has one that others have, too. So "
             "none can be ruled out, and cells get the term that covers all. Name labels alike in all studies, with "
-            'terms of the Cell Ontology if there are, or label by neighbours (vote="ontology").',
-            UserWarning,
-            stacklevel=3,
+            'terms of the Cell Ontology if there are, or label by neighbours (vote="ontology").'
         )
     inside = head.possible(by_label, alpha=alpha)
     # What no label fits is no empty promise: the best one stays.
@@ -149,12 +145,10 @@ def _novelty(
     pvalues = by_distance() if found is None else found[0]
     novel = false_discovery_control(pvalues, method="bh") <= fdr if len(pvalues) else np.empty(0, bool)
     if len(novel) >= _SOME and novel.mean() > _HALF:
-        warnings.warn(
+        warn(
             f"{int(novel.sum()):,} of {len(novel):,} cells are unlike anything in {reference.path.name} and unassigned."
             " Another platform or tissue can be the reason as well as other kinds of cells. If these are cells that it "
-            "has, novelty_fdr=0 gives them what their sets allow; if not, build a reference that has them.",
-            UserWarning,
-            stacklevel=4,
+            "has, novelty_fdr=0 gives them what their sets allow; if not, build a reference that has them."
         )
     facts: dict[str, Any] = {"novelty": "distance" if found is None else "expression", "n_novel": int(novel.sum())}
     if within is not None and found is not None:
@@ -168,12 +162,10 @@ def _warn_of_broad(
     """Warn where most cells are unassigned because their sets allow too much."""
     broad = int(((chosen < 0) & ~novel & (inside.sum(axis=1) > 1)).sum())
     if len(chosen) >= _SOME and broad > _HALF * len(chosen):
-        warnings.warn(
+        warn(
             f"{broad:,} of {len(chosen):,} cells are unassigned because no term says something of all labels that "
             f"cannot be ruled out at an alpha of {alpha:g}. A larger one rules out more; studies more like these "
-            f"cells, or more cells of each label in {reference.path.name}, do so at the same.",
-            UserWarning,
-            stacklevel=4,
+            f"cells, or more cells of each label in {reference.path.name}, do so at the same."
         )
 
 
@@ -195,11 +187,9 @@ def _warn_of_others(by_label: np.ndarray, terms: TermSpace, n_cells: int) -> Non
     first = np.bincount(by_label.argmax(axis=1), minlength=len(terms.labels))
     most = [i for i in np.argsort(-first, kind="stable")[:3] if first[i]]
     shown = ", ".join(f"{terms.term_names[terms.label_term[i]]} ({first[i]:,})" for i in most)
-    warnings.warn(
+    warn(
         f"{len(by_label):,} of {n_cells:,} cells are more like labels that labels= leaves out, such as {shown}, and "
-        "get one of those that it lists all the same. Leave labels out, or annotate the cells that it is meant for.",
-        UserWarning,
-        stacklevel=4,
+        "get one of those that it lists all the same. Leave labels out, or annotate the cells that it is meant for."
     )
 
 

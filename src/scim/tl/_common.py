@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from .. import _keys
 from .._validate import did_you_mean
+from .._warn import warn
 from ..encoder import Encoder
 from ..reference import Reference
 from ._records import Input, record_of, recorded_encoder
@@ -74,9 +74,7 @@ def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: s
             raise KeyError(f"use_rep={use_rep!r} is not in adata.obsm. {did_you_mean(use_rep, adata.obsm.keys())}")
         vectors, info = reference.encoder.embed(adata, layer=layer, return_info=True)
         if len(vectors) and not vectors.any():
-            warnings.warn(
-                f"None of the {len(vectors):,} cells has a count of the encoder's genes.", UserWarning, stacklevel=3
-            )
+            warn(f"None of the {len(vectors):,} cells has a count of the encoder's genes.")
         return Embedded(vectors, info)
     vectors = np.asarray(adata.obsm[use_rep], dtype=np.float32)
     made_by = recorded_encoder(adata, use_rep)
@@ -94,17 +92,9 @@ def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: s
             f"{reference.n_latent}. {remedy}"
         )
     if made_by is None:
-        warnings.warn(
-            f"adata.obsm[{use_rep!r}] has no record of its encoder; it is taken to be the reference's.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"adata.obsm[{use_rep!r}] has no record of its encoder; it is taken to be the reference's.")
     elif layer is not None and ((made := Input.of(record_of(adata, use_rep), adata)) is None or made.layer != layer):
-        warnings.warn(
-            f"layer={layer!r} is not used for the embedding, for adata.obsm[{use_rep!r}] is there already. {remedy}",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"layer={layer!r} is not used for the embedding, for adata.obsm[{use_rep!r}] is there already. {remedy}")
     return Embedded(vectors, None)
 
 

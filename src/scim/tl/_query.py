@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from .. import _keys
 from .._validate import check_fraction, check_positive_int, first_names, get_adata
+from .._warn import warn
 from ..reference import Reference
 from ..reference._search import MAX_HITS
 from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, write_results
@@ -165,14 +165,12 @@ def query(
     if groupby is not None:
         content["coherence"] = coherence_table(opened, queries, hits, **filters)
     if content["hits"].empty:
-        warnings.warn("No reference cell is a hit. Is max_distance too small?", UserWarning, stacklevel=2)
+        warn("No reference cell is a hit. Is max_distance too small?")
     if names := one_sided(content["summary"]):
-        warnings.warn(
+        warn(
             f"Most hits of {len(names)} of {len(queries.names)} queries come from one study: "
             f"{first_names(map(repr, names))}. They may show what that study has in common rather than a kind "
-            "of cell; see max_per_group=.",
-            UserWarning,
-            stacklevel=2,
+            "of cell; see max_per_group=."
         )
     params = {
         "kind": "vectors" if vectors is not None else "cells" if groupby is None else "groups",
@@ -256,11 +254,9 @@ def _warn_of_empty(queries: Queries) -> None:
     if len(empty) == len(queries.names):
         raise ValueError("No query has counts in the encoder's genes, so there is nothing to look for.")
     if empty:
-        warnings.warn(
+        warn(
             f"{len(empty)} queries have no counts in the encoder's genes and get no hits: "
-            f"{first_names(map(repr, empty))}.",
-            UserWarning,
-            stacklevel=3,
+            f"{first_names(map(repr, empty))}."
         )
 
 
