@@ -42,7 +42,7 @@ def cells() -> pa.Table:
         ({"age": 2}, None, "b"),
         ({"age": np.int64(2)}, None, "b"),
         ({"score": [0.5, 4.5]}, None, "ae"),
-        ({"cell_id": {"a", "e"}}, None, "ae"),
+        pytest.param({"cell_id": {"a", "e"}}, None, "ae", id="a set of values"),
         (None, {"tissue": "lung"}, "bce"),
         (None, {"tissue": "lung", "primary": True}, "bce"),
         ({"primary": True}, {"tissue": "lung"}, "c"),
@@ -100,7 +100,7 @@ def test_no_filter(cells: pa.Table) -> None:
         (pc.field("age") > 9, ValueError, "leave none"),
         (pc.field("tisue") == "lung", KeyError, "tisue"),
         (pc.field("tissue") > 3, TypeError, "does not fit"),
-        (lambda obs: obs, TypeError, "mapping such as .* got function"),
+        pytest.param(lambda obs: obs, TypeError, "mapping such as .* got function", id="a function"),
     ],
     ids=str,
 )
