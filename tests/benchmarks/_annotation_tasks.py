@@ -194,7 +194,7 @@ def spoil(test: ad.AnnData, condition: Condition, rng: np.random.Generator) -> a
     """Keep the most expressed genes only, and thin counts, where asked to."""
     if condition.panel is not None and condition.panel < test.n_vars:
         test = test[:, np.sort(np.argsort(-np.asarray(test.X.mean(axis=0)).ravel())[: condition.panel])].copy()
-    if condition.depth is not None and scim._counts.input_kind(test.X).kind == "counts":
+    if condition.depth is not None and scim.counts._kinds.input_kind(test.X).kind == "counts":
         share = np.minimum(condition.depth / np.maximum(np.asarray(test.X.sum(axis=1)).ravel(), 1), 1)
         thinned = rng.binomial(test.X.data.astype(int), np.repeat(share, np.diff(test.X.indptr))).astype("f4")
         test.X = sparse.csr_matrix((thinned, test.X.indices.copy(), test.X.indptr.copy()), shape=test.shape)
@@ -204,7 +204,7 @@ def spoil(test: ad.AnnData, condition: Condition, rng: np.random.Generator) -> a
 
 def lognorm(adata: ad.AnnData, genes: scim.genes.GeneSpace) -> sparse.csr_matrix:
     """Log-normalised cells x genes, as the encoder sees them."""
-    from scim._counts import find_counts, normalize_rows
+    from scim.counts._kinds import find_counts, normalize_rows
 
     _, matrix, kind, _ = find_counts(adata)
     return normalize_rows(genes.match_adata(adata).align(matrix), kind)
@@ -212,7 +212,7 @@ def lognorm(adata: ad.AnnData, genes: scim.genes.GeneSpace) -> sparse.csr_matrix
 
 def as_counts(adata: ad.AnnData, genes: scim.genes.GeneSpace) -> sparse.csr_matrix:
     """Counts, cells x genes; where a study has log1p values, multiples of a cell's smallest, which are its counts."""
-    from scim._counts import find_counts
+    from scim.counts._kinds import find_counts
 
     _, matrix, kind, _ = find_counts(adata)
     found = genes.match_adata(adata).align(matrix).astype(np.float64)

@@ -21,9 +21,9 @@ from scipy import sparse
 import scim
 from scim.genes import GeneSpace
 from scim.ontology import CellOntology
-from scim.reference._build import Source, write_blocks
-from scim.reference._commit import create
-from scim.reference._segments import to_float
+from scim.reference.build._segment import Source, write_blocks
+from scim.reference.store._segments import to_float
+from scim.reference.versions._commit import create
 
 LABELLED, QUERIES, HITS, ROUNDS = 100_000, 100, 10_000, 3
 #: Ways to label: as by default, which searches for the nearest cell only, and by votes of 50.

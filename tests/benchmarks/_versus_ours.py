@@ -29,8 +29,8 @@ def prepare(folder: Path, arguments: dict[str, Any]) -> None:
     import pandas as pd
 
     import scim
-    from scim._genenames import gene_table
     from scim.genes import GeneSpace
+    from scim.genes._names import gene_table
 
     rng = np.random.default_rng(0)
     genes = list(gene_table().approved.values())[:N_GENES]
@@ -65,8 +65,8 @@ def build_reference(folder: Path, encoder: Any, vectors: np.ndarray, labels: np.
     import pandas as pd
 
     from scim.ontology import CellOntology
-    from scim.reference._build import Source, write_blocks
-    from scim.reference._commit import create
+    from scim.reference.build._segment import Source, write_blocks
+    from scim.reference.versions._commit import create
 
     ontology = CellOntology.bundled()
     terms = sorted(t for t in ontology.ids if t.startswith("CL:") and ontology.depth(t) > 4)

@@ -26,7 +26,7 @@ from _search_verbs import _build, _obs
 from distributed import Client, LocalCluster
 
 import scim
-from scim.reference._exact import ExactBackend
+from scim.index._exact import ExactBackend
 
 TRUE, BATCH, FILTER = 200, 2_000, {"tissue": ["tissue 1", "tissue 2"]}
 

@@ -23,8 +23,8 @@ import pandas as pd
 from _versus_inputs import HIDDEN, LATENT, N_GENES, clock, peak, random_weights, sparse_counts
 
 import scim
-from scim._genenames import gene_table
 from scim.genes import GeneSpace
+from scim.genes._names import gene_table
 
 
 def main() -> None:

@@ -29,12 +29,12 @@ from _versus_inputs import HIDDEN, LATENT, N_GENES, clock, random_weights, spars
 from scipy import sparse
 
 import scim
-from scim._counts import input_kind
-from scim._genenames import gene_table
 from scim._threads import one_thread_of_blas
-from scim.encoder._rows import normalized_rows
+from scim.counts._kinds import input_kind
+from scim.encoder._normalized import normalized_rows
 from scim.encoder._weights import matrices_of
 from scim.genes import GeneSpace
+from scim.genes._names import gene_table
 
 #: Studies of the second part, and cells of each.
 _STUDIES, _CELLS = ("pbmc3k_10x", "zheng2017_sorted_pbmc", "liao2020_covid_balf", "pbmc_3tech_symphony"), 2_000

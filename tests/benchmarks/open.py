@@ -90,8 +90,10 @@ def write(folder: Path, n_cells: int) -> None:
     """Write a reference."""
     from scim import CellOntology, Encoder
     from scim.genes import GeneSpace
-    from scim.reference import _calibration, _commit, _manifest
-    from scim.reference._segments import SegmentWriter
+    from scim.labels import _calibration
+    from scim.reference.store import _manifest
+    from scim.reference.store._segments import SegmentWriter
+    from scim.reference.versions import _commit
 
     genes = GeneSpace([f"ENSG{i:011d}" for i in range(1, 201)])
     matrix = np.random.default_rng(0).normal(size=(N_LATENT, len(genes)))

@@ -30,11 +30,11 @@ from _search_data import Atlas, kept, write_vectors
 from _search_peers import hnswlib_search, pynndescent_search
 from _versus_inputs import peak
 
-from scim.reference._backend import Backend, make_backend
-from scim.reference._exact import ExactBackend
-from scim.reference._faiss import build_index
-from scim.reference._filters import select
-from scim.reference._segments import to_float
+from scim.index._exact import ExactBackend
+from scim.index._ivf_flat import build_index
+from scim.index._protocol import Backend, make_backend
+from scim.reference.cells._filters import select
+from scim.reference.store._segments import to_float
 
 DEEP, SINGLE, FEW, BATCH = 10_000, 200, 20, 10_000
 
@@ -173,7 +173,7 @@ def _text(codes: np.ndarray) -> pa.DictionaryArray:
 
 def warm_up(vectors: np.ndarray) -> None:
     """Compile what is compiled once per installation."""
-    from scim.reference._pq_build import build_pq
+    from scim.index._ivf_pq_build import build_pq
 
     some = [vectors[:5_000]]
     with tempfile.TemporaryDirectory() as scratch:

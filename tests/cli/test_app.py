@@ -10,7 +10,7 @@ import pytest
 from typer.testing import Result
 
 import scim
-from scim.cli import _commands
+from scim.cli import _verbs as _commands
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scim import Encoder
-from scim._counts import InputKind
+from scim.counts._kinds import InputKind
 from scim.genes import GeneSpace
 
 Weights = dict[str, np.ndarray]

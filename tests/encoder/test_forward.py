@@ -12,10 +12,10 @@ import torch
 from anndata import AnnData
 
 from scim import Encoder
-from scim._counts import InputKind
+from scim.counts._kinds import InputKind
 from scim.encoder import _forward
 from scim.encoder._forward import DenseForward, SparseForward, choose_device, make_forward
-from scim.encoder._rows import normalized_rows
+from scim.encoder._normalized import normalized_rows
 
 
 def test_auto_is_bf16_only_where_hardware_has_it(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

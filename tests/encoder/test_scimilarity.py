@@ -122,7 +122,7 @@ def test_no_decoder_no_file(encoder: Encoder, tmp_path: Path) -> None:
 
 def test_ensembl_ids_need_no_aliases(pbmc: AnnData, model: Path, full: Encoder) -> None:
     encoder = Encoder.from_scimilarity(model)
-    from scim._genenames import gene_table
+    from scim.genes._names import gene_table
 
     ids = {symbol: ensembl for ensembl, symbol in gene_table().by_ensembl.items()}
     named = pbmc[:, [name in ids for name in pbmc.var_names]].copy()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scim import Encoder, Reference
-from scim.encoder._folder import write_json
+from scim._disk._atomic import write_json
 from scim.reference import ReferenceFolderError
 
 FILES = [

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from scim import Reference
-from scim.reference import _caps, _search
+from scim.index import _capped as _caps
+from scim.index import _search
 
 
 def all_pairs(queries: np.ndarray, reference: Reference) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from anndata import AnnData, read_h5ad
 
 import scim
-from scim.tl._queries import pool_groups
+from scim.tl._search_input import pool_groups
 
 pytestmark = pytest.mark.filterwarnings("ignore:The data have 8", "ignore:.*no record of its encoder")
 

@@ -14,7 +14,9 @@ import typer
 from typer.core import TyperGroup
 
 from .. import _progress
-from . import _building, _commands, _training
+from . import _build as _building
+from . import _train as _training
+from . import _verbs as _commands
 from ._messages import one_line, translated
 
 _USER_ERRORS = (ValueError, KeyError, TypeError, OSError, ImportError)

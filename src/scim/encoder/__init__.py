@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ._encoder import Encoder
-from ._io import EncoderFolderError
+from ._folder import EncoderFolderError
 
 __all__ = ["Encoder", "EncoderFolderError"]

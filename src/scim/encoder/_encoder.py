@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..genes import GeneSpace
-from ._folder import plain
+from .._disk._atomic import plain
+from ..genes._space import GeneSpace
+from ._folder import EncoderFolderError, read_folder, read_part, write_folder
 from ._function import EncoderFunction
-from ._io import EncoderFolderError, read_folder, read_part, write_folder
 from ._weights import BN_EPS, check_weights, content_id, count_layers
 
 
@@ -53,7 +53,7 @@ class Encoder(EncoderFunction):
 
     >>> import numpy as np
     >>> import scim
-    >>> from scim.genes import GeneSpace
+    >>> from scim.genes._space import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
     >>> genes = GeneSpace.from_adata(adata)
     >>> matrix = np.random.default_rng(0).normal(size=(8, len(genes)))

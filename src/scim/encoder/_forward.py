@@ -11,7 +11,7 @@ import numpy as np
 
 from .._threads import in_threads, one_thread_of_blas
 from .._validate import check_option
-from ._sparse import BlockedRows
+from ._blocked import BlockedRows
 from ._weights import fold_batch_norm, matrices_of, scales_of
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .._chunks import CHUNK_SIZE, iter_chunks, n_rows, read_ahead
-from .._counts import InputKind, input_kind, place_name
 from .._progress import progress_bar
 from .._validate import check_option, check_positive_int, get_adata
 from .._version import scim_version
-from ..genes import GeneMap, GeneSpace
-from ._values import find_values
+from ..counts._blocks import CHUNK_SIZE, iter_chunks, n_rows, read_ahead
+from ..counts._kinds import InputKind, input_kind, place_name
+from ..counts._values import find_values
+from ..genes._space import GeneMap, GeneSpace
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -215,7 +215,7 @@ class EncoderFunction:
         start: int = 0,
     ) -> Iterator[tuple[slice, np.ndarray]]:
         check_positive_int(chunk_size, argument="chunk_size")
-        from ._rows import UnusableValues, normalized_rows
+        from ._normalized import UnusableValues, normalized_rows
 
         forward = self._network(precision, device)
         rows = slice(start, None) if start else None

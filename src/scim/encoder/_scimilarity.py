@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ._folder import new_folder
-from ._io import EncoderFolderError
+from .._disk._atomic import new_folder
+from ._folder import EncoderFolderError
 from ._weights import count_layers
 
 ENCODER, DECODER, GENES = "encoder.ckpt", "decoder.ckpt", "gene_order.tsv"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from .._contradicted import contradicted
-from .._counts import InputKind, normalize_rows
+from ..counts._kinds import InputKind, normalize_rows
+from ..labels._doubts import contradicted
 
 #: Cells of a study that are compared at a time, their most variable genes, and components of these.
 _BLOCK, _GENES, _COMPONENTS = 10_000, 2_000, 30
@@ -17,7 +17,7 @@ def doubtful_labels(
 ) -> np.ndarray:
     """Find cells whose label is unlike that of their nearest neighbours in 30 principal components of their own study.
 
-    That needs no training, and cannot learn the mistakes by heart; see :func:`scim._contradicted.contradicted`.
+    That needs no training, and cannot learn the mistakes by heart; see :func:`scim.labels._doubts.contradicted`.
 
     Parameters
     ----------

@@ -5,14 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._mining import (
-    MAX_PAIRS,
-    Positives,
-    Strategy,
-    Triplets,
-    check_settings,
-    keep_threshold,
-)
+from ._mining import MAX_PAIRS, Positives, Strategy, Triplets, check_settings, keep_threshold
 
 #: Entries of pairs x cells that are held at a time.
 _BLOCK = 16_000_000

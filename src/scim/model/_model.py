@@ -12,15 +12,15 @@ from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from .._validate import check_fraction, check_positive_int, get_adata
-from ._data import CellDataset, StudySplitter
+from ._batches import CellDataset, StudySplitter
+from ._context import quiet, record, seeded
 from ._fields import fields_of
-from ._inputs import ModelInputs
 from ._losses import Loss, loss_name
 from ._module import SCIMModule
 from ._plan import KeepBest, PlanOptions, SCIMTrainingPlan
 from ._presets import architecture, choose_precision, schedule
 from ._splits import choose_validation
-from ._training import quiet, record, seeded
+from ._training_data import ModelInputs
 
 if TYPE_CHECKING:
     from ..encoder import Encoder

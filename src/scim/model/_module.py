@@ -13,7 +13,7 @@ from scvi.module.base import BaseModuleClass, LossOutput
 from torch import Tensor, nn
 
 from ._augment import Augmentation, SparseBatch
-from ._data import BATCH_FIELDS
+from ._batches import BATCH_FIELDS
 from ._losses import pair_term, triplet_term, twin_term
 from ._sparse_linear import GeneLinear
 

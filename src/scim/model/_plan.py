@@ -18,7 +18,7 @@ from torch import Tensor
 from .._validate import check_fraction, check_option, did_you_mean
 from ._augment import Augmentation
 from ._losses import Loss, pair_loss
-from ._validation import ontology_silhouette
+from ._silhouette import ontology_silhouette
 
 _STRATEGIES = ("semihard", "hardest", "random")
 _POSITIVES = ("cross_study", "prefer_cross_study", "any")
@@ -120,7 +120,7 @@ class SCIMTrainingPlan(TrainingPlan):
     options
         See :class:`PlanOptions`.
     descends
-        bool (L, L), see :func:`~scim.model._validation.ontology_silhouette`.
+        bool (L, L), see :func:`~scim.model._silhouette.ontology_silhouette`.
     seed
         Seed of the miner's draws.
     """

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ._ontology import GENERIC, CellOntology
-from ._terms import TermSpace
+from ._term_space import TermSpace
 
 __all__ = ["GENERIC", "CellOntology", "TermSpace"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .._validate import did_you_mean
-from ._terms import TermSpace
+from ._term_space import TermSpace
 
 #: Terms that say nothing of a cell but that it is one, or what it has or does in common with cells of every kind.
 #: They are never given as a label.

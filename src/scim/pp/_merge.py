@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from .. import _keys
-from .._chunks import iter_chunks
-from .._counts import WIDER, InputKind, check_values, find_counts, normalize_rows, place_name
-from .._genenames import canonical, foreign_species
 from .._validate import check_key, check_option, get_adata
 from .._warn import warn
-from ..genes import GeneMap, GeneSpace, name_candidates, refuse_numbers
+from ..counts._blocks import iter_chunks
+from ..counts._kinds import WIDER, InputKind, check_values, find_counts, normalize_rows, place_name
+from ..genes._names import canonical, foreign_species
+from ..genes._space import GeneMap, GeneSpace, name_candidates, refuse_numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ._hub import push_reference
-from ._manifest import ReferenceFolderError
-from ._named import install_reference, references
+from ..index._search import Hits
 from ._reference import Reference
-from ._search import Hits
+from .sharing._hub import push_reference
+from .sharing._install import install_reference, references
+from .store._manifest import ReferenceFolderError
 
 __all__ = ["Hits", "Reference", "ReferenceFolderError", "install_reference", "push_reference", "references"]

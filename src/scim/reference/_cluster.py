@@ -69,9 +69,7 @@ class Cluster:
     def warn_if_empty(self) -> None:
         """Say so where there is no worker that could begin."""
         if not self.threads():
-            warn(
-                "The cluster has no worker yet; waiting for one. See client.cluster.scale() and the logs of the jobs."
-            )
+            warn("The cluster has no worker yet; waiting for one. See client.cluster.scale() and the logs of the jobs.")
 
     def submit(self, function: Callable[..., Any], *args: Any, at: str | None = None) -> Future:
         """Have a worker call a function, ``at`` an address if that one is there when its turn comes.

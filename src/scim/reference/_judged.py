@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _manifest as files
-from ._backend import Backend
-from ._calibration import Calibration, CalibrationKind, Judge, calibrate
-from ._cells import StoredCells
-from ._exact import ExactBackend
-from ._landmarks import ENOUGH, Landmarks, landmarks_file, load_landmarks
-from ._novelty import Panel, Profiles
-from ._panels import comparable_genes, unseen_genes
-from ._segments import to_fixed
-from ._tables import STUDY
+from ..index._exact import ExactBackend
+from ..index._protocol import Backend
+from ..labels._calibration import Calibration, CalibrationKind, Judge, calibrate
+from ..labels._landmarks import ENOUGH, Landmarks, landmarks_file, load_landmarks
+from ..labels._novelty import Panel, Profiles
+from ..labels._panels import comparable_genes, unseen_genes
+from .cells._metadata import StoredCells
+from .store import _manifest as files
+from .store._segments import to_fixed
+from .store._tables import STUDY
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -73,7 +73,7 @@ class JudgedCells(StoredCells):
             its cells.
         embeddable
             Genes, bool (n_genes,), with which, or with some of which (the judge's ``genes``), the query can be embedded
-            anew where that is needed to compare it with cells of all labels, see ``scim.reference._panels``. None: it
+            anew where that is needed to compare it with cells of all labels, see ``scim.labels._panels``. None: it
             cannot.
         client
             A ``distributed.Client``, whose workers search the cells.
@@ -95,7 +95,7 @@ class JudgedCells(StoredCells):
         """Give what searches the cells: for the nearest, and, on a cluster, for all within a distance."""
         if client is None:
             return self._backend, None
-        from ._serving import serve
+        from .serving._ivf_pq import serve
 
         return serve(self, client)
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from .._validate import check_option
 from .._warn import warn
 from ..encoder import Encoder
+from ..labels._landmarks import LandmarkKind
 from ..ontology import CellOntology
-from . import _manifest as files
-from ._build import Source, write_blocks, write_segment
 from ._cluster import connect
-from ._commit import create
-from ._landmarks import LandmarkKind
 from ._writing import WritableCells
+from .build._segment import Source, write_blocks, write_segment
+from .store import _manifest as files
+from .versions._commit import create
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -206,7 +206,7 @@ class MadeCells(WritableCells):
         ImportError
             ``part="cellsearch"``, and tiledb is not installed.
         """
-        from ._scimilarity import PARTS
+        from .build._scimilarity import PARTS
 
         check_option(part, tuple(PARTS), argument="part")
         folder, path = Path(folder).expanduser(), Path(path).expanduser()

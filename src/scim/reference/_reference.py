@@ -9,18 +9,18 @@ from typing import Any, get_args
 
 import numpy as np
 
+from .._disk._atomic import check_files
 from .._validate import check_option
 from ..encoder import Encoder, EncoderFolderError
-from ..encoder._folder import check_files
+from ..index._protocol import index_files, make_backend
+from ..index._search import Hits, check_caps, check_queries, search, unknown_reference
+from ..labels._calibration import Calibration, Judge
 from ..ontology import TermSpace
-from . import _manifest as files
-from . import _named as named
-from ._backend import index_files, make_backend
-from ._calibration import Calibration, Judge
 from ._making import MadeCells
-from ._removed import LivingCells, findable_cells, load_living
-from ._search import Hits, check_caps, check_queries, search, unknown_reference
-from ._segments import join_cells, open_cells, open_vectors
+from .sharing import _install as named
+from .store import _manifest as files
+from .store._removed import LivingCells, findable_cells, load_living
+from .store._segments import join_cells, open_cells, open_vectors
 
 
 class Reference(MadeCells):
@@ -43,7 +43,7 @@ class Reference(MadeCells):
     --------
     >>> import numpy as np
     >>> import scim
-    >>> from scim.genes import GeneSpace
+    >>> from scim.genes._space import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
     >>> genes = GeneSpace.from_adata(adata)
     >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..labels._landmarks import thinned
 from ..ontology import CellOntology
-from . import _manifest as files
-from ._build import Source, check_counts, compile_terms, write_segment
 from ._cluster import connect
-from ._commit import commit
 from ._judged import JudgedCells
-from ._landmarks import thinned
-from ._segments import SegmentWriter, gather_fixed
-from ._tables import STUDY
-from ._versions import Version, add_segment, living_tables, sweep, writing
+from .build._segment import Source, check_counts, compile_terms, write_segment
+from .store import _manifest as files
+from .store._segments import SegmentWriter, gather_fixed
+from .store._tables import STUDY
+from .versions._commit import commit
+from .versions._writer import Version, add_segment, living_tables, sweep, writing
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,19 +10,11 @@ import pandas as pd
 
 from .. import _keys
 from .._validate import check_fraction, check_positive_int, did_you_mean, get_adata
+from ..labels._votes import PLAIN_VOTES, Vote, check_vote
 from ..reference import Reference
-from ..reference._votes import PLAIN_VOTES, Vote, check_vote
-from . import _clusters as clusters
-from ._answers import Answer, calibrated, neighbours
-from ._common import (
-    check_writable,
-    copy_of,
-    filter_text,
-    find_embedding,
-    merge_results,
-    storable,
-    write_results,
-)
+from . import _group_labels as clusters
+from ._labelling import Answer, calibrated, neighbours
+from ._results import check_writable, copy_of, filter_text, find_embedding, merge_results, storable, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,7 +166,7 @@ def annotate(
     --------
     >>> import numpy as np
     >>> import scim
-    >>> from scim.genes import GeneSpace
+    >>> from scim.genes._space import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
     >>> genes = GeneSpace.from_adata(adata)
     >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _keys
 from .._validate import get_adata
-from ._common import check_writable, choose_encoder, copy_of, write_results
+from ._results import check_writable, choose_encoder, copy_of, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def embed(
     --------
     >>> import numpy as np
     >>> import scim
-    >>> from scim.genes import GeneSpace
+    >>> from scim.genes._space import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
     >>> genes = GeneSpace.from_adata(adata)
     >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from .. import _keys
-from .._chunks import iter_chunks
-from .._counts import InputKind
 from .._validate import as_names, check_key, check_positive_int, did_you_mean, get_adata
+from ..counts._blocks import iter_chunks
+from ..counts._kinds import InputKind
+from ..counts._values import find_values
 from ..encoder import Encoder
-from ..encoder._rows import normalized_rows
-from ..encoder._values import find_values
-from ..genes import GeneMap, GeneSpace
-from ._common import check_writable, choose_encoder, copy_of, write_results
+from ..encoder._normalized import normalized_rows
+from ..genes._space import GeneMap, GeneSpace
+from ._results import check_writable, choose_encoder, copy_of, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,7 +97,7 @@ def explain(
     --------
     >>> import numpy as np
     >>> import scim
-    >>> from scim.genes import GeneSpace
+    >>> from scim.genes._space import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
     >>> genes = GeneSpace.from_adata(adata)
     >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._counts import as_counts
 from .._progress import progress_bar
+from ..counts._kinds import as_counts
 from ..encoder import Encoder
+from ..labels._landmarks import embed_with, values_of
 from ..reference import Reference
-from ..reference._landmarks import embed_with, values_of
-from ._common import Embedded
 from ._records import Input, record_of
+from ._results import Embedded
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,7 +79,7 @@ class Expression:
     n_cells
         Cells in all.
     depth
-        Median counts of a cell, as far as its values tell, see :func:`scim._counts.as_counts`.
+        Median counts of a cell, as far as its values tell, see :func:`scim.counts._kinds.as_counts`.
     """
 
     read: Callable[[np.ndarray], csr_matrix]

@@ -11,19 +11,19 @@ import numpy as np
 from .. import _keys
 from .._validate import check_fraction, check_positive_int, first_names, get_adata
 from .._warn import warn
+from ..index._search import MAX_HITS
 from ..reference import Reference
-from ..reference._search import MAX_HITS
-from ._common import check_writable, copy_of, filter_text, find_embedding, merge_results, write_results
-from ._hits import coherence_table, hits_table, one_sided, summary_table
-from ._queries import Queries, pick_cells, pool_groups
+from ._hit_tables import coherence_table, hits_table, one_sided, summary_table
 from ._records import recorded_genes
+from ._results import check_writable, copy_of, filter_text, find_embedding, merge_results, write_results
+from ._search_input import Queries, pick_cells, pool_groups
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
 
-    from ._common import Embedded
+    from ._results import Embedded
 
 
 def query(
@@ -122,7 +122,7 @@ def query(
     --------
     >>> import numpy as np
     >>> import scim
-    >>> from scim.genes import GeneSpace
+    >>> from scim.genes._space import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
     >>> genes = GeneSpace.from_adata(adata)
     >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))

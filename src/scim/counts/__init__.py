@@ -1,0 +1,1 @@
+"""Which values of an AnnData are taken, what they are, and how they come to one scale."""

@@ -1,0 +1,283 @@
+"""How many lists a search visits, and how many candidates it ranks again: measured, and read off when searching."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from typing import Any, Self
+
+import numpy as np
+
+from .._compiled import njit
+from ..reference.store._segments import take_vectors
+from ._exact import ExactBackend, nearest_of_others
+
+#: Numbers of neighbours for which that is measured, and most candidates per neighbour that are tried.
+DEPTHS = {10: 64, 50: 32, 1_000: 8, 3_000: 6, 10_000: 4}
+#: Part of what a search may lose that the trial may: cells of a study that the reference lacks lose more, by a quarter.
+_SPARED = 0.75
+#: Candidates per neighbour, of which the fewest are taken that lose no more than this share of the allowed loss.
+_FACTORS, _LOSS = (2, 3, 4, 6, 8, 12, 16, 24, 32), 0.25
+#: Fewest candidates: next to what the lists cost, these cost nothing. Fewest cells that an index is tried on.
+_FEWEST, _FEW = 64, 20
+#: Times as many candidates as were tried, where these held too few of the neighbours.
+_MANY = 8
+
+
+def cells_to_try(
+    directed: np.ndarray, groups: np.ndarray | None, *, seed: int
+) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Draw the cells that an index is tried on: any, and cells whose neighbours in other studies alone will count.
+
+    Cells of a study that a reference lacks find their neighbours in those that it has, and farther out than its own
+    cells find theirs. A cell of one of its studies stands for them where that is left out, if most cells are left then.
+
+    Parameters
+    ----------
+    directed
+        Positions of the cells that have a direction.
+    groups
+        Study of each cell, codes (n_cells,), if there are several.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    Positions in random order, each with None, or with ``groups`` where only neighbours of other groups count.
+    """
+    order = np.random.default_rng(seed).permutation(directed)
+    if groups is None:
+        return [(order, None)]
+    sizes = np.bincount(groups - groups.min())
+    small = order[2 * sizes[groups[order] - groups.min()] <= len(groups)]
+    return [(order, None), (small, groups)] if len(small) >= _FEW else [(order, None)]
+
+
+def true_neighbours(
+    segments: list[np.ndarray], rows: np.ndarray, k: int, groups: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest cells of the cells ``rows``, exactly: themselves, or what is of their group, do not count.
+
+    Returns
+    -------
+    Positions, nearest first, (m, t), and which of them count, bool (m, t), ``k`` of each at most.
+    """
+    queries = take_vectors(segments, rows)
+    if groups is None:
+        truth, _ = ExactBackend(segments).search(queries, k + 1, None)
+        counts = (truth >= 0) & (truth != rows[:, None])
+    else:
+        truth, _ = nearest_of_others(segments, queries, groups[rows], groups, k)
+        counts = truth >= 0
+    return truth, counts & (np.cumsum(counts, axis=1) <= k)
+
+
+def worse_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Trials that found what the worse of two found, depth by depth, in the order of the first."""
+    both = {}
+    for depth in (depth for depth in one if depth in other):
+        a, b = one[depth], other[depth]
+        among = {factor: min(a["among"][factor], b["among"][factor]) for factor in a["among"] if factor in b["among"]}
+        both[depth] = {"visits": a["visits"], "found": np.minimum(a["found"], b["found"]).tolist(), "among": among}
+    return both
+
+
+def found_in_lists(order: np.ndarray, members: np.ndarray) -> tuple[list[int], list[float]]:
+    """Share of the true neighbours that lie in the nearest lists, by the number of lists.
+
+    Parameters
+    ----------
+    order
+        Lists by the distance of their centres, nearest first, (m, n_lists).
+    members
+        List of each true neighbour, (m, k); -1 for one that does not count.
+    """
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(order.shape[1])[None], axis=1)
+    ranks = np.take_along_axis(rank, members, axis=1)[members >= 0]
+    visits = np.unique(np.geomspace(1, order.shape[1], 60).astype(int))
+    share = np.searchsorted(np.sort(ranks), visits, side="left") / max(len(ranks), 1)
+    return visits.tolist(), np.round(share, 5).tolist()
+
+
+def found_among(
+    candidates: np.ndarray, truth: np.ndarray, counts: np.ndarray, k: int, *, of: float
+) -> dict[str, float]:
+    """Share of the true neighbours among the candidates that are among the first 2k, 3k, ... of them.
+
+    Parameters
+    ----------
+    candidates
+        Cells in the order of their approximate distance, (m, c); -1 for none.
+    truth, counts
+        True neighbours (m, t), and which of them count, bool (m, t).
+    k
+        Neighbours looked for.
+    of
+        Share of the true neighbours that lie in the lists that the candidates come from.
+    """
+    found = {}
+    place = np.full(truth.shape, candidates.shape[1])
+    for i in range(len(truth)):
+        order = np.argsort(candidates[i])
+        at = np.minimum(np.searchsorted(candidates[i], truth[i], sorter=order), candidates.shape[1] - 1)
+        there = candidates[i, order[at]] == truth[i]
+        place[i, there] = order[at[there]]
+    total = max(counts.sum() * of, 1)
+    for factor in _FACTORS:
+        if factor * k <= candidates.shape[1]:
+            found[str(factor)] = round(min(float((place[counts] < factor * k).sum() / total), 1.0), 5)
+    return found
+
+
+class Effort:
+    """Visits and candidates for a number of neighbours.
+
+    Parameters
+    ----------
+    trials
+        What was measured: by depth, ``visits`` and ``found``, see :func:`found_in_lists`, and ``among``, see
+        :func:`found_among`.
+    target
+        Share of the true neighbours that a search is to find.
+    n_lists, n_cells
+        Number of lists, and of the cells in them.
+    """
+
+    def __init__(self, trials: Mapping[str, Any], target: float, n_lists: int, n_cells: int) -> None:
+        self._trials, self._n_lists, self._n_cells = trials, n_lists, n_cells
+        self._aim(target)
+
+    def _aim(self, target: float) -> None:
+        depths = sorted(int(depth) for depth in self._trials)
+        chosen = [_choose(self._trials[str(depth)], target) for depth in depths]
+        self._depths, self._shallowest = np.log(np.array(depths, dtype=float)), depths[0]
+        # More neighbours never lie in fewer lists, whatever chance made of the trial.
+        self._visits = np.log(np.maximum.accumulate([float(visits) for visits, _ in chosen]))
+        self._factors = np.array([factor for _, factor in chosen], dtype=float)
+
+    def aiming(self, target: float) -> Self:
+        """Say the same for another share of the true neighbours."""
+        other = copy(self)
+        other._aim(target)
+        return other
+
+    def visits(self, k: float) -> int:
+        """Say how many lists to visit for k neighbours."""
+        # Lists with too few cells would send a query to all cells.
+        enough = 2 * k * self._n_lists / max(self._n_cells, 1)
+        visits = max(np.exp(_interpolate(np.log(k), self._depths, self._visits)), enough)
+        return int(min(np.ceil(visits), self._n_lists))
+
+    def candidates(self, k: int) -> int:
+        """Say how many candidates to rank again for k neighbours."""
+        factor = np.interp(np.log(k), self._depths, self._factors)
+        # Fewer neighbours than were tried are found among as many candidates.
+        return max(int(np.ceil(max(k, self._shallowest) * factor)), _FEWEST)
+
+
+class FilteredEffort(Effort):
+    """Visits where only some cells may be found, too.
+
+    Parameters
+    ----------
+    trials, target
+        As for :class:`Effort`.
+    sizes
+        Cells of each list, int64 (n_lists,).
+    sample
+        Lists of a sample of the cells, int64 (s,), ascending; and their positions.
+    """
+
+    def __init__(
+        self, trials: Mapping[str, Any], target: float, sizes: np.ndarray, sample: tuple[np.ndarray, np.ndarray]
+    ) -> None:
+        super().__init__(trials, target, len(sizes), int(sizes.sum()))
+        self.sizes, self._lists, self._positions = sizes, *sample
+
+    def most(self, k: int, share: float) -> int:
+        """Say how many lists to visit at most where this share of the cells may be found: beyond, each is compared."""
+        return min(len(self.sizes), 2 * self.visits(k / share))
+
+    def filtered(self, order: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
+        """Visit as many lists, where only some cells may be found, as the neighbours lie deeper among all cells.
+
+        Where one cell in ten of the lists visited passes the filter, the k-th neighbour is the 10 k-th of all cells,
+        and needs as many visits. What passes is estimated from a sample, list by list, so that filters are followed
+        to where their cells are.
+
+        Parameters
+        ----------
+        order
+            Lists by the distance of their centres, nearest first, (m, n).
+        k
+            Neighbours.
+        allowed
+            Cells that may be found, bool (n_cells,).
+
+        Returns
+        -------
+        Number of lists of each query, (m,); none where those given are not enough, or hold less than half of what
+        passes in as many others: a query far from what passes, whose neighbours lie scattered.
+        """
+        return self.filtered_by(order, k, self.passing(allowed), np.count_nonzero(allowed) / len(allowed))
+
+    def passing(self, allowed: np.ndarray) -> np.ndarray:
+        """Cells of the sample that may be found, bool (s,)."""
+        return np.asarray(allowed[self._positions])
+
+    def filtered_by(self, order: np.ndarray, k: int, passing: np.ndarray, share: float) -> np.ndarray:
+        """Do what :meth:`filtered` does, with the cells of the sample that may be found, and their share of all."""
+        passed = np.bincount(self._lists[passing], minlength=len(self.sizes))
+        passed = passed * (self.sizes.sum() / max(len(self._lists), 1))
+        visits = np.empty(len(order), dtype=np.int64)
+        _visits_needed(order, self.sizes, passed, k, self.visits(k), self._depths, self._visits, visits)
+        base = order[:, : self.visits(k / share)]
+        visits[2 * passed[base].sum(axis=1) < share * self.sizes[base].sum(axis=1)] = 0
+        return visits
+
+
+def _choose(trial: Mapping[str, Any], target: float) -> tuple[float, int]:
+    """Visits and candidates per neighbour that reach the target at one depth."""
+    target = 1 - (1 - target) * _SPARED
+    among = {int(factor): share for factor, share in trial["among"].items()}
+    enough = [factor for factor, share in among.items() if share >= 1 - (1 - target) * _LOSS]
+    factor = min(enough) if enough else max(among)
+    if among[factor] < target:  # codes hardly tell the cells apart: far more are ranked than were tried
+        factor, among = factor * _MANY, {factor * _MANY: 1.0}
+    wanted = min(target / max(among[factor], 1e-6), 1.0)
+    visits, found = np.asarray(trial["visits"], dtype=float), np.asarray(trial["found"], dtype=float)
+    first = int(np.argmax(found >= wanted)) if found[-1] >= wanted else len(found) - 1
+    if first == 0:
+        return visits[0], factor
+    low, high = first - 1, first
+    share = (wanted - found[low]) / max(found[high] - found[low], 1e-9)
+    return float(visits[low] + min(share, 1.0) * (visits[high] - visits[low])), factor
+
+
+@njit(nogil=True)
+def _interpolate(x, xs, ys):  # type: ignore[no-untyped-def]
+    """Between points, and on along the last slope beyond the last; the first below it."""
+    if x <= xs[0]:
+        return ys[0]
+    i = 1
+    while i < len(xs) - 1 and x > xs[i]:
+        i += 1
+    if len(xs) == 1:
+        return ys[0] + x - xs[0]
+    return ys[i - 1] + (x - xs[i - 1]) * (ys[i] - ys[i - 1]) / (xs[i] - xs[i - 1])
+
+
+@njit(nogil=True)
+def _visits_needed(order, sizes, passed, k, least, depths, visits, out):  # type: ignore[no-untyped-def]
+    for q in range(len(order)):
+        cells, inside = 0.0, 0.0
+        out[q] = len(sizes) if order.shape[1] == len(sizes) else 0
+        for n in range(order.shape[1]):
+            cells += sizes[order[q, n]]
+            inside += passed[order[q, n]]
+            if n + 1 >= least and inside > 0:
+                deep = np.log(k * max(cells / inside, 1.0))
+                if n + 1 >= np.exp(_interpolate(deep, depths, visits)):
+                    out[q] = n + 1
+                    break

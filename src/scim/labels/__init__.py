@@ -1,0 +1,1 @@
+"""What labels cells get, with which probability, and whether they get one."""

@@ -1,0 +1,361 @@
+"""What the model reads from registered data: genes, labels on the ontology, studies, and the kind of values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scvi import REGISTRY_KEYS
+
+from .. import _keys
+from .._validate import check_option
+from .._warn import warn
+from ..counts._blocks import iter_chunks, n_rows
+from ..counts._kinds import InputKind, input_kind, normalize_rows
+from ..genes._space import GeneMap, GeneSpace
+from ..ontology import CellOntology, TermSpace
+from ._doubts import doubtful_labels
+
+if TYPE_CHECKING:
+    from scvi.data import AnnDataManager
+
+#: Cells from which the variability of genes is estimated.
+_SAMPLE = 2_000
+#: Cells among which those that express a gene are counted.
+_MAX_COUNTED = 50_000
+#: Share of doubtful labels that is worth a warning.
+_MANY_DOUBTED = 0.05
+#: From this many genes on, a study measured more than a panel; with fewer in common, all genes are taken.
+_WHOLE = 5_000
+
+
+@dataclass
+class ModelInputs:
+    """Registered data in the terms of the model.
+
+    Attributes
+    ----------
+    genes
+        Genes of the model, duplicates merged.
+    gene_map
+        Where each column of the data goes.
+    terms
+        Labels on the ontology; a code is a position in ``terms.labels``.
+    label_names
+        Name of each code.
+    ontology_version
+        Version of the ontology, or ``"flat"``.
+    saved
+        All of the above in plain types, from which a saved model is read back.
+    labels
+        Code of each cell, -1 where it has none, (n_cells,).
+    studies
+        Position of each cell's study in ``study_names``, (n_cells,).
+    study_names
+        Names of the studies.
+    kind
+        What the values are.
+    measured
+        Genes that each study measured, bool (n_studies, n_genes); None if all did all.
+    gene_weights
+        Chance of a gene to be on a random panel relative to the others, (n_genes,).
+    unknown
+        Labels that the ontology does not know, where there is to be one.
+    """
+
+    genes: GeneSpace
+    gene_map: GeneMap
+    terms: TermSpace
+    label_names: list[str]
+    ontology_version: str
+    saved: dict[str, Any]
+    labels: np.ndarray
+    studies: np.ndarray
+    study_names: list[str]
+    kind: InputKind
+    measured: np.ndarray | None
+    gene_weights: np.ndarray | None
+    unknown: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(
+        cls,
+        manager: AnnDataManager | None,
+        registry: Mapping[str, Any],
+        ontology: CellOntology | str | Mapping[str, Any] | None,
+        *,
+        min_cells: int = 0,
+        min_studies: int | None = None,
+    ) -> ModelInputs:
+        """Read registered data, or what a saved registry tells about them (``manager`` is None).
+
+        Genes that fewer than ``min_cells`` cells express are left out: their weights would stay what they were drawn
+        as, and disturb queries that do express them. So are genes that fewer than ``min_studies`` measured: whether
+        they are there says more about the study than about the cell.
+
+        Raises
+        ------
+        ValueError
+            The values are neither counts nor log1p, or no cell has a label.
+        """
+        states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
+        names = [str(name) for name in states[REGISTRY_KEYS.X_KEY]["column_names"]]
+        if isinstance(ontology, Mapping):
+            genes = GeneSpace(ontology["genes"])
+        else:
+            genes = GeneSpace.from_adata(anndata.AnnData(var=pd.DataFrame(index=pd.Index(names, dtype=object))))
+            if manager is not None:
+                genes = _expressed(manager.get_from_registry(REGISTRY_KEYS.X_KEY), genes, names, min_cells)
+                studies = [str(s) for s in states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]]
+                genes = _shared(manager.adata, genes, names, studies, min_studies)
+        gene_map = genes.match(names)
+        given = [str(label) for label in states[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]]
+        terms, code_of, label_names, version = _place_labels(given, ontology)
+        is_flat = manager is None or ontology == "flat"
+        known = ontology if isinstance(ontology, CellOntology) else CellOntology.bundled()
+        unknown = [] if is_flat else [name for name in label_names if known.resolve(name) is None]
+        study_names = [str(study) for study in states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]]
+        inputs = cls(
+            genes,
+            gene_map,
+            terms,
+            label_names,
+            version,
+            saved={
+                "genes": [str(name) for name in genes.names],
+                "terms": terms.to_dict(),
+                "given": given,
+                "codes": [int(code) for code in code_of],
+                "names": label_names,
+                "version": version,
+            },
+            labels=np.empty(0, np.int64),
+            studies=np.empty(0, np.int64),
+            study_names=study_names,
+            kind=InputKind("counts", None, "not known: loaded without data"),
+            measured=None,
+            gene_weights=None,
+            unknown=unknown,
+        )
+        if manager is not None:
+            inputs._read_cells(manager, code_of)
+        return inputs
+
+    def _read_cells(self, manager: AnnDataManager, code_of: np.ndarray) -> None:
+        codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel()
+        self.labels = np.append(code_of, -1)[codes]
+        if not (self.labels >= 0).any():
+            raise ValueError(
+                "No cell has a label: training needs cells of at least two labels. Check labels_key of setup_anndata."
+            )
+        self.studies = np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
+        self.kind = input_kind(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+        self.measured = _measured(manager.adata, self.genes, self.gene_map, self.study_names)
+        rows = np.unique(np.linspace(0, len(self.labels) - 1, _SAMPLE).astype(int))
+        sample = normalize_rows(
+            _aligned(manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.gene_map, self.kind, rows), self.kind
+        )
+        mean = np.asarray(sample.mean(axis=0)).ravel()
+        variance = np.asarray(sample.multiply(sample).mean(axis=0)).ravel() - mean**2
+        self.gene_weights = (variance / max(float(variance.mean()), 1e-12) + 0.05).astype(np.float32)
+
+    @property
+    def scale(self) -> float:
+        """What linear values of log1p data are multiplied with, to have 1e4 a cell."""
+        return 1e4 / self.kind.target_sum if self.kind.kind == "log1p" and self.kind.target_sum else 1.0
+
+    @property
+    def comparable(self) -> np.ndarray:
+        """Pairs of labels whose cells may be of one kind, bool (L, L).
+
+        Those are a term and its descendants; but where most studies that use the broader label use the narrower one,
+        too, they mean its other cells by it ("monocyte" beside "CD16-positive monocyte").
+        """
+        n_labels = len(self.terms.labels)
+        used = np.zeros((n_labels, len(self.study_names)), dtype=np.float32)
+        known = self.labels >= 0
+        used[self.labels[known], self.studies[known]] = 1
+        both = used @ used.T
+        # descends[a, b]: a is the broader one.
+        apart = self.descends & (2 * both > used.sum(axis=1)[:, None]) & ~np.eye(n_labels, dtype=bool)
+        same = self.terms.label_term[:, None] == self.terms.label_term
+        return self.terms.comparable & (same | ~(apart | apart.T))
+
+    @property
+    def descends(self) -> np.ndarray:
+        """Bool (L, L): ``descends[a, b]`` says that label b is a's term or below it."""
+        return self.terms.closure[:, self.terms.label_term].T
+
+    def matrix(self, manager: AnnDataManager) -> tuple[sp.csr_matrix, np.ndarray]:
+        """All cells as CSR (the data themselves where they are), and the gene of each of its columns, -1 for none."""
+        X = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        target = self.gene_map.target
+        distinct = (target >= 0).sum() == self.gene_map.n_matched
+        if distinct and sp.issparse(X) and X.format == "csr":
+            return X, target
+        return _aligned(X, self.gene_map, self.kind), np.arange(len(self.genes))
+
+    def trusted_labels(self, X: sp.csr_matrix, genes: np.ndarray, *, seed: int) -> np.ndarray:
+        """Labels (n_cells,) without those that :func:`~scim.model._doubts.doubtful_labels` finds.
+
+        ``X`` and ``genes`` are those of :meth:`matrix`.
+        """
+        kept = X if (genes >= 0).all() else X[:, genes >= 0]
+        doubted = doubtful_labels(kept, self.labels, self.studies, self.comparable, self.kind, seed=seed)
+        if doubted.mean() > _MANY_DOUBTED:
+            warn(
+                f"{int(doubted.sum()):,} of {int((self.labels >= 0).sum()):,} labels contradict those of the cells "
+                "around them in their own study, and are not trained on. Check them, or give check_labels=False."
+            )
+        return np.where(doubted, -1, self.labels)
+
+    def warn_about_labels(self, loss: str) -> None:
+        """Warn of what leaves a loss, of that name, little to work with."""
+        wanted = "triplets" if loss == "triplet" else "positive pairs"
+        sizes = np.bincount(self.labels[self.labels >= 0], minlength=len(self.label_names))
+        single = [name for name, size in zip(self.label_names, sizes, strict=True) if size == 1]
+        present = np.unique(self.labels[self.labels >= 0])
+        self._warn_of_unknown_labels(present)
+        if len(np.unique(self.studies)) == 1:
+            warn(
+                f"All cells come from one study: there are no {wanted} across studies, and differences between studies "
+                "are not learned away. Name the study of each cell with batch_key, or add labelled studies."
+            )
+        elif not self._is_shared(present):
+            warn(
+                f"No label occurs in two studies: there are no {wanted} across studies, and differences between "
+                "studies are not learned away. scim.pp.harmonize_labels finds the terms that studies name differently."
+            )
+        if self.terms.comparable[np.ix_(present, present)].all():
+            without = (
+                "there are no triplets: only the reconstruction is trained."
+                if loss == "triplet"
+                else f"there are no negative pairs: the loss ({loss}) pushes nothing apart."
+            )
+            warn(f"No two labels exclude each other, so {without}")
+        if single:
+            warn(
+                f"{len(single)} labels have one cell and no partner for {wanted}: {', '.join(map(repr, single[:5]))}. "
+                "Merge them into a broader label, or leave them."
+            )
+
+    def _is_shared(self, present: np.ndarray) -> bool:
+        """Whether a label has cells in two studies."""
+        pairs = np.unique(np.stack([self.labels, self.studies])[:, self.labels >= 0], axis=1)
+        return len(pairs[0]) > len(present)
+
+    def _warn_of_unknown_labels(self, present: np.ndarray) -> None:
+        there = {self.label_names[i] for i in present}
+        if unknown := [name for name in self.unknown if name in there]:
+            shown = ", ".join(map(repr, unknown[:8])) + (" ..." if len(unknown) > 8 else "")
+            warn(
+                f"{len(unknown)} of {len(present)} labels are no terms of the Cell Ontology, and are held to exclude "
+                f"all others, in whatever words other studies name them: {shown}. scim.pp.harmonize_labels finds their "
+                'terms; ontology="flat" says that this is meant.'
+            )
+
+
+def _place_labels(
+    given: list[str], ontology: CellOntology | str | Mapping[str, Any] | None
+) -> tuple[TermSpace, np.ndarray, list[str], str]:
+    """Put labels on the ontology -> terms, code of each given label, name of each code, version.
+
+    A mapping is what :meth:`TermSpace.to_dict` gave when the model was saved, with what goes with it.
+    """
+    if isinstance(ontology, Mapping):
+        return _saved_labels(given, ontology)
+    if isinstance(ontology, CellOntology):
+        chosen = ontology
+    else:
+        if ontology is not None:
+            check_option(ontology, ("bundled", "flat"), argument="ontology")
+        chosen = CellOntology.flat(given) if ontology == "flat" else CellOntology.bundled()
+    resolved = chosen.resolve_many(given)
+    if ontology is None and not any(resolved):
+        chosen = CellOntology.flat(given)
+        resolved = chosen.resolve_many(given)
+    ids = [term or label for term, label in zip(resolved, given, strict=True)]
+    unique = sorted(set(ids))
+    code = {term: i for i, term in enumerate(unique)}
+    names = [chosen.name(term) if term in chosen else term for term in unique]
+    return chosen.term_space(unique), np.array([code[i] for i in ids], dtype=np.int64), names, chosen.version
+
+
+def _saved_labels(given: list[str], saved: Mapping[str, Any]) -> tuple[TermSpace, np.ndarray, list[str], str]:
+    code = dict(zip(saved["given"], saved["codes"], strict=True))
+    codes = np.array([code.get(label, -1) for label in given], dtype=np.int64)
+    return TermSpace.from_dict(saved["terms"]), codes, list(saved["names"]), str(saved["version"])
+
+
+def _aligned(X: Any, gene_map: GeneMap, kind: InputKind, rows: np.ndarray | None = None) -> sp.csr_matrix:
+    """Rows over the model's genes, in memory."""
+    logged = kind.kind == "log1p"
+    return sp.vstack([gene_map.align(block, logged=logged) for _, block in iter_chunks(X, rows=rows)], format="csr")
+
+
+def _expressed(X: Any, genes: GeneSpace, names: list[str], min_cells: int) -> GeneSpace:
+    """Genes that at least ``min_cells`` cells express."""
+    gene_map = genes.match(names)
+    n_cells = n_rows(X)
+    rows = None if n_cells <= _MAX_COUNTED else np.unique(np.linspace(0, n_cells - 1, _MAX_COUNTED).astype(int))
+    expressing = np.zeros(len(genes), dtype=np.int64)
+    for _, block in iter_chunks(X, rows=rows):
+        aligned = gene_map.align(block)
+        expressing += np.bincount(aligned.indices[aligned.data > 0], minlength=len(genes))
+    kept = expressing >= min(min_cells, n_cells)
+    if kept.sum() < 2:
+        raise ValueError(
+            f"{kept.sum()} of {len(genes)} genes are expressed by {min_cells} cells or more: there is nothing to learn "
+            "from. Check the values, or lower min_cells."
+        )
+    return genes if kept.all() else GeneSpace(list(genes.names[kept]), id_kind=genes.id_kind)
+
+
+def _shared(
+    adata: anndata.AnnData, genes: GeneSpace, names: list[str], studies: list[str], min_studies: int | None
+) -> GeneSpace:
+    """Genes that at least ``min_studies`` studies measured, where the data say so.
+
+    By default three quarters of those that measured more than a panel; all genes where that would leave too few.
+    """
+    measured = _measured(adata, genes, genes.match(names), studies, quiet=True)
+    if measured is None:
+        return genes
+    if min_studies is None:
+        whole = measured[measured.sum(axis=1) >= _WHOLE]
+        kept = whole.sum(axis=0) >= ceil(0.75 * len(whole))
+        if kept.all() or kept.sum() < _WHOLE:
+            return genes
+    else:
+        kept = measured.sum(axis=0) >= min(min_studies, len(studies))
+        if kept.sum() < 2:
+            raise ValueError(f"{min_studies} studies measured {kept.sum()} genes in common. Lower min_studies.")
+    return GeneSpace(list(genes.names[kept]), id_kind=genes.id_kind)
+
+
+def _measured(
+    adata: anndata.AnnData, genes: GeneSpace, gene_map: GeneMap, studies: list[str], *, quiet: bool = False
+) -> np.ndarray | None:
+    """Genes that each study measured, bool (n_studies, n_genes); None where all did all, or nothing is known of it."""
+    if _keys.MEASURED not in adata.varm:
+        return None
+    table = pd.DataFrame(adata.varm[_keys.MEASURED])
+    table.columns = [str(column) for column in table.columns]
+    if absent := [study for study in studies if study not in table.columns]:
+        if not quiet:
+            warn(
+                f"adata.varm[{_keys.MEASURED!r}] does not say which genes {', '.join(map(repr, absent[:5]))} measured, "
+                "so missing genes are taken for zeros. Use the study_key of scim.pp.merge_studies as batch_key."
+            )
+        return None
+    by_column = table[studies].to_numpy(dtype=bool).T
+    measured = np.zeros((len(studies), len(genes)), dtype=bool)
+    known = gene_map.target >= 0
+    np.logical_or.at(measured.T, gene_map.target[known], by_column.T[known])
+    return None if measured.all() else measured

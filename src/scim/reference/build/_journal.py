@@ -1,0 +1,225 @@
+"""What a build has done so far, on disk: a build that was killed goes on from there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from ..._warn import warn
+from ..._disk._atomic import check_target, move_into_place, new_parents, plain, sha256, sync
+from ..store import _manifest as files
+from ..._disk._lock import LOCK, WRITER, one_writer
+
+#: Cells after which what was done is made to last.
+STAGE = 20_000
+#: Fewest finished cells that are kept for the next attempt if a build ends with an error.
+WORTH_KEEPING = 20_000
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Journal:
+    """Records of finished work, each of some cells of one part of the data.
+
+    Parameters
+    ----------
+    root
+        Folder of the build: ``journal.jsonl``, ``stages/``, and ``reference/``, which becomes the reference.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.folder, self.stages = root, root / "reference", root / "stages"
+        self.segment = self.folder / files.SEGMENTS / "0001"
+        self._path = root / "journal.jsonl"
+        self._plan: str | None = None
+        self.records: list[dict[str, Any]] = []
+
+    @property
+    def n_cells(self) -> int:
+        """Cells that are done."""
+        return sum(int(record["n_cells"]) for record in self.records)
+
+    def begin(self, plan: Mapping[str, Any] | None, *, resume: bool) -> None:
+        """Go on with what is there, if it was begun with the same plan, or clear it away.
+
+        Parameters
+        ----------
+        plan
+            All that the result depends on beside the data; None: nothing can be resumed.
+        resume
+            Go on where that is possible.
+        """
+        self._plan = None if plan is None else json.dumps(plain(plan), sort_keys=True)
+        lines = list(self._read())
+        if lines and resume and self._plan is not None and lines[0].get("plan") == self._plan:
+            self.records = self._whole(lines[1:])
+        elif len(lines) > 1 and resume:
+            warn(f"A build of {self._target()} that was interrupted had other arguments. It is begun afresh.")
+        _delete(self.folder, but=self.segment / files.VECTORS if self.records else None)
+        self.folder.mkdir(exist_ok=True)
+        self._clear()
+        if self.n_cells:
+            warn(
+                f"Going on with a build of {self._target()} that was interrupted: {self.n_cells:,} cells are done. "
+                "resume=False begins afresh."
+            )
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Note finished work; its files are on the disk by now."""
+        self.records.append(dict(record))
+        _write_lines(self._path, [record], mode="a")
+
+    def rewind(self, n_records: int) -> None:
+        """Forget all but the first records."""
+        if n_records < len(self.records):
+            self.records = self.records[:n_records]
+            self._clear()
+
+    def done(self, part: int) -> list[dict[str, Any]]:
+        """Return the records of one part of the data."""
+        return [record for record in self.records if record["part"] == part]
+
+    def _target(self) -> str:
+        return self.root.name.removeprefix(".").removesuffix(_ENDING)
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        """Lines up to the first that was not finished."""
+        with suppress(OSError), open(self._path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                check, _, text = line.rstrip("\n").partition(" ")
+                if not line.endswith("\n") or hashlib.sha256(text.encode()).hexdigest()[:16] != check:
+                    return
+                yield json.loads(text)
+
+    def _whole(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Keep records up to the first whose files are not what they were."""
+        kept = []
+        with suppress(OSError), open(self.segment / files.VECTORS, "rb") as vectors:
+            for record in records:
+                named = [self.stages / str(name) for name in record["files"]]
+                if hashlib.sha256(vectors.read(int(record["bytes"]))).hexdigest() != record["vectors"]:
+                    break
+                if any(not path.is_file() or sha256(path) != record["files"][path.name] for path in named):
+                    break
+                kept.append(record)
+        return kept
+
+    def _clear(self) -> None:
+        """Leave no more of the segment than the records name."""
+        listed = {name for record in self.records for name in record["files"]}
+        for path in self.stages.iterdir() if self.stages.is_dir() else ():
+            if path.name not in listed:
+                path.unlink()
+        vectors = self.segment / files.VECTORS
+        if self.records:
+            os.truncate(vectors, sum(int(record["bytes"]) for record in self.records))
+        _delete(self.segment, but=vectors if self.records else None)
+        self.stages.mkdir(exist_ok=True)
+        partial = self._path.with_name(".journal")
+        _write_lines(partial, [{"plan": self._plan}, *self.records], mode="w")
+        os.replace(partial, self._path)
+        sync(self.root)
+
+
+def _write_lines(path: Path, records: Sequence[Mapping[str, Any]], *, mode: str) -> None:
+    """Write records with a hash each, so that one that was not finished is told from one that was."""
+    with open(path, mode, encoding="utf-8") as file:
+        for record in records:
+            text = json.dumps(plain(record))
+            file.write(f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {text}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _delete(folder: Path, *, but: Path | None = None) -> None:
+    """Delete a folder, but for one file in it and what that lies in."""
+    for path in sorted(folder.rglob("*"), reverse=True) if folder.is_dir() else ():
+        if but is None or not but.is_relative_to(path):
+            path.rmdir() if path.is_dir() else path.unlink()
+    if but is None and folder.is_dir():
+        folder.rmdir()
+
+
+_ENDING = ".building"
+
+
+@contextmanager
+def building(path: Path, *, overwrite: bool, plan: Mapping[str, Any] | None, resume: bool) -> Iterator[Journal]:
+    """Yield the place of a build, whose ``folder`` takes the place of ``path`` if the block ends well.
+
+    It is a hidden folder beside ``path``, so that the next build of the same path finds it. It is kept if the process
+    dies, and if there is an error after :data:`WORTH_KEEPING` cells; else nothing is left.
+
+    Parameters
+    ----------
+    path
+        Folder of the reference.
+    overwrite
+        Replace a reference at ``path``.
+    plan, resume
+        See :meth:`Journal.begin`.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process is building it.
+    OSError
+        The disk is full, or cannot be written to.
+    """
+    check_target(path, marker=files.MANIFEST, what="reference", overwrite=overwrite)
+    place = path.absolute()
+    root = place.parent / f".{place.name}{_ENDING}"
+    with new_parents(place):
+        root.mkdir(exist_ok=True)
+        with one_writer(root, f"a build of {place.name}"):
+            journal = Journal(root)
+            try:
+                journal.begin(plan, resume=resume)
+                with told_of_full_disk(path):
+                    yield journal
+                for file in journal.folder.rglob("*"):
+                    if file.is_file():
+                        sync(file)
+                # It may have appeared while the work went on.
+                check_target(path, marker=files.MANIFEST, what="reference", overwrite=overwrite)
+                with one_writer(place, "a build that replaces it") if place.is_dir() else nullcontext():
+                    move_into_place(journal.folder, place)
+                _remove(root)
+            except BaseException as error:
+                if plan is not None and journal.n_cells >= WORTH_KEEPING:
+                    error.add_note(f"{journal.n_cells:,} cells are done and kept: build it again to go on from there.")
+                else:
+                    _remove(root)
+                raise
+
+
+@contextmanager
+def told_of_full_disk(path: Path) -> Iterator[None]:
+    """Say what it means where the system only says that there is no space."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(
+            error.errno,
+            f"The disk is full, or a file may not grow further, while writing {path} ({error}). What was there before "
+            "is as it was. Make room and try again",
+        ) from error
+
+
+def _remove(root: Path) -> None:
+    for child in root.iterdir():
+        if child.name not in (LOCK, WRITER):
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+    for name in (WRITER, LOCK):
+        with suppress(OSError):
+            (root / name).unlink()
+    with suppress(OSError):
+        root.rmdir()

@@ -1,0 +1,1 @@
+"""Search a reference on a Dask cluster."""

@@ -1,0 +1,1 @@
+"""Archives of references, and the Hugging Face Hub."""

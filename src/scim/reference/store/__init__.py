@@ -1,0 +1,1 @@
+"""The folder of a reference: formats, reading and writing of its parts."""

@@ -1,0 +1,1 @@
+"""Turn segments into a version of a reference."""

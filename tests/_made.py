@@ -1,0 +1,17 @@
+"""Encoders and names that tests of several rooms share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import scim
+from scim.genes import GeneSpace
+
+#: 10x channel -> study, of the bundled blood cells.
+STUDIES = {"1": "first", "2": "first", "3": "first", "4": "second", "5": "second", "6": "second"}
+
+
+def random_encoder(genes: GeneSpace, n_latent: int = 16, seed: int = 0) -> scim.Encoder:
+    """One random matrix: a projection, which keeps like cells together."""
+    matrix = np.random.default_rng(seed).normal(size=(n_latent, len(genes))).astype(np.float32)
+    return scim.Encoder(genes, {"output.weight": matrix, "output.bias": np.zeros(n_latent, dtype=np.float32)})

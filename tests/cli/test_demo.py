@@ -1,0 +1,118 @@
+"""The demo on the data that ship in scanpy, and its parts on small input."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix
+from typer.testing import CliRunner
+
+import scim
+from scim.cli import _demo, app
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Run the demo by its command; its folder and what it printed."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    done = CliRunner().invoke(app, ["demo", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return out, done.stdout
+
+
+def share(text: str, words: str) -> float:
+    """Percentage that the report gives for the words."""
+    found = re.search(rf"([\d.]+)% {words}", text)
+    assert found is not None, text
+    return float(found[1])
+
+
+def test_demo_says_how_often_it_agrees(run: tuple[Path, str]) -> None:
+    _, text = run
+    assert "700 cells x 765 genes" in text
+    shares = [share(text, words) for words in ("the same term", "a broader one", "a finer", "another", "unassigned")]
+    assert sum(shares) == pytest.approx(100, abs=0.3)
+    assert shares[0] + shares[1] > 60
+    assert "FCGR3A, the gene of CD16, was counted in 100% of them" in text
+    compared = re.search(r"and in (\d+)% of the (\d+) cells that are called mononuclear phagocyte", text)
+    assert compared is not None, text
+    assert int(compared[1]) < 30
+    assert int(compared[2]) > 100
+
+
+@pytest.mark.parametrize(
+    ("called", "expected"),
+    [
+        ({"CD14-positive monocyte": 20, "mononuclear phagocyte": 20}, "25% of the 20 cells that are called CD14-pos"),
+        (
+            {"CD14-positive monocyte": 19, "mononuclear phagocyte": 20},
+            "25% of the 20 cells that are called mononuclear",
+        ),
+        ({"CD14-positive monocyte": 8, "mononuclear phagocyte": 8, "B cell": 24}, "25% of the 40 other cells"),
+        ({"CD14-positive monocyte": 7}, None),
+    ],
+)
+def test_demo_compares_a_gene_with_a_group_that_is_large_enough(called: dict[str, int], expected: str | None) -> None:
+    labels = ["CD14-low, CD16-positive monocyte"] * 5 + [name for name, n in called.items() for _ in range(n)]
+    # All of the five have the gene, of every other group each fourth cell.
+    counted = [1] * 5 + [int(i % 4 == 0) for n in called.values() for i in range(n)]
+    obs = pd.DataFrame(
+        {"scim_label": labels, "cell_type": "CD14-positive monocyte"}, index=list(map(str, range(len(labels))))
+    )
+    adata = anndata.AnnData(csr_matrix(np.array(counted, dtype="f4")[:, None]), obs, pd.DataFrame(index=["FCGR3A"]))
+    lines: list[str] = []
+    _demo._look_closer(adata, echo=lines.append)
+    text = "\n".join(lines)
+    if expected is None:
+        assert text == ""
+    else:
+        assert "5 cells that were published" in text
+        assert "counted in 100% of them" in text
+        assert expected in text
+
+
+def test_demo_labels_with_the_bundled_reference_and_trains_nothing(run: tuple[Path, str]) -> None:
+    out, text = run
+    annotated = anndata.read_h5ad(out / "annotated.h5ad")
+    assert annotated.n_obs == 700
+    assert annotated.uns["scim"]["annotate"]["reference"]["name"] == scim.Reference.open(None).path.name
+    assert set(scim.get.hits(annotated)["query"].astype(str)) <= set(annotated.obs["scim_label"].astype(str))
+    assert sorted(path.name for path in out.iterdir()) == ["annotated.h5ad", "umap.png"]
+    assert "epochs" not in text
+
+
+def test_demo_draws_a_figure(run: tuple[Path, str]) -> None:
+    out, _ = run
+    assert (out / "umap.png").read_bytes()[:4] == b"\x89PNG"
+    assert (out / "umap.png").stat().st_size > 20_000
+
+
+def test_demo_takes_unlabelled_cells_of_ones_own(tmp_path: Path) -> None:
+    cells = scim.datasets.pbmc68k()[:60].copy()
+    del cells.obs["cell_type"]
+    cells.write_h5ad(tmp_path / "mine.h5ad")
+    done = CliRunner().invoke(app, ["demo", "--data", str(tmp_path / "mine.h5ad"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "mine.h5ad: 60 cells" in done.stdout
+    assert "Compared" not in done.stdout
+    assert (tmp_path / "out" / "umap.png").exists()
+
+
+def test_compare_tells_broader_from_finer_and_leaves_missing_labels_out() -> None:
+    ontology = scim.CellOntology.bundled()
+    published = np.array(
+        ["CL:0000236", "natural killer cell", "natural killer cell", "T cell", "my cell", "T cell", np.nan, "unknown"],
+        dtype=object,
+    )
+    predicted = np.array(
+        ["B cell", "CL:0000542", "unassigned", "naive T cell", "my cell", "B cell", "B cell", "B cell"], dtype=object
+    )
+    found = _demo.compare(predicted, published, ontology)
+    assert found.n_cells == 6
+    assert (found.same, found.broader, found.finer, found.unassigned) == (2 / 6, 1 / 6, 1 / 6, 1 / 6)
+    assert found.other == pytest.approx(1 / 6)

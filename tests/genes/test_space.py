@@ -1,0 +1,223 @@
+"""Gene spaces: what a gene may be called, and how columns are put in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scim.genes import GeneSpace
+from scim.genes._names import canonical, foreign_species, gene_table, id_kind_of, strip_version
+
+
+def space() -> GeneSpace:
+    return GeneSpace(["CD3E", "MS4A1", "MARCHF1", "C1orf112", "NKG7"])
+
+
+def named(*names: str, **columns: list[str]) -> ad.AnnData:
+    return ad.AnnData(np.ones((2, len(names)), dtype="float32"), var=pd.DataFrame(columns, index=list(names)))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "how"),
+    [
+        ("CD3E", 0, "exact"),
+        ("cd3e", 0, "case"),
+        ("C1ORF112", 3, "case"),
+        ("MARCH1", 2, "alias"),
+        ("ENSG00000198851", 0, "ensembl"),
+        ("ENSG00000198851.10", 0, "ensembl"),
+    ],
+)
+def test_a_gene_is_found_by_any_of_its_names(name: str, expected: int, how: str) -> None:
+    found = space().match([name])
+    assert found.target.tolist() == [expected]
+    assert found.via == {how: 1}
+
+
+@pytest.mark.parametrize("name", ["Cd3e", "unheard-of", "", "17", "nan"])
+def test_what_is_no_name_of_a_human_gene_is_not_found(name: str) -> None:
+    assert space().match([name]).target.tolist() == [-1]
+
+
+def test_ensembl_spaces_take_symbols_and_versions() -> None:
+    ensembl = GeneSpace(["ENSG00000198851.3", "ENSG00000156738"])
+    assert ensembl.id_kind == "ensembl" and "ENSG00000198851" in ensembl
+    assert ensembl.match(["MS4A1", "ENSG00000198851.9", "CD3E"]).target.tolist() == [1, 0, -1]
+
+
+def test_a_gene_under_its_own_name_is_not_joined_by_one_that_was_called_so() -> None:
+    found = space().match(["MARCHF1", "MARCH1"])
+    assert found.target.tolist() == [2, -1]
+
+
+def test_columns_that_are_found_alike_are_one_gene_in_any_order() -> None:
+    versions = ["ENSG00000182378.13", "ENSG00000182378.13_PAR_Y", "ENSG00000198851.1", "ENSG00000198851.2"]
+    assert GeneSpace(["ENSG00000182378", "ENSG00000198851"]).match(versions).target.tolist() == [0, 0, 1, 1]
+    assert space().match(versions).target.tolist() == [-1, -1, 0, 0]
+    # In a space of Ensembl ids, an approved symbol goes before a previous one as well, wherever the two stand.
+    march = GeneSpace([gene for gene, symbol in gene_table().by_ensembl.items() if symbol == "MARCHF1"][:1])
+    assert march.match(["MARCH1", "MARCHF1"]).target.tolist() == [-1, 0]
+
+
+def test_genes_that_the_space_lacks_are_not_counted_as_found() -> None:
+    found = GeneSpace(["CD3E", "NKG7"]).match(["CD3E", "MARCH1", "ENSG00000156738", "MS4A1"])
+    assert found.via == {"exact": 1} and found.n_matched == 1
+
+
+def test_repeated_columns_are_summed_and_missing_genes_are_zero() -> None:
+    found = space().match(["NKG7", "CD3E", "other", "CD3E"])
+    aligned = found.align(np.array([[1, 2, 3, 4], [0, 0, 5, 0]]))
+    assert aligned.dtype == np.float32 and aligned.shape == (2, 5)
+    assert aligned.toarray().tolist() == [[6, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
+    assert (found.n_matched, found.fraction) == (2, 0.4)
+    assert found.measured.tolist() == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array, sparse.coo_matrix]
+)
+def test_every_form_of_x_is_aligned_alike_and_left_alone(form: object) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"GENE{i}" for i in range(30)]
+    mine = GeneSpace(list(rng.permutation(names)[:20]) + ["ELSEWHERE"])
+    dense = rng.poisson(0.4, (7, 30)).astype(float)
+    X = form(dense)  # type: ignore[operator]
+    aligned = mine.match(names).align(X)
+    expected = np.zeros((7, 21))
+    for j, name in enumerate(mine.names):
+        if name in names:
+            expected[:, j] = dense[:, names.index(name)]
+    np.testing.assert_array_equal(aligned.toarray(), expected)
+    assert aligned.has_sorted_indices
+    aligned.data[:] = -1
+    assert (X if isinstance(X, np.ndarray) else X.toarray()).min() >= 0
+
+
+def test_align_refuses_other_columns() -> None:
+    with pytest.raises(ValueError, match="X has 2 columns, but the genes of 1"):
+        space().match(["CD3E"]).align(np.ones((1, 2)))
+
+
+def test_var_columns_are_searched_and_can_be_forced() -> None:
+    adata = named("a", "b", "c", symbol=["NKG7", "CD3E", "MS4A1"], note=["x", "y", "z"])
+    found = space().match_adata(adata)
+    assert (found.source, found.target.tolist()) == ("symbol", [4, 0, 1])
+    assert space().match_adata(adata, gene_column="note").n_matched == 0
+    with pytest.raises(KeyError, match="gene_column='symbl' is not in var. Did you mean 'symbol'"):
+        space().match_adata(adata, gene_column="symbl")
+
+
+def test_columns_of_few_values_are_no_names_of_genes() -> None:
+    adata = named("CD3E", "A1BG", "A2M", "AAK1", chromosome=["Chr1", "Chr2", "Chr1", "Chr1"])
+    wide = GeneSpace(["CD3E", *(f"GENE{i}" for i in range(50))])
+    assert wide.match_adata(adata).n_matched == 1
+
+
+def test_raw_genes_can_be_matched() -> None:
+    adata = named("NKG7", "CD3E")
+    adata.raw = adata.copy()
+    small = adata[:, :1].copy()
+    assert space().match_adata(small).n_matched == 1
+    assert space().match_adata(small, use_raw=True).n_matched == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["Cd3e", "Ms4a1", "Nkg7"], "written as in mouse, such as 'Cd3e'"),
+        (["ENSMUSG00000032093", "ENSMUSG00000024673"], "Ensembl ids are of another species"),
+        (["0", "1", "2"], "var_names are numbers"),
+    ],
+)
+def test_genes_of_another_kind_are_refused_with_what_was_seen(names: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        space().match_adata(named(*names))
+
+
+def test_too_small_an_overlap_is_refused_with_both_figures() -> None:
+    wide = GeneSpace([f"GENE{i}" for i in range(1000)])
+    found = wide.match(["GENE1", "GENE2", "GENE3", "foo"])
+    with pytest.raises(ValueError, match=r"3 of the encoder's 1,000 genes \(0.3%\), fewer than the 100 needed.*'foo'"):
+        found.check()
+    with pytest.warns(UserWarning, match=r"200 of the encoder's 1,000 genes \(20.0%\), less than the 25%"):
+        wide.match([f"GENE{i}" for i in range(200)]).check()
+
+
+def test_the_floor_is_no_more_than_half_of_a_small_space() -> None:
+    space().match(["CD3E", "NKG7", "MS4A1"]).check()
+    with pytest.raises(ValueError, match="fewer than the 3 needed"):
+        space().match(["CD3E", "NKG7"]).check()
+
+
+@pytest.mark.parametrize(("names", "words"), [([], "is empty"), (["A", "B", "A"], "holds 'A' twice")])
+def test_a_space_has_distinct_genes(names: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        GeneSpace(names)
+
+
+def test_from_adata_merges_duplicates_and_refuses_numbers() -> None:
+    duplicated = ad.AnnData(np.ones((1, 3)))
+    duplicated.var_names = ["A", "B", "C"]
+    duplicated.var["gene"] = ["CD3E", "NKG7", "CD3E"]
+    assert GeneSpace.from_adata(duplicated, gene_column="gene").names.tolist() == ["CD3E", "NKG7"]
+    with pytest.raises(ValueError, match="var_names are numbers"):
+        GeneSpace.from_adata(named("0", "1"))
+
+
+def test_save_load_equality_and_lookup(tmp_path: Path) -> None:
+    mine = space()
+    mine.save(tmp_path / "genes.txt")
+    again = GeneSpace.load(tmp_path / "genes.txt")
+    assert again == mine and hash(again) == hash(mine) and again.index("NKG7") == 4
+    assert again != GeneSpace(["CD3E"]) and len(again) == 5
+    with pytest.raises(KeyError, match="Did you mean 'NKG7'"):
+        again.index("NKG8")
+    with pytest.raises(ValueError, match="read-only"):
+        again.names[0] = "other"
+    assert "5 genes (symbol)" in repr(again)
+
+
+def test_names_of_genes() -> None:
+    assert canonical("CD3E") == ("CD3E", "exact")
+    assert canonical("h2afz")[0] == "H2AZ1"
+    assert canonical("HLA.DRA") == ("HLA-DRA", "alias")
+    assert canonical("no such gene") == ("no such gene", "unknown")
+    assert strip_version("AL627309.1") == "AL627309.1"
+    assert id_kind_of(["ENSG00000198851", "ENSG00000156738.2", "CD3E"]) == "ensembl"
+    assert foreign_species(["CD3E", "NKG7"]) is None
+
+
+@pytest.mark.parametrize("name", ["Cd3e", "Ms4a1", "52"])
+def test_names_of_mouse_genes_and_numbers_stay_as_they_are(name: str) -> None:
+    assert canonical(name) == (name, "unknown")
+
+
+def test_the_table_of_names_is_unambiguous() -> None:
+    table = gene_table()
+    assert len(table.approved) > 40_000 and len(table.by_ensembl) > 40_000
+    assert not table.approved.keys() & (table.previous.keys() | table.alias.keys())
+    assert not table.previous.keys() & table.alias.keys()
+    assert table.previous["CD20"] == "MS4A1" and table.alias["CD56"] == "NCAM1"
+    assert table.by_ensembl["ENSG00000156738"] == "MS4A1"
+    assert canonical("Vault") == ("Vault", "exact")  # approved, though written like a gene of a mouse
+
+
+def test_real_studies_meet_on_their_symbols(shared_data: Path) -> None:
+    new = ad.read_h5ad(shared_data / "breast_komen_140.h5ad")
+    old = ad.read_h5ad(shared_data / "pbmc3k_10x.h5ad")
+    mine = GeneSpace.from_adata(new)
+    by_symbol, by_id = mine.match_adata(old), mine.match_adata(old, gene_column="ensembl_id")
+    exact = len(set(mine.names) & set(old.var_names))
+    assert by_symbol.n_matched > exact + 500  # what only previous symbols and aliases find
+    assert by_id.n_matched > 0.8 * by_symbol.n_matched
+    both = (by_symbol.target >= 0) & (by_id.target >= 0)
+    assert (by_symbol.target[both] == by_id.target[both]).mean() > 0.99
+
+
+def test_a_space_of_mouse_genes_takes_no_human_ones() -> None:
+    assert GeneSpace(["Cd3e", "Ms4a1"]).match(["CD3E", "ms4a1", "Cd3e"]).target.tolist() == [-1, -1, 0]

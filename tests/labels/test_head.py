@@ -1,0 +1,125 @@
+"""A linear head on the embedding: probabilities, and conformal p-values from studies that were left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scim.labels._head import Head, Labelled, choose, fit_head
+
+
+def clouds(rng: np.random.Generator, n_studies: int = 4, spread: float = 0.35) -> tuple[np.ndarray, ...]:
+    """Unit vectors of three labels, the last one rare, in studies that are shifted a little."""
+    centres = np.eye(8)[:3]
+    codes = np.tile(np.repeat([0, 1, 2], [200, 150, 30]), n_studies)
+    studies = np.repeat(np.arange(n_studies), 380)
+    shift = rng.normal(size=(n_studies, 8)) * 0.1
+    vectors = centres[codes] + shift[studies] + rng.normal(size=(len(codes), 8)) * spread
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32), codes, studies
+
+
+@pytest.fixture(scope="module")
+def head() -> Head:
+    vectors, codes, studies = clouds(np.random.default_rng(0))
+    made = fit_head(Labelled(vectors, codes, studies), n_labels=4, seed=0)
+    assert made is not None
+    return made
+
+
+def test_probabilities_are_those_of_labels_it_knows(head: Head) -> None:
+    vectors, codes, _ = clouds(np.random.default_rng(1))
+    vectors[0] = 0
+    found = head.probabilities(vectors, 4)
+    assert found.dtype == np.float32 and found.shape == (len(vectors), 4)
+    np.testing.assert_allclose(found[1:].sum(axis=1), 1, atol=1e-5)
+    assert not found[0].any() and not found[:, 3].any()
+    rare = codes == 2
+    assert (found.argmax(axis=1) == codes)[rare].mean() > 0.8
+
+
+def test_probabilities_are_calibrated_across_studies(head: Head) -> None:
+    vectors, codes, _ = clouds(np.random.default_rng(2))
+    found = head.probabilities(vectors, 4)
+    assert abs(found.max(axis=1).mean() - (found.argmax(axis=1) == codes).mean()) < 0.05
+
+
+def test_harder_cells_make_a_humbler_head(head: Head) -> None:
+    vectors, codes, studies = clouds(np.random.default_rng(0))
+    harder, *_ = clouds(np.random.default_rng(1), spread=0.6)
+    harder[::50] = 0
+    humble = fit_head(Labelled(vectors, codes, studies), n_labels=4, seed=0, scored=Labelled(harder, codes, studies))
+    assert humble is not None
+    np.testing.assert_array_equal(humble.weights, head.weights)
+    assert humble.temperature > head.temperature and humble.scores.mean() > head.scores.mean() + 0.05
+    assert len(humble.scores) == len(harder[harder.any(axis=1)])
+    # Of one study no others are known to be cells left out: it is tried on its own.
+    only = studies == 0
+    parts = vectors[only], codes[only], studies[only]
+    alone, same = (
+        fit_head(Labelled(*parts), n_labels=4, seed=0, scored=s) for s in (Labelled(harder, codes, studies), None)
+    )
+    assert alone is not None and same is not None and alone.kind == "within-study"
+    np.testing.assert_array_equal(alone.scores, same.scores)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2])
+def test_sets_hold_the_label_as_often_as_promised(head: Head, alpha: float) -> None:
+    held = []
+    for seed in range(5):
+        vectors, codes, _ = clouds(np.random.default_rng(10 + seed), n_studies=1)
+        possible = head.possible(head.probabilities(vectors, 4), alpha=alpha)
+        held.append(possible[np.arange(len(codes)), codes])
+    assert np.mean(held) > 1 - alpha - 0.02
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1 / 31, 0.05, 0.1, 0.25, 0.4])
+def test_a_label_is_ruled_out_where_it_would_be_in_every_study(alpha: float) -> None:
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([np.linspace(0, 0.3, 30), np.linspace(0, 0.9, 30)]).astype(np.float32)
+    made = Head(
+        np.array([0, 1]), np.zeros((3, 2)), np.zeros(2), 1.0, scores, np.zeros(60), np.repeat([0, 1], 30), "cross-study"
+    )
+    by_label = np.concatenate([rng.random((200, 3)), 1 - rng.choice(scores, (50, 3))]).astype(np.float32)
+    badness = 1 - by_label - 1e-6
+    studies = [scores[:30], scores[30:]] if alpha >= 1 / 30 else [scores]
+    own = np.max([(1 + (part >= badness[:, :1]).sum(axis=1)) / (1 + len(part)) for part in studies], axis=0)
+    # A label without scores of its own is judged by those of all.
+    other = (1 + (scores >= badness[:, 1:2]).sum(axis=1)) / 61
+    found = made.possible(by_label, alpha=alpha)
+    np.testing.assert_array_equal(found[:, 0], own > alpha)
+    np.testing.assert_array_equal(found[:, 1], other > alpha)
+    assert not found[:, 2].any()  # the head does not know it
+
+
+def test_one_study_is_said_to_be_one() -> None:
+    vectors, codes, _ = clouds(np.random.default_rng(0), n_studies=1)
+    made = fit_head(Labelled(vectors, codes, np.zeros(len(codes), dtype=int)), n_labels=3, seed=0)
+    assert made is not None and made.kind == "within-study" and len(made.scores) == len(codes)
+
+
+def test_no_head_without_two_labels() -> None:
+    vectors, codes, studies = clouds(np.random.default_rng(0))
+    assert fit_head(Labelled(vectors, np.where(codes == 0, 0, -1), studies), n_labels=3, seed=0) is None
+
+
+def test_a_label_of_one_study_has_no_scores() -> None:
+    vectors, codes, studies = clouds(np.random.default_rng(0))
+    only = (codes != 2) | (studies == 0)
+    made = fit_head(Labelled(vectors[only], codes[only], studies[only]), n_labels=3, seed=0)
+    assert made is not None and 2 in made.classes and 2 not in made.labels
+
+
+def test_goes_through_arrays(head: Head) -> None:
+    back = Head.from_arrays(head.to_arrays())
+    assert back is not None and back.kind == head.kind and back.temperature == head.temperature
+    np.testing.assert_array_equal(back.scores, head.scores)
+    assert Head.from_arrays({}) is None
+
+
+def test_choice_takes_as_many_of_each_label_and_study() -> None:
+    codes, studies = np.repeat([0, 1, -1], [500, 20, 10]), np.zeros(530, dtype=int)
+    chosen = choose(codes, studies, seed=0, per_group=50)
+    assert np.bincount(codes[chosen]).tolist() == [50, 20]
+    assert (np.diff(chosen) > 0).all()
+    assert np.bincount(codes[choose(codes, studies, seed=0, per_group=50, most=30)]).tolist() == [15, 15]
