@@ -93,8 +93,8 @@ nitpick_ignore = [
     ("py:class", "scim.reference._writing.WritableCells"),
     ("py:class", "scim.reference._making.MadeCells"),
     ("py:class", "scim.encoder._function.EncoderFunction"),  # the same for Encoder
-    ("py:class", "scim.reference.cells._obs.CellTable"),  # what Reference.obs is, read like a DataFrame
-    ("py:class", "scim.labels._calibration.Judge"),  # what tl.annotate works with
+    ("py:class", "scim.reference.cells._metadata.CellTable"),  # what Reference.obs is, read like a DataFrame
+    ("py:class", "scim.labels._model.Judge"),  # what tl.annotate works with
     ("py:class", "scim.labels._landmarks.Landmarks"),
     ("py:class", "scim.labels._novelty.Profiles"),
     ("py:func", "scim.encoder._weights.check_weights"),  # the names of weights, for who reads the source

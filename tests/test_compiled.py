@@ -6,7 +6,7 @@ import pytest
 from numba.core import caching
 
 from scim._compiled import njit
-from scim.labels._tally import count_hits
+from scim.tl._hit_tables import count_hits
 
 
 def test_without_a_place_for_the_cache_functions_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,15 +204,16 @@ def spoil(test: ad.AnnData, condition: Condition, rng: np.random.Generator) -> a
 
 def lognorm(adata: ad.AnnData, genes: scim.genes.GeneSpace) -> sparse.csr_matrix:
     """Log-normalised cells x genes, as the encoder sees them."""
-    from scim.counts._kinds import find_counts, normalize_rows
+    from scim.counts._scale import lognormal_in_place
+    from scim.counts._values import find_counts
 
     _, matrix, kind, _ = find_counts(adata)
-    return normalize_rows(genes.match_adata(adata).align(matrix), kind)
+    return lognormal_in_place(genes.match_adata(adata).align(matrix), kind)
 
 
 def as_counts(adata: ad.AnnData, genes: scim.genes.GeneSpace) -> sparse.csr_matrix:
     """Counts, cells x genes; where a study has log1p values, multiples of a cell's smallest, which are its counts."""
-    from scim.counts._kinds import find_counts
+    from scim.counts._values import find_counts
 
     _, matrix, kind, _ = find_counts(adata)
     found = genes.match_adata(adata).align(matrix).astype(np.float64)

@@ -73,7 +73,7 @@ class Atlas:
 
 def write_vectors(folder: Path, n_cells: int) -> tuple[Path, np.ndarray, np.ndarray]:
     """Write the vectors of ``n_cells`` as a reference stores them; the file, the studies and the types of the cells."""
-    from scim.reference.store._segments import to_fixed
+    from scim.index._vectors import to_fixed
 
     path = folder / f"vectors-{n_cells}.i16"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scim.reference.store._segments import to_float
+from scim.index._vectors import to_float
 
 
 def hnswlib_index(folder: Path, vectors: np.ndarray) -> tuple[Any, float]:

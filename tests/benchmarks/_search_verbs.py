@@ -20,10 +20,11 @@ from scipy import sparse
 
 import scim
 from scim.genes import GeneSpace
+from scim.index._vectors import to_float
 from scim.ontology import CellOntology
-from scim.reference.build._segment import Source, write_blocks
-from scim.reference.store._segments import to_float
-from scim.reference.versions._commit import create
+from scim.reference.build._recipe import Recipe
+from scim.reference.build._segment import write_blocks
+from scim.reference.versions._create import create
 
 LABELLED, QUERIES, HITS, ROUNDS = 100_000, 100, 10_000, 3
 #: Ways to label: as by default, which searches for the nearest cell only, and by votes of 50.
@@ -96,7 +97,7 @@ def _build(path: Path, vectors: np.ndarray, obs: pd.DataFrame) -> None:
     n_latent = vectors.shape[1]
     weights = {"output.weight": np.ones((n_latent, 3), np.float32), "output.bias": np.zeros(n_latent, np.float32)}
     ontology = CellOntology.bundled()
-    source = Source("label", "study", ["tissue"], None, None, None, ontology)
+    source = Recipe("label", "study", ["tissue"], None, None, None, ontology)
     create(
         path,
         encoder=scim.Encoder(GeneSpace(["CD3E", "MS4A1", "NKG7"], aliases=False), weights),

@@ -65,8 +65,9 @@ def build_reference(folder: Path, encoder: Any, vectors: np.ndarray, labels: np.
     import pandas as pd
 
     from scim.ontology import CellOntology
-    from scim.reference.build._segment import Source, write_blocks
-    from scim.reference.versions._commit import create
+    from scim.reference.build._recipe import Recipe
+    from scim.reference.build._segment import write_blocks
+    from scim.reference.versions._create import create
 
     ontology = CellOntology.bundled()
     terms = sorted(t for t in ontology.ids if t.startswith("CL:") and ontology.depth(t) > 4)
@@ -76,7 +77,7 @@ def build_reference(folder: Path, encoder: Any, vectors: np.ndarray, labels: np.
         {"label": terms[labels], "study": [f"study {i % 20}" for i in range(len(labels))], "tissue": "blood"},
         index=[f"r{i}" for i in range(len(labels))],
     )
-    source = Source("label", "study", ["tissue"], None, None, None, ontology)
+    source = Recipe("label", "study", ["tissue"], None, None, None, ontology)
     create(
         folder / "reference.scim",
         encoder=encoder,

@@ -26,7 +26,7 @@ from _search_verbs import _build, _obs
 from distributed import Client, LocalCluster
 
 import scim
-from scim.index._exact import ExactBackend
+from scim.index._exact import ExactIndex
 
 TRUE, BATCH, FILTER = 200, 2_000, {"tissue": ["tissue 1", "tissue 2"]}
 
@@ -72,7 +72,7 @@ def own_memory(client: Client) -> dict[str, int]:
 def compare(reference: scim.Reference, asked: np.ndarray, client: Client, **how: Any) -> dict[str, Any]:
     """Seconds and recall of both, and how many hits are the same, farther, or excluded by the filter."""
     allowed = reference.allowed(where=how.get("where"))
-    truth = ExactBackend(reference._segments).search(asked[:TRUE], how["k"], allowed)[0]
+    truth = ExactIndex(reference._segments).search(asked[:TRUE], how["k"], allowed)[0]
     line: dict[str, Any] = {}
     found = {}
     for name, options in {"local": {}, "served": {"client": client}}.items():

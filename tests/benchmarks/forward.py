@@ -31,7 +31,7 @@ from scipy import sparse
 import scim
 from scim._threads import one_thread_of_blas
 from scim.counts._kinds import input_kind
-from scim.encoder._normalized import normalized_rows
+from scim.encoder._normalized import to_blocked_lognormal
 from scim.encoder._weights import matrices_of
 from scim.genes import GeneSpace
 from scim.genes._names import gene_table
@@ -62,10 +62,10 @@ def stages(n_cells: int) -> dict[str, Any]:
     gene_map, kind = encoder.genes.match_adata(cells), input_kind(cells.X)
     blocks = [sparse.csr_matrix(cells.X[i : i + _BLOCK]) for i in range(0, n_cells, _BLOCK)]
     matrices = matrices_of(encoder.weights)
-    rows = [normalized_rows(block, gene_map, kind) for block in blocks]
+    rows = [to_blocked_lognormal(block, gene_map, kind) for block in blocks]
     first, hidden = matrices[0].T, np.zeros((_BLOCK, HIDDEN[0]), dtype=np.float32)
     work = {
-        "align_and_normalise": lambda: [normalized_rows(block, gene_map, kind) for block in blocks],
+        "align_and_normalise": lambda: [to_blocked_lognormal(block, gene_map, kind) for block in blocks],
         "first_layer": lambda: [part.add_product(first, hidden[: part.n_rows], 0, part.n_rows) for part in rows],
         "other_layers": lambda: [_products(hidden[: part.n_rows], matrices[1:]) for part in rows],
     }

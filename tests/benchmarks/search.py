@@ -30,11 +30,11 @@ from _search_data import Atlas, kept, write_vectors
 from _search_peers import hnswlib_search, pynndescent_search
 from _versus_inputs import peak
 
-from scim.index._exact import ExactBackend
-from scim.index._ivf_flat import build_index
-from scim.index._protocol import Backend, make_backend
+from scim.index._exact import ExactIndex
+from scim.index._open import build_index, open_index
+from scim.index._protocol import Index
+from scim.index._vectors import to_float
 from scim.reference.cells._filters import select
-from scim.reference.store._segments import to_float
 
 DEEP, SINGLE, FEW, BATCH = 10_000, 200, 20, 10_000
 
@@ -93,7 +93,7 @@ def serving_memory(path: Path, n: int, place: Path, facts: dict, queries: dict) 
     vectors = np.memmap(path, dtype="<i2", mode="r").reshape(n, -1)
     warm_up(vectors)  # what is imported and compiled does not grow with the cells
     before = memory()
-    backend = make_backend("auto", [vectors], folder=place, index=facts)
+    backend = open_index("auto", [vectors], folder=place, index=facts)
     for i in range(SINGLE):
         backend.search(queries["held_out_cells"][i : i + 1], 50, None)
     own, mapped = (round((b - a) / n, 1) for a, b in zip(before, memory(), strict=True))
@@ -107,7 +107,7 @@ def truth_of(folder: Path, vectors: np.ndarray, queries: dict[str, np.ndarray]) 
         found = {}
         for k, n in ((50, SINGLE), (DEEP, FEW)):
             asked = np.concatenate([some[:n] for some in queries.values()])
-            positions = ExactBackend([vectors]).search(asked, k, None)[0]
+            positions = ExactIndex([vectors]).search(asked, k, None)[0]
             found |= {f"{w}@{k}": positions[i * n : (i + 1) * n] for i, w in enumerate(queries)}
         return found
 
@@ -141,14 +141,14 @@ def ours(
     truth = truth_of(folder, vectors, queries)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         line |= pool.submit(serving_memory, Path(vectors.filename), n, place, facts, queries).result()
-    backend = make_backend("auto", [vectors], folder=place, index=facts)
+    backend = open_index("auto", [vectors], folder=place, index=facts)
     for which, asked in queries.items():
         line[which] = search_one_by_one(lambda q, k: backend.search(q, k, None)[0], asked, truth, which)
-    deep = make_backend("auto", [vectors], folder=place, index=facts | {"target": aims["deep"]})
+    deep = open_index("auto", [vectors], folder=place, index=facts | {"target": aims["deep"]})
     line["deep"] = search_one_by_one(
         lambda q, k: deep.search(q, k, None)[0], queries["held_out_cells"], truth, "held_out_cells"
     )
-    quick = make_backend("auto", [vectors], folder=place, index=facts | {"target": aims["batch"]})
+    quick = open_index("auto", [vectors], folder=place, index=facts | {"target": aims["batch"]})
     line["batch"] = search_batch(lambda q, k: quick.search(q, k, None)[0], queries["held_out_cells"], truth)
     rng = np.random.default_rng(5)
     columns = {"donor": rng.integers(0, 500, n), "tissue": Atlas().tissue_of_study[studies], "study": studies}
@@ -178,9 +178,9 @@ def warm_up(vectors: np.ndarray) -> None:
     some = [vectors[:5_000]]
     with tempfile.TemporaryDirectory() as scratch:
         facts = build_pq(some, Path(scratch) / "0001.safetensors", seed=0, recall=0.9)
-        backend = make_backend("auto", some, folder=Path(scratch), index=facts)
+        backend = open_index("auto", some, folder=Path(scratch), index=facts)
         backend.search(to_float(vectors[:3]), 5, np.arange(5_000) % 2 == 0)
-    ExactBackend(some).search(to_float(vectors[:3]), 5, None)
+    ExactIndex(some).search(to_float(vectors[:3]), 5, None)
 
 
 def share(found: np.ndarray, truth: np.ndarray) -> float:
@@ -217,7 +217,7 @@ def search_batch(search: Callable[[np.ndarray, int], Any], queries: np.ndarray, 
 
 
 def search_filtered(
-    backend: Backend, cells: pa.Table, vectors: np.ndarray, queries: np.ndarray, **condition: Any
+    backend: Index, cells: pa.Table, vectors: np.ndarray, queries: np.ndarray, **condition: Any
 ) -> dict[str, Any]:
     """Recall, time with and without finding out which cells pass, and cells found that do not."""
     select(cells, **condition)
@@ -227,7 +227,7 @@ def search_filtered(
     backend.search(queries[:1], 50, allowed)
     with Clock() as clock:
         found = np.concatenate([backend.search(queries[i : i + 1], 50, allowed)[0] for i in range(len(queries))])
-    truth = ExactBackend([vectors]).search(queries, 50, allowed)[0]
+    truth = ExactIndex([vectors]).search(queries, 50, allowed)[0]
     return {
         "share": round(float(allowed.mean()), 4),
         "recall@50": share(found, truth),
@@ -264,7 +264,7 @@ def scim_search(
 ) -> tuple[Callable[[np.ndarray, int], Any], float]:
     """Build scim's index and search it; and the CPU seconds of the build."""
     place, facts, cost = built(folder, vectors, studies, recall)
-    backend = make_backend("auto", [vectors], folder=place, index=facts)
+    backend = open_index("auto", [vectors], folder=place, index=facts)
     return lambda queries, k: backend.search(queries, k, None)[0], cost["build_cpu_s"]
 
 

@@ -120,7 +120,7 @@ SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from scim.cli import main
-from scim.reference import _journal, _parts
+from scim.reference.build import _journal, _parts
 _parts.STAGE, _journal.WORTH_KEEPING = 20, 20
 real = _parts.PartWriter._note
 def note(self, *about):

@@ -180,7 +180,7 @@ def test_references_have_names(
 ) -> None:
     import shutil
 
-    from scim._disk._atomic import sha256
+    from scim._disk._checksums import sha256
 
     monkeypatch.setenv("SCIM_HOME", str(tmp_path / "home"))
     assert json.loads(scim_command("references", "--json").output)[0]["name"] == "blood"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from scim.counts._blocks import iter_chunks, n_rows
+from scim.counts._blocks import iter_blocks, n_rows
 
 DENSE = np.random.default_rng(0).poisson(0.5, (25, 6)).astype("float32")
 
 
 def together(X: object, **options: object) -> np.ndarray:
-    spans, parts = zip(*iter_chunks(X, **options), strict=True)  # type: ignore[arg-type]
+    spans, parts = zip(*iter_blocks(X, **options), strict=True)  # type: ignore[arg-type]
     assert [s.start for s in spans] == [0, *(s.stop for s in spans[:-1])]
     return np.vstack([p.toarray() if sparse.issparse(p) else p for p in parts])
 
@@ -76,11 +76,11 @@ def test_backed_files(form: object, tmp_path: Path) -> None:
 def test_views_and_empty_choices() -> None:
     view = ad.AnnData(sparse.csr_matrix(DENSE))[5:9]
     np.testing.assert_array_equal(together(view.X, chunk_size=3), DENSE[5:9])
-    assert list(iter_chunks(DENSE, rows=np.array([], dtype=int))) == []
+    assert list(iter_blocks(DENSE, rows=np.array([], dtype=int))) == []
 
 
 def test_half_precision_comes_as_single() -> None:
     X = np.arange(12, dtype=np.float16).reshape(4, 3)
     for options in ({}, {"rows": np.array([2, 0])}, {"rows": slice(1, 3)}):
-        for _, block in iter_chunks(X, **options):
+        for _, block in iter_blocks(X, **options):
             assert block.dtype == np.float32

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from scim._disk import _atomic as _folder
-from scim._disk._atomic import FolderError, check_files, check_target, describe_files, new_folder, read_json, write_json
+from scim._disk._atomic import check_target, new_folder
+from scim._disk._checksums import FolderError, check_files, describe_files
+from scim._disk._documents import read_json, write_json
 
 OPTIONS = {"marker": "mark", "what": "thing"}
 

@@ -14,8 +14,8 @@ from anndata import AnnData
 from scim import Encoder
 from scim.counts._kinds import InputKind
 from scim.encoder import _forward
-from scim.encoder._forward import DenseForward, SparseForward, choose_device, make_forward
-from scim.encoder._normalized import normalized_rows
+from scim.encoder._forward import DenseForward, SparseForward, make_forward, pick_device
+from scim.encoder._normalized import to_blocked_lognormal
 
 
 def test_auto_is_bf16_only_where_hardware_has_it(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_auto_is_bf16_only_where_hardware_has_it(encoder: Encoder, monkeypatch: 
 
 def test_dense_and_sparse_first_layers_agree(encoder: Encoder, pbmc: AnnData) -> None:
     gene_map = encoder.genes.match(list(pbmc.var_names))
-    rows = normalized_rows(pbmc.X, gene_map, InputKind("log1p", 1e4, ""))
+    rows = to_blocked_lognormal(pbmc.X, gene_map, InputKind("log1p", 1e4, ""))
     expected = SparseForward(encoder.weights)(rows)
     cpu = torch.device("cpu")
     half = DenseForward(encoder.weights, precision="bf16", device=cpu)(rows)
@@ -68,19 +68,19 @@ def test_a_gpu_gives_the_same(encoder: Encoder, pbmc: AnnData, precision: str, a
 
 
 def test_devices_that_are_not_there() -> None:
-    assert choose_device("cpu").type == "cpu"
+    assert pick_device("cpu").type == "cpu"
     with pytest.raises(TypeError, match="device"):
         make_forward({}, device=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="device"):
-        choose_device("tpu")
+        pick_device("tpu")
 
 
 def test_devices_that_are_not_here_are_no_typos(encoder: Encoder) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device='cuda:1' is not on this machine, which has .*cpu"):
-            choose_device("cuda:1")
+            pick_device("cuda:1")
     with pytest.raises(ValueError, match="device='cpu:zzz' is not on this machine"):
-        choose_device("cpu:zzz")
+        pick_device("cpu:zzz")
     with pytest.raises(ValueError, match="device='gpu' is not known"):
-        choose_device("gpu")
-    assert choose_device("cpu:0").type == "cpu"
+        pick_device("gpu")
+    assert pick_device("cpu:0").type == "cpu"

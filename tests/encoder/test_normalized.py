@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scim.counts._kinds import InputKind, normalize_rows
-from scim.encoder._normalized import UnusableValues, normalized_rows
+from scim.counts._kinds import InputKind
+from scim.counts._scale import lognormal_in_place
+from scim.encoder._normalized import UnusableValues, to_blocked_lognormal
 from scim.genes import GeneSpace
 
 KINDS = [
@@ -29,7 +30,7 @@ def example(seed: int = 0, n: int = 30, m: int = 900) -> tuple[sp.csr_matrix, li
 
 
 def dense(X: sp.csr_matrix, space: GeneSpace, names: list[str], kind: InputKind) -> np.ndarray:
-    return normalize_rows(space.match(names).align(X), kind).toarray()
+    return lognormal_in_place(space.match(names).align(X), kind).toarray()
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.kind}-{kind.target_sum}")
@@ -38,7 +39,7 @@ def test_same_as_align_and_normalize(kind: InputKind) -> None:
     if kind.kind == "log1p":
         X.data = np.log1p(X.data)
     space = GeneSpace([f"G{i}" for i in range(1000)])
-    rows = normalized_rows(X, space.match(names), kind)
+    rows = to_blocked_lognormal(X, space.match(names), kind)
     found = rows.times(np.eye(1000, dtype=np.float32))
     np.testing.assert_allclose(found, dense(X, space, names, kind), rtol=2e-6)
     assert rows.lengths[-1] == 0
@@ -60,8 +61,8 @@ def test_any_form_of_block(convert: object) -> None:
     X, names = example()
     space = GeneSpace([f"G{i}" for i in range(1000)])
     eye = np.eye(1000, dtype=np.float32)
-    expected = normalized_rows(X, space.match(names), KINDS[0]).times(eye)
-    found = normalized_rows(convert(X), space.match(names), KINDS[0]).times(eye)  # type: ignore[operator]
+    expected = to_blocked_lognormal(X, space.match(names), KINDS[0]).times(eye)
+    found = to_blocked_lognormal(convert(X), space.match(names), KINDS[0]).times(eye)  # type: ignore[operator]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -70,20 +71,22 @@ def test_whole_numbers_of_any_type_and_repeated_entries() -> None:
     X.data = np.round(X.data)
     space = GeneSpace([f"G{i}" for i in range(1000)])
     eye = np.eye(1000, dtype=np.float32)
-    expected = normalized_rows(X, space.match(names), KINDS[0]).times(eye)
+    expected = to_blocked_lognormal(X, space.match(names), KINDS[0]).times(eye)
     for dtype in (np.int32, np.int64, np.uint16):
         np.testing.assert_array_equal(
-            normalized_rows(X.astype(dtype), space.match(names), KINDS[0]).times(eye), expected
+            to_blocked_lognormal(X.astype(dtype), space.match(names), KINDS[0]).times(eye), expected
         )
     twice = sp.csr_matrix(
         (np.repeat(X.data / 2, 2), np.repeat(X.indices, 2), X.indptr * 2), shape=X.shape, dtype=np.float32
     )
-    np.testing.assert_allclose(normalized_rows(twice, space.match(names), KINDS[0]).times(eye), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        to_blocked_lognormal(twice, space.match(names), KINDS[0]).times(eye), expected, rtol=1e-6
+    )
 
 
 def test_columns_of_one_gene_are_summed() -> None:
     space = GeneSpace(["G1", "G2"])
-    rows = normalized_rows(np.array([[1, 2, 3]]), space.match(["G1", "G2", "G1"]), KINDS[0])
+    rows = to_blocked_lognormal(np.array([[1, 2, 3]]), space.match(["G1", "G2", "G1"]), KINDS[0])
     np.testing.assert_allclose(rows.times(np.eye(2, dtype=np.float32)), np.log1p([[4e4 / 6, 2e4 / 6]]), rtol=1e-6)
 
 
@@ -94,19 +97,19 @@ def test_unusable_values_are_refused_where_they_count(bad: float) -> None:
     target = space.match(names).target
     X = X.tolil()
     X[3, int(np.flatnonzero(target < 0)[0])] = bad  # of no gene of the encoder
-    normalized_rows(X.tocsr(), space.match(names), KINDS[0])
+    to_blocked_lognormal(X.tocsr(), space.match(names), KINDS[0])
     X[3, int(np.flatnonzero(target >= 0)[0])] = bad
     with pytest.raises(UnusableValues, match="negative, NaN or infinite"):
-        normalized_rows(X.tocsr(), space.match(names), KINDS[0])
+        to_blocked_lognormal(X.tocsr(), space.match(names), KINDS[0])
 
 
 def test_no_rows() -> None:
     space = GeneSpace(["G1", "G2"])
-    rows = normalized_rows(np.zeros((0, 2)), space.match(["G1", "G2"]), KINDS[0])
+    rows = to_blocked_lognormal(np.zeros((0, 2)), space.match(["G1", "G2"]), KINDS[0])
     assert rows.times(np.eye(2, dtype=np.float32)).shape == (0, 2)
 
 
 def test_another_number_of_columns() -> None:
     space = GeneSpace(["G1", "G2"])
     with pytest.raises(ValueError, match="3 columns"):
-        normalized_rows(np.zeros((1, 3)), space.match(["G1", "G2"]), KINDS[0])
+        to_blocked_lognormal(np.zeros((1, 3)), space.match(["G1", "G2"]), KINDS[0])

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scim.index import _exact
-from scim.index._exact import ExactBackend, blocks, nearest_elsewhere
-from scim.reference.store._segments import SCALE, to_float
+from scim.index import _exact, _vectors
+from scim.index._exact import ExactIndex, nearest_elsewhere
+from scim.index._vectors import SCALE, blocks, to_float
 
 
 def unit(rng: np.random.Generator, n: int, d: int = 12) -> np.ndarray:
@@ -30,7 +30,7 @@ def segments() -> list[np.ndarray]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_exact, "CELLS", 64)
+    monkeypatch.setattr(_vectors, "CELLS_PER_BLOCK", 64)
     monkeypatch.setattr(_exact, "QUERIES", 7)
 
 
@@ -47,7 +47,7 @@ def test_like_sorting_everything(segments: list[np.ndarray], small_blocks: None,
     queries = unit(rng, 30)
     allowed = rng.random(1000) < share
     allowed[[0, 5]] = True
-    positions, distances = ExactBackend(segments).search(queries, k, None if share == 1 else allowed)
+    positions, distances = ExactIndex(segments).search(queries, k, None if share == 1 else allowed)
     expected = plain_search(segments, queries, k, np.ones(1000, dtype=bool) if share == 1 else allowed)
     np.testing.assert_allclose(distances, expected, atol=1e-6)
     found = positions >= 0
@@ -61,21 +61,21 @@ def test_like_sorting_everything(segments: list[np.ndarray], small_blocks: None,
 
 def test_equal_cells_by_position(segments: list[np.ndarray]) -> None:
     query = to_float(segments[1][50:51])
-    positions, distances = ExactBackend(segments).search(query, 12, None)
+    positions, distances = ExactIndex(segments).search(query, 12, None)
     assert positions[0].tolist() == [*range(100, 110), 800, 801]
     np.testing.assert_allclose(distances, 0, atol=1e-6)
 
 
 def test_all_cells_equal(small_blocks: None) -> None:
     segment = fixed(np.repeat(unit(np.random.default_rng(2), 1), 500, axis=0))
-    positions, _ = ExactBackend([segment]).search(to_float(segment[:9]), 70, None)
+    positions, _ = ExactIndex([segment]).search(to_float(segment[:9]), 70, None)
     assert (positions == np.arange(70)).all()
 
 
 def test_no_queries_and_no_cells(segments: list[np.ndarray]) -> None:
-    positions, distances = ExactBackend(segments).search(np.empty((0, 12), dtype=np.float32), 3, None)
+    positions, distances = ExactIndex(segments).search(np.empty((0, 12), dtype=np.float32), 3, None)
     assert positions.shape == distances.shape == (0, 3)
-    positions, distances = ExactBackend(segments).search(to_float(segments[1][:2]), 3, np.zeros(1000, dtype=bool))
+    positions, distances = ExactIndex(segments).search(to_float(segments[1][:2]), 3, np.zeros(1000, dtype=bool))
     assert (positions == -1).all()
     assert np.isinf(distances).all()
 

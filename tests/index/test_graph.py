@@ -8,9 +8,9 @@ import pytest
 from anndata import AnnData
 
 from scim import Encoder, Reference
-from scim.index._exact import ExactBackend
-from scim.index._graph import PyNNDescentBackend
-from scim.reference.store._segments import SCALE, to_float
+from scim.index._exact import ExactIndex
+from scim.index._graph import GraphIndex
+from scim.index._vectors import SCALE, to_float
 
 pytest.importorskip("pynndescent")
 
@@ -27,8 +27,8 @@ def segments() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def backend(segments: list[np.ndarray]) -> PyNNDescentBackend:
-    return PyNNDescentBackend(segments, seed=1)
+def backend(segments: list[np.ndarray]) -> GraphIndex:
+    return GraphIndex(segments, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +36,9 @@ def queries(segments: list[np.ndarray]) -> np.ndarray:
     return to_float(np.concatenate(segments)[1:200])
 
 
-def test_finds_nearly_all_of_the_nearest(
-    backend: PyNNDescentBackend, segments: list[np.ndarray], queries: np.ndarray
-) -> None:
+def test_finds_nearly_all_of_the_nearest(backend: GraphIndex, segments: list[np.ndarray], queries: np.ndarray) -> None:
     positions, distances = backend.search(queries, 15, None)
-    expected, exact = ExactBackend(segments).search(queries, 15, None)
+    expected, exact = ExactIndex(segments).search(queries, 15, None)
     recall = np.mean([len(np.intersect1d(a, b)) for a, b in zip(positions, expected, strict=True)]) / 15
     assert recall > 0.95
     assert backend._index is not None
@@ -51,22 +49,20 @@ def test_finds_nearly_all_of_the_nearest(
     assert not np.isin(positions, [0, 1000, 2399]).any()
 
 
-def test_seed(segments: list[np.ndarray], backend: PyNNDescentBackend, queries: np.ndarray) -> None:
-    again = PyNNDescentBackend(segments, seed=1).search(queries, 15, None)
-    np.testing.assert_array_equal(again[0], PyNNDescentBackend(segments, seed=1).search(queries, 15, None)[0])
+def test_seed(segments: list[np.ndarray], backend: GraphIndex, queries: np.ndarray) -> None:
+    again = GraphIndex(segments, seed=1).search(queries, 15, None)
+    np.testing.assert_array_equal(again[0], GraphIndex(segments, seed=1).search(queries, 15, None)[0])
 
 
-def test_filter_and_few_cells_are_exact(
-    segments: list[np.ndarray], backend: PyNNDescentBackend, queries: np.ndarray
-) -> None:
+def test_filter_and_few_cells_are_exact(segments: list[np.ndarray], backend: GraphIndex, queries: np.ndarray) -> None:
     allowed = np.arange(2400) % 2 == 0
     for k, mask in ((10, allowed), (2000, None)):
         np.testing.assert_array_equal(
-            backend.search(queries, k, mask)[0], ExactBackend(segments).search(queries, k, mask)[0]
+            backend.search(queries, k, mask)[0], ExactIndex(segments).search(queries, k, mask)[0]
         )
-    small = PyNNDescentBackend([segments[0][:30]])
+    small = GraphIndex([segments[0][:30]])
     np.testing.assert_array_equal(
-        small.search(queries, 5, None)[0], ExactBackend([segments[0][:30]]).search(queries, 5, None)[0]
+        small.search(queries, 5, None)[0], ExactIndex([segments[0][:30]]).search(queries, 5, None)[0]
     )
     assert small._index is None
 
@@ -74,7 +70,7 @@ def test_filter_and_few_cells_are_exact(
 def test_cells_that_nearly_all_have_no_direction(segments: list[np.ndarray], queries: np.ndarray) -> None:
     empty = np.zeros((2000, 16), dtype=np.int16)
     empty[:20] = segments[1][:20]
-    positions, _ = PyNNDescentBackend([empty]).search(queries, 5, None)
+    positions, _ = GraphIndex([empty]).search(queries, 5, None)
     assert positions.max() < 20
 
 

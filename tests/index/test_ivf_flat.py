@@ -10,9 +10,10 @@ from anndata import AnnData
 
 from scim import Encoder, Reference
 from scim.index import _ivf_flat as _faiss
-from scim.index._exact import ExactBackend
-from scim.index._ivf_flat import FaissBackend, build_index
-from scim.reference.store._segments import SCALE, to_float
+from scim.index._exact import ExactIndex
+from scim.index._ivf_flat import IvfFlatIndex
+from scim.index._open import build_index
+from scim.index._vectors import SCALE, to_float
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,8 @@ def worth(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def backend(segments: list[np.ndarray], tmp_path: Path) -> FaissBackend:
-    return FaissBackend(segments, tmp_path, build_index(segments, tmp_path / "i.safetensors", seed=0))
+def backend(segments: list[np.ndarray], tmp_path: Path) -> IvfFlatIndex:
+    return IvfFlatIndex(segments, tmp_path, build_index(segments, tmp_path / "i.safetensors", seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,9 @@ def recall(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("k", [1, 20, 50])
-def test_finds_nearly_all(backend: FaissBackend, segments: list[np.ndarray], queries: np.ndarray, k: int) -> None:
+def test_finds_nearly_all(backend: IvfFlatIndex, segments: list[np.ndarray], queries: np.ndarray, k: int) -> None:
     positions, distances = backend.search(queries, k, None)
-    expected, exact = ExactBackend(segments).search(queries, k, None)
+    expected, exact = ExactIndex(segments).search(queries, k, None)
     assert recall(positions, expected) > 0.95
     assert 2 * backend._effort.visits(k) < backend._facts["lists"]  # it was the index that was searched
     same = positions == expected
@@ -60,23 +61,23 @@ def test_finds_nearly_all(backend: FaissBackend, segments: list[np.ndarray], que
     assert positions.dtype == np.int64 and distances.dtype == np.float32
 
 
-def test_no_cell_that_a_filter_excludes(backend: FaissBackend, segments: list[np.ndarray], queries: np.ndarray) -> None:
+def test_no_cell_that_a_filter_excludes(backend: IvfFlatIndex, segments: list[np.ndarray], queries: np.ndarray) -> None:
     rng = np.random.default_rng(1)
     for share in (0.9, 0.5, 0.2):
         allowed = rng.random(6_000) < share
         allowed[[0, 1000, 5999]] = False
         positions, _ = backend.search(queries, 10, allowed)
         assert allowed[positions].all()
-        assert recall(positions, ExactBackend(segments).search(queries, 10, allowed)[0]) > 0.95
+        assert recall(positions, ExactIndex(segments).search(queries, 10, allowed)[0]) > 0.95
 
 
 def test_few_cells_and_deep_searches_are_exact(
-    backend: FaissBackend, segments: list[np.ndarray], queries: np.ndarray
+    backend: IvfFlatIndex, segments: list[np.ndarray], queries: np.ndarray
 ) -> None:
     allowed = np.zeros(6_000, dtype=bool)
     allowed[100:500] = True
     for k, mask in ((30, allowed), (5_000, None)):
-        found, expected = backend.search(queries[:9], k, mask), ExactBackend(segments).search(queries[:9], k, mask)
+        found, expected = backend.search(queries[:9], k, mask), ExactIndex(segments).search(queries[:9], k, mask)
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
     assert backend.search(queries[:0], 5, None)[0].shape == (0, 5)
@@ -87,22 +88,22 @@ def test_lists_with_too_few_cells_are_made_up_for(
 ) -> None:
     facts = build_index(segments, tmp_path / "i.safetensors", seed=0)
     facts["trials"] = {depth: trial | {"visits": [1], "found": [1.0]} for depth, trial in facts["trials"].items()}
-    positions, distances = FaissBackend(segments, tmp_path, facts).search(queries, 50, None)
+    positions, distances = IvfFlatIndex(segments, tmp_path, facts).search(queries, 50, None)
     assert (positions >= 0).all() and np.isfinite(distances).all()
 
 
 def test_seed_and_batches(
-    backend: FaissBackend, segments: list[np.ndarray], queries: np.ndarray, tmp_path: Path
+    backend: IvfFlatIndex, segments: list[np.ndarray], queries: np.ndarray, tmp_path: Path
 ) -> None:
-    again = FaissBackend(segments, tmp_path, build_index(segments, tmp_path / "again.safetensors", seed=0))
+    again = IvfFlatIndex(segments, tmp_path, build_index(segments, tmp_path / "again.safetensors", seed=0))
     whole = backend.search(queries, 20, None)
     np.testing.assert_array_equal(again.search(queries, 20, None)[0], whole[0])
     parts = [backend.search(queries[i : i + 7], 20, None)[0] for i in range(0, len(queries), 7)]
     np.testing.assert_array_equal(np.concatenate(parts), whole[0])
 
 
-def test_recall_of_a_search(backend: FaissBackend, segments: list[np.ndarray], queries: np.ndarray) -> None:
-    expected = ExactBackend(segments).search(queries, 10, None)[0]
+def test_recall_of_a_search(backend: IvfFlatIndex, segments: list[np.ndarray], queries: np.ndarray) -> None:
+    expected = ExactIndex(segments).search(queries, 10, None)[0]
     reached = [recall(backend.search(queries, 10, None, target)[0], expected) for target in (0.3, 0.8, None)]
     assert 0.3 < reached[0] < reached[1] < reached[2]
 
@@ -113,11 +114,11 @@ def test_an_index_is_tried_on_cells_of_other_studies(tmp_path: Path) -> None:
     vectors = clouds + rng.normal(size=(6, 16))[studies] + rng.normal(size=(6_000, 16)) * 0.5
     fixed = np.round(vectors / np.abs(vectors).max(axis=1, keepdims=True) * SCALE).astype(np.int16)
     known, new = np.ascontiguousarray(fixed[studies > 0]), to_float(fixed[studies == 0])
-    expected = ExactBackend([known]).search(new, 10, None)[0]
+    expected = ExactIndex([known]).search(new, 10, None)[0]
     reached = []
     for groups in (None, studies[studies > 0]):
         facts = build_index([known], tmp_path / "i.safetensors", seed=0, recall=0.9, groups=groups)
-        found = FaissBackend([known], tmp_path, facts).search(new, 10, None)[0]
+        found = IvfFlatIndex([known], tmp_path, facts).search(new, 10, None)[0]
         reached.append(recall(found, expected))
     assert reached[0] < 0.85 < 0.9 < reached[1]
 
@@ -129,7 +130,7 @@ def test_an_index_of_an_older_scim_is_not_searched(
     facts["visits"] = facts.pop("trials")
     with pytest.warns(UserWarning, match=r"of an older scim.*reindex"):
         backend = _faiss.open_index(segments, tmp_path, facts)
-    expected = ExactBackend(segments).search(queries, 5, None)[0]
+    expected = ExactIndex(segments).search(queries, 5, None)[0]
     np.testing.assert_array_equal(backend.search(queries, 5, None)[0], expected)
 
 
@@ -139,11 +140,11 @@ def test_a_study_of_nearly_all_cells_does_not_mislead_the_trial(
     groups = np.where(np.arange(6_000) % 100 == 7, 1 + np.arange(6_000) // 2_000, 0)
     facts = build_index(segments, tmp_path / "i.safetensors", seed=0, groups=groups)
     plain = build_index(segments, tmp_path / "plain.safetensors", seed=0)
-    own, all_alike = (FaissBackend(segments, tmp_path, f)._effort for f in (facts, plain))
+    own, all_alike = (IvfFlatIndex(segments, tmp_path, f)._effort for f in (facts, plain))
     for k in (10, 50, 1_000):
         assert all_alike.visits(k) <= own.visits(k) <= 2 * all_alike.visits(k) + 2
-        expected = ExactBackend(segments).search(queries, k, None)[0]
-        assert recall(FaissBackend(segments, tmp_path, facts).search(queries, k, None)[0], expected) > 0.97
+        expected = ExactIndex(segments).search(queries, k, None)[0]
+        assert recall(IvfFlatIndex(segments, tmp_path, facts).search(queries, k, None)[0], expected) > 0.97
     # More neighbours never lie in fewer lists, and one study alone is none to leave out.
     visits = [own.visits(k) for k in (1, 10, 50, 200, 1_000, 3_000)]
     assert visits == sorted(visits)
@@ -154,7 +155,7 @@ def test_a_study_of_nearly_all_cells_does_not_mislead_the_trial(
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "edited"])
 def test_an_index_is_made_again(
-    backend: FaissBackend, segments: list[np.ndarray], queries: np.ndarray, tmp_path: Path, damage: str
+    backend: IvfFlatIndex, segments: list[np.ndarray], queries: np.ndarray, tmp_path: Path, damage: str
 ) -> None:
     expected = backend.search(queries, 20, None)[0]
     path = tmp_path / "i.safetensors"
@@ -162,7 +163,7 @@ def test_an_index_is_made_again(
     path.unlink()
     if damage != "missing":
         path.write_bytes(content[:-10] if damage == "truncated" else content[:-4] + b"oops")
-    fresh = FaissBackend(segments, tmp_path, backend._facts)
+    fresh = IvfFlatIndex(segments, tmp_path, backend._facts)
     with pytest.warns(UserWarning, match=r"i\.safetensors is missing or damaged, and the index is made again"):
         found = fresh.search(queries, 20, None)[0]
     np.testing.assert_array_equal(found, expected)

@@ -17,12 +17,13 @@ from scim import Encoder, Reference
 from scim.index import _ivf_flat as _faiss
 from scim.index import _ivf_pq as _pq
 from scim.index._effort import Effort
-from scim.index._exact import ExactBackend
-from scim.index._ivf_flat import build_index
-from scim.index._protocol import Backend, index_files, make_backend
+from scim.index._exact import ExactIndex
+from scim.index._files import index_files
+from scim.index._open import build_index, open_index
+from scim.index._protocol import Index
 from scim.index._rerank import compare_each
+from scim.index._vectors import SCALE, to_float
 from scim.reference.store._manifest import ReferenceFolderError
-from scim.reference.store._segments import SCALE, to_float
 
 N, D = 20_000, 24
 UNDIRECTED = [0, 5_000, N - 1]
@@ -57,8 +58,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def backend(segments: list[np.ndarray], built: tuple[Path, dict[str, Any]]) -> Backend:
-    return make_backend("auto", segments, folder=built[0], index=built[1])
+def backend(segments: list[np.ndarray], built: tuple[Path, dict[str, Any]]) -> Index:
+    return open_index("auto", segments, folder=built[0], index=built[1])
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +75,11 @@ def recall(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("k", [1, 50, 300, 1_500])
-def test_finds_nearly_all(backend: Backend, segments: list[np.ndarray], queries: np.ndarray, k: int) -> None:
+def test_finds_nearly_all(backend: Index, segments: list[np.ndarray], queries: np.ndarray, k: int) -> None:
     positions, distances = backend.search(queries, k, None)
-    expected, exact = ExactBackend(segments).search(queries, k, None)
+    expected, exact = ExactIndex(segments).search(queries, k, None)
     assert recall(positions, expected) > 0.965
-    assert isinstance(backend, _pq.PQBackend) and backend._opened is not None  # it was the index that was searched
+    assert isinstance(backend, _pq.IvfPqIndex) and backend._opened is not None  # it was the index that was searched
     same = positions == expected
     assert same.mean() > 0.5
     np.testing.assert_allclose(distances[same], exact[same], atol=1e-6)
@@ -90,20 +91,20 @@ def test_finds_nearly_all(backend: Backend, segments: list[np.ndarray], queries:
 def test_recall_is_what_was_asked_for(
     segments: list[np.ndarray], queries: np.ndarray, built: tuple[Path, dict[str, Any]]
 ) -> None:
-    expected = ExactBackend(segments).search(queries, 50, None)[0]
+    expected = ExactIndex(segments).search(queries, 50, None)[0]
     reached = []
     for target in (0.7, 0.9, 0.995):
-        backend = make_backend("auto", segments, folder=built[0], index=built[1] | {"target": target})
+        backend = open_index("auto", segments, folder=built[0], index=built[1] | {"target": target})
         found = backend.search(queries, 50, None)
         reached.append(recall(found[0], expected))
         assert reached[-1] > target - 0.03
         # Asked for in the search, it is the same.
-        other = make_backend("auto", segments, folder=built[0], index=built[1] | {"target": 0.8})
+        other = open_index("auto", segments, folder=built[0], index=built[1] | {"target": 0.8})
         np.testing.assert_array_equal(other.search(queries, 50, None, target)[0], found[0])
     assert reached[0] < reached[2]
 
 
-def test_no_cell_that_a_filter_excludes(backend: Backend, segments: list[np.ndarray], queries: np.ndarray) -> None:
+def test_no_cell_that_a_filter_excludes(backend: Index, segments: list[np.ndarray], queries: np.ndarray) -> None:
     rng = np.random.default_rng(1)
     clouds = np.argmax(to_float(np.concatenate(segments)) @ rng.normal(size=(D, 8)), axis=1)
     masks = [rng.random(N) < share for share in rng.uniform(0.01, 1, 6)] + [clouds == i for i in range(8)]
@@ -111,11 +112,11 @@ def test_no_cell_that_a_filter_excludes(backend: Backend, segments: list[np.ndar
         mask[UNDIRECTED] = False
         positions, _ = backend.search(queries, k, mask)
         assert mask[positions].all()
-        expected = ExactBackend(segments).search(queries, k, mask)[0]
+        expected = ExactIndex(segments).search(queries, k, mask)[0]
         assert recall(positions, expected) > 0.95, (k, mask.mean())
 
 
-def test_equal_cells_come_by_position(backend: Backend, queries: np.ndarray) -> None:
+def test_equal_cells_come_by_position(backend: Index, queries: np.ndarray) -> None:
     positions, distances = backend.search(queries[250:], 2, None)
     np.testing.assert_array_equal(positions, np.arange(100, 150)[:, None] + [0, 14_900])
     np.testing.assert_array_equal(distances[:, 0], distances[:, 1])
@@ -123,7 +124,7 @@ def test_equal_cells_come_by_position(backend: Backend, queries: np.ndarray) -> 
 
 @pytest.mark.parametrize("filtered", [False, True])
 def test_threads_and_batches_change_nothing(
-    backend: Backend, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch, filtered: bool
+    backend: Index, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch, filtered: bool
 ) -> None:
     mask = np.random.default_rng(2).random(N) < 0.5 if filtered else None
     whole = backend.search(queries, 20, mask)
@@ -134,13 +135,13 @@ def test_threads_and_batches_change_nothing(
         np.testing.assert_array_equal(other[1], whole[1])
 
 
-def test_deep_and_narrow_searches_are_exact(backend: Backend, segments: list[np.ndarray], queries: np.ndarray) -> None:
+def test_deep_and_narrow_searches_are_exact(backend: Index, segments: list[np.ndarray], queries: np.ndarray) -> None:
     mask = np.zeros(N, dtype=bool)
     mask[7_900:8_190] = True  # of both segments
     for k, allowed in ((30, mask), (6_000, None), (N - 3, None)):
         found, expected = (
             backend.search(queries[:9], k, allowed),
-            ExactBackend(segments).search(queries[:9], k, allowed),
+            ExactIndex(segments).search(queries[:9], k, allowed),
         )
         np.testing.assert_array_equal(found[0], expected[0])
     assert backend.search(queries[:0], 5, None)[0].shape == (0, 5)
@@ -150,7 +151,7 @@ def test_lists_with_too_few_cells_are_made_up_for(
     segments: list[np.ndarray], queries: np.ndarray, built: tuple[Path, dict[str, Any]]
 ) -> None:
     trials = {depth: trial | {"visits": [1], "found": [1.0]} for depth, trial in built[1]["trials"].items()}
-    found = make_backend("auto", segments, folder=built[0], index=built[1] | {"trials": trials}).search(
+    found = open_index("auto", segments, folder=built[0], index=built[1] | {"trials": trials}).search(
         queries, 2_000, None
     )
     assert (found[0] >= 0).all() and np.isfinite(found[1]).all()
@@ -161,12 +162,12 @@ def test_cells_added_later_are_searched_as_well(
 ) -> None:
     facts = build_index([segments[0], segments[1][:9_000]], tmp_path / "i.safetensors", seed=0)
     assert facts["n_cells"] == 17_000
-    backend = make_backend("auto", segments, folder=tmp_path, index=facts)
+    backend = open_index("auto", segments, folder=tmp_path, index=facts)
     later = to_float(segments[1][9_000:9_200])
     positions, distances = backend.search(later, 1, None)
     np.testing.assert_array_equal(positions[:, 0], np.arange(17_000, 17_200))
     assert (distances < 1e-5).all()
-    expected = ExactBackend(segments).search(queries, 50, None)[0]
+    expected = ExactIndex(segments).search(queries, 50, None)[0]
     found = backend.search(queries, 50, None)[0]
     assert recall(found, expected) > 0.965
     added = expected >= 17_000
@@ -175,7 +176,7 @@ def test_cells_added_later_are_searched_as_well(
     for part in (slice(16_900, 17_100), slice(17_500, N - 1), slice(10, 200)):
         mask[:] = False
         mask[part] = True
-        exact = ExactBackend(segments).search(queries, 40, mask)
+        exact = ExactIndex(segments).search(queries, 40, mask)
         merged = backend.search(queries, 40, mask)
         np.testing.assert_array_equal(merged[0], exact[0])
         np.testing.assert_allclose(merged[1], exact[1], atol=1e-6)
@@ -191,9 +192,9 @@ def test_an_index_is_made_again(
     ending: str,
     damage: str,
 ) -> None:
-    expected = make_backend("auto", segments, folder=built[0], index=built[1]).search(queries, 20, None)
+    expected = open_index("auto", segments, folder=built[0], index=built[1]).search(queries, 20, None)
     _copy_damaged(built, tmp_path, ending, damage)
-    fresh = make_backend("auto", segments, folder=tmp_path, index=built[1])
+    fresh = open_index("auto", segments, folder=tmp_path, index=built[1])
     with pytest.warns(UserWarning, match=rf"0001\{ending} is missing or damaged, and the index is made again"):
         found = fresh.search(queries, 20, None)
     np.testing.assert_array_equal(found[0], expected[0])
@@ -237,9 +238,9 @@ def test_few_neighbours_are_looked_for_as_far_as_was_tried() -> None:
 def test_vectors_in_order_are_not_trusted(
     segments: list[np.ndarray], queries: np.ndarray, built: tuple[Path, dict[str, Any]], tmp_path: Path, damage: str
 ) -> None:
-    expected = make_backend("auto", segments, folder=built[0], index=built[1]).search(queries, 20, None)
+    expected = open_index("auto", segments, folder=built[0], index=built[1]).search(queries, 20, None)
     _copy_damaged(built, tmp_path, _pq.ORDERED, damage)
-    fresh = make_backend("auto", segments, folder=tmp_path, index=built[1])
+    fresh = open_index("auto", segments, folder=tmp_path, index=built[1])
     with pytest.warns(UserWarning, match=r"0001\.vectors\.i16 is missing or damaged"):
         found = fresh.search(queries, 20, None)
     np.testing.assert_array_equal(found[0], expected[0])

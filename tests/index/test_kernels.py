@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scim.index._fixed import to_unit
-from scim.index._kernels import best_of, key_of
-from scim.index._rerank import compare_each, few_rows, rows_of
-from scim.reference.store._segments import to_fixed, to_float
+from scim.index._kernels import best_of, few_rows, key_of, rows_of, to_unit
+from scim.index._rerank import compare_each
+from scim.index._vectors import to_fixed, to_float
 
 
 def test_keys_sort_by_similarity_and_then_position() -> None:

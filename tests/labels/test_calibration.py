@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from scim import Reference
+from scim.index._vectors import SCALE, to_fixed
 from scim.labels import _calibration
 from scim.labels._calibration import Calibration, calibrate
-from scim.reference import ReferenceFolderError
-from scim.reference.store._segments import SCALE, to_fixed
 
 
 def test_background_is_to_other_studies(reference: Reference) -> None:
@@ -66,19 +63,7 @@ def test_pvalues_of_like_cells_are_uniform() -> None:
         assert abs((values <= p).mean() - p) < 0.03
 
 
-def test_round_trip_and_damage(tmp_path: Path) -> None:
-    made = Calibration(np.array([0.1, 0.5], dtype=np.float32), "within-study")
-    made.save(tmp_path / "c.npz")
-    loaded = Calibration.load(tmp_path / "c.npz")
-    np.testing.assert_array_equal(loaded.background, made.background)
-    assert loaded.kind == "within-study"
-    for content in (b"", b"PK\x03\x04 no zip", b"text"):
-        (tmp_path / "c.npz").write_bytes(content)
-        with pytest.raises(ReferenceFolderError, match="c.npz is damaged"):
-            Calibration.load(tmp_path / "c.npz")
-
-
-def test_wrong_labels_are_not_learned_from(tmp_path: Path) -> None:
+def test_wrong_labels_are_not_learned_from() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 8))
     kinds, studies = np.repeat([0, 1, 2] * 2, 80), np.repeat([0, 1], 240)
@@ -98,5 +83,3 @@ def test_wrong_labels_are_not_learned_from(tmp_path: Path) -> None:
         calibration.head.probabilities(vectors, 3)[np.arange(480), kinds].mean() for calibration in (careful, naive)
     ]
     assert truth[0] > truth[1]
-    careful.save(tmp_path / "c.npz")
-    np.testing.assert_array_equal(Calibration.load(tmp_path / "c.npz").doubted, careful.doubted)

@@ -7,8 +7,8 @@ import pytest
 from scipy import sparse
 
 from scim.counts._kinds import InputKind
-from scim.model import _doubts
-from scim.model._doubts import doubtful_labels
+from scim.labels import _doubts
+from scim.labels._doubts import doubtful_labels
 
 COUNTS = InputKind("counts", None, "counts")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scim.labels._head import Head, Labelled, choose, fit_head
+from scim.labels._balanced import balanced_sample
+from scim.labels._head import Head, Labelled, fit_head
 
 
 def clouds(rng: np.random.Generator, n_studies: int = 4, spread: float = 0.35) -> tuple[np.ndarray, ...]:
@@ -119,7 +120,7 @@ def test_goes_through_arrays(head: Head) -> None:
 
 def test_choice_takes_as_many_of_each_label_and_study() -> None:
     codes, studies = np.repeat([0, 1, -1], [500, 20, 10]), np.zeros(530, dtype=int)
-    chosen = choose(codes, studies, seed=0, per_group=50)
+    chosen = balanced_sample(codes, studies, seed=0, per_group=50)
     assert np.bincount(codes[chosen]).tolist() == [50, 20]
     assert (np.diff(chosen) > 0).all()
-    assert np.bincount(codes[choose(codes, studies, seed=0, per_group=50, most=30)]).tolist() == [15, 15]
+    assert np.bincount(codes[balanced_sample(codes, studies, seed=0, per_group=50, most=30)]).tolist() == [15, 15]

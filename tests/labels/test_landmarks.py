@@ -14,8 +14,7 @@ from scipy import sparse
 
 from scim import Encoder, Reference
 from scim.labels._landmarks import Landmarks, _dispersion
-from scim.labels._novelty import Panel
-from scim.reference import ReferenceFolderError
+from scim.labels._novelty import ProfileFolds
 
 
 def test_values_are_those_of_the_cells(reference: Reference, encoder: Encoder, pbmc: AnnData) -> None:
@@ -108,18 +107,6 @@ def test_a_file_that_the_manifest_does_not_list_is_no_landmarks(
     assert Reference.open(own.path).landmarks is None
 
 
-@pytest.mark.parametrize("damage", [b"", b"no archive", None])
-def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes | None) -> None:
-    path = tmp_path / "landmarks.npz"
-    if damage is None:
-        rows, nothing = np.array([0, 9]), np.zeros(0)
-        Landmarks(rows, np.array([0, 0, 0]), nothing.astype(np.int32), nothing.astype(np.float32)).save(path)
-    else:
-        path.write_bytes(damage)
-    with pytest.raises(ReferenceFolderError, match=r"landmarks\.npz"):
-        Landmarks.load(path, n_cells=5, n_genes=10)
-
-
 def test_simulated_ones_are_like_the_cells_and_are_none_of_them(
     pbmc: AnnData, encoder: Encoder, reference: Reference, tmp_path: Path
 ) -> None:
@@ -148,8 +135,8 @@ def test_profiles_are_learned_once_for_a_panel_and_depth(
 ) -> None:
     reference = Reference.open(folder)
     learned = []
-    learn = Panel.of.__func__
-    monkeypatch.setattr(Panel, "of", classmethod(lambda cls, *args: learned.append(1) or learn(cls, *args)))
+    learn = ProfileFolds.of.__func__
+    monkeypatch.setattr(ProfileFolds, "of", classmethod(lambda cls, *args: learned.append(1) or learn(cls, *args)))
     first = reference.profiles(None, depth=1234.0)
     assert first is not None
     assert reference.profiles(None, depth=1190.0) is first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scim.labels import _sets as sets
 from scim.labels import _votes as v
 from scim.ontology import CellOntology, TermSpace
 
@@ -83,7 +84,7 @@ def test_votes_equal_a_plain_loop_across_blocks(terms: TermSpace, monkeypatch: p
 def test_the_most_specific_term_with_enough_votes(terms: TermSpace) -> None:
     def label(*votes: float, alpha: float) -> str:
         by_term = np.array([votes], dtype=np.float32) @ terms.closure.astype(np.float32)
-        term = v.assign(by_term, terms, alpha=alpha)[0]
+        term = sets.assign(by_term, terms, alpha=alpha)[0]
         return "none" if term < 0 else str(terms.term_names[term])
 
     assert label(0.9, 0.1, 0, 0, alpha=0.2) == "CD4-positive, alpha-beta T cell"
@@ -96,7 +97,7 @@ def test_the_most_specific_term_with_enough_votes(terms: TermSpace) -> None:
 
 def test_the_smallest_set() -> None:
     shares = np.array([[0.2, 0.5, 0.3, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0] * 4, [0.1, 0.2, 0.3, 0.4]], dtype=np.float32)
-    sets = v.prediction_sets(shares, alpha=0.25)
+    sets = sets.prediction_sets(shares, alpha=0.25)
     assert sets.tolist() == [
         [False, True, True, False],
         [False, True, False, False],

@@ -13,7 +13,7 @@ from scipy import sparse
 import scim
 from scim.labels import _panels
 from scim.labels._head import Head
-from scim.tl import _expression
+from scim.tl import _cells
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_what_an_embedding_without_a_record_was_made_of_is_found_out(
         scim.tl.annotate(other, reference)
     assert other.uns["scim"]["annotate"]["panel_matched"] is False
     other.X = np.full(other.shape, 12.5, dtype="f4")
-    assert not _expression._makes(other, reference.encoder, other.obsm["X_scim"])
+    assert not _cells._makes(other, reference.encoder, other.obsm["X_scim"])
 
 
 def test_genes_dropped_after_embedding_do_not_make_cells_novel(new: anndata.AnnData, reference: scim.Reference) -> None:
@@ -238,7 +238,7 @@ def test_without_values_novelty_is_told_by_distance(annotated: anndata.AnnData, 
 
 def test_blocks_do_not_matter(new: anndata.AnnData, reference: scim.Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     one = scim.tl.annotate(new, reference, copy=True)
-    monkeypatch.setattr(_expression, "_CELLS", 7)
+    monkeypatch.setattr(_cells, "_CELLS", 7)
     two = scim.tl.annotate(new, reference, copy=True)
     np.testing.assert_array_equal(one.obs["scim_novelty"], two.obs["scim_novelty"])
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 #: The lock, and who holds it: files of a folder that is being written.
-LOCK, WRITER = ".lock", ".writer.json"
+LOCK = ".lock"
+WRITER = ".writer.json"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from ._verbs import Exclude, Where
 from ._workers import Scheduler, Workers, dask_client
 
 if TYPE_CHECKING:
-    from ..labels._landmarks import LandmarkKind
+    from ..labels import LandmarkKind
     from ..ontology import CellOntology
     from ..reference import Reference
 
@@ -183,12 +183,12 @@ def _open(path: Path) -> Reference:
         There is no such folder, or it is the name of a reference.
     """
     from .. import Reference
-    from ..reference.sharing._install import folder_of, is_name
+    from ..reference.store import looks_like_name, named_path_or_none
 
     try:
         return Reference.open(path)
     except FileNotFoundError as error:
-        there = folder_of(str(path)) if is_name(str(path)) else None
+        there = named_path_or_none(str(path)) if looks_like_name(str(path)) else None
         if there is None:
             raise
         raise ValueError(
@@ -207,7 +207,7 @@ def expand(data: Sequence[str]) -> dict[str, Path]:
     FileNotFoundError, ValueError
         There is no such file, a pattern fits none, or two have the same name in folders of the same name.
     """
-    from ..reference.build._sources import ZARR, files_in, is_store
+    from ..reference.build import ZARR, files_in, is_store
 
     paths: list[Path] = []
     for text in data:
@@ -244,7 +244,7 @@ def check_all(
     KeyError, ValueError
         A file lacks one, or cannot be read.
     """
-    from ..reference.build._sources import columns_of
+    from ..reference.build import columns_of
 
     for path in paths.values():
         check_columns(columns_of(path), path, labels_key, study_key, obs_columns)
@@ -256,7 +256,7 @@ def harmonized(paths: Mapping[str, Path], labels_key: str) -> CellOntology:
     from anndata import AnnData
 
     from .. import CellOntology, pp
-    from ..reference.build._sources import list_parts
+    from ..reference.build import list_parts
 
     seen: dict[str, None] = {}
     for part in list_parts(paths, frozenset()):

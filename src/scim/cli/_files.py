@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from ..reference import Reference
 
-H5AD, PARQUET, CSV = ".h5ad", ".parquet", ".csv"
+H5AD = ".h5ad"
+PARQUET = ".parquet"
+CSV = ".csv"
 TABLES = (PARQUET, CSV, ".csv.gz")
 #: What reads files of other kinds; a folder without an ending is 10x's.
 _READERS = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from ..labels._votes import Vote
+    from ..labels import Vote
     from ..reference import Reference
 
 Data = Annotated[Path, typer.Argument(metavar="DATA.h5ad", help="The cells to work on.")]
@@ -307,10 +307,10 @@ def describe(path: Path) -> dict[str, Any]:
     ValueError
         It is none of the three kinds.
     """
-    from ..reference.sharing._install import folder_or_named, is_name
+    from ..reference.store import looks_like_name, path_of
 
-    if is_name(str(path)) and not path.suffix and not (path / "encoder.json").exists():
-        path = folder_or_named(path)
+    if looks_like_name(str(path)) and not path.suffix and not (path / "encoder.json").exists():
+        path = path_of(path)
     if not path.is_dir():
         return _describe_h5ad(path)
     if (path / "manifest.json").exists():
@@ -337,7 +337,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _describe_h5ad(path: Path) -> dict[str, Any]:
-    from ..counts._kinds import find_counts, place_name
+    from ..counts import find_counts, place_name
 
     adata = read(path)
     facts: dict[str, Any] = {"kind": "h5ad", "path": str(path), "cells": adata.n_obs, "genes": adata.n_vars}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 #: Rows of a block: more are hardly faster, and cost memory.
-CHUNK_SIZE = 500
+BLOCK_ROWS = 500
 
 
 def n_rows(X: Any) -> int:
@@ -17,8 +17,8 @@ def n_rows(X: Any) -> int:
     return int(X.shape[0])
 
 
-def iter_chunks(
-    X: Any, *, chunk_size: int = CHUNK_SIZE, rows: slice | np.ndarray | None = None
+def iter_blocks(
+    X: Any, *, chunk_size: int = BLOCK_ROWS, rows: slice | np.ndarray | None = None
 ) -> Iterator[tuple[slice, Any]]:
     """Yield blocks of rows, in order.
 
@@ -64,7 +64,7 @@ def read_ahead(chunks: Iterator[tuple[slice, Any]], X: Any) -> Iterator[tuple[sl
     Parameters
     ----------
     chunks
-        Blocks of ``X``, from :func:`iter_chunks`.
+        Blocks of ``X``, from :func:`iter_blocks`.
     X
         The matrix; for one in memory there is nothing to wait for.
     """

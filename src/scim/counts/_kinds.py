@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from .._validate import did_you_mean
 from .._warn import warn
-from ._blocks import iter_chunks, n_rows
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from scipy.sparse import csr_matrix
+from ._blocks import iter_blocks, n_rows
 
 #: Counts per cell after normalisation, before log1p.
 TARGET_SUM = 1e4
 
-#: Times as many genes as X has say that X was cut to variable genes, and ``raw`` was not.
-WIDER = 1.1
 
 _BLOCKS = 8
 #: Stored values that a sample has at most, or about.
@@ -33,8 +26,6 @@ _CONSTANT = 1e-3
 _USUAL_SUMS = (TARGET_SUM, 1e5, 1e6)
 #: Share of the values that must be whole multiples of the cell's smallest one, to be called counts under a transform.
 _WHOLE = 0.8
-#: Counts that are small enough to tell multiples by; no cell has more of a gene than the most.
-_SMALL, _MOST_COUNTS = 20, 2**31
 _REMEDY = (
     "scim takes raw counts, or log1p of counts scaled to a fixed sum per cell "
     "(scanpy: normalize_total(target_sum=1e4), log1p). Name the layer that holds them with layer=, "
@@ -96,7 +87,7 @@ def input_kind(X: Any, *, n_cells: int = 1000, where: str = "X") -> InputKind:
     Parameters
     ----------
     X
-        Any matrix that :func:`scim.counts._blocks.iter_chunks` takes.
+        Any matrix that :func:`scim.counts._blocks.iter_blocks` takes.
     n_cells
         Rows to look at, in blocks spread over the matrix.
     where
@@ -208,144 +199,6 @@ def check_values(values: np.ndarray, *, where: str = "X") -> None:
     _refuse(where, f"negative values (down to {values.min():.3g}): scaled, centred or batch-corrected data")
 
 
-def place_name(layer: str) -> str:
-    """Words for a place of values.
-
-    Examples
-    --------
-    >>> place_name("X"), place_name("counts")
-    ('X', "layers['counts']")
-    """
-    return layer if layer in ("X", "raw") else f"layers[{layer!r}]"
-
-
-def find_counts(adata: AnnData, *, layer: str | None = None) -> tuple[str, Any, InputKind, bool]:
-    """Find the matrix of ``adata`` to work on.
-
-    Parameters
-    ----------
-    adata
-        Data of any shape.
-    layer
-        A layer, ``"X"`` or ``"raw"``: that one only. None looks for counts in X and ``layers["counts"]``, then for
-        log1p values in X, then in ``raw``.
-
-    Returns
-    -------
-    The place, as ``layer`` has it; the matrix; what it holds; and whether its columns are those of ``adata.raw``.
-
-    Raises
-    ------
-    KeyError
-        There is no such layer.
-    ValueError
-        No place holds counts or log1p values; the message says what each holds.
-    """
-    places = _places(adata)
-    if layer is not None:
-        if layer not in places:
-            layers = [name for name in adata.layers if name is not None]
-            raise KeyError(f"layer={layer!r} is not there. {did_you_mean(layer, dict.fromkeys([*places, *layers]))}")
-        return layer, places[layer], input_kind(places[layer], where=place_name(layer)), layer == "raw"
-    found: tuple[str, Any, InputKind, bool] | None = None
-    problems = []
-    for key in ("X", "counts", "raw"):
-        if key not in places:
-            continue
-        try:
-            kind = input_kind(places[key], where=place_name(key))
-        except ValueError as error:
-            problems.append(str(error).removesuffix(_REMEDY).strip())
-            continue
-        if kind.kind == "counts" and key != "raw":
-            return key, places[key], kind, False
-        found = found or (key, places[key], kind, key == "raw")
-    if found is None:
-        raise ValueError(" ".join([*(problems or ["adata has no X."]), _REMEDY]))
-    return found
-
-
-def normalize_rows(X: csr_matrix, kind: InputKind) -> csr_matrix:
-    """Bring rows to log1p of 1e4 per cell, in place.
-
-    Counts are scaled to 1e4 over the given columns and logged; log1p values are kept, rescaled where their sum per cell
-    is known to be another one. Cells without counts stay zero.
-
-    Parameters
-    ----------
-    X
-        float32 CSR (n_cells, n_genes), overwritten.
-    kind
-        What its values are.
-
-    Raises
-    ------
-    ValueError
-        A value is negative, NaN or infinite: :func:`input_kind` looks at some rows only.
-    """
-    check_values(X.data)
-    if kind.kind == "counts":
-        sums = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
-        scale = np.divide(TARGET_SUM, sums, out=np.zeros_like(sums), where=sums > 0).astype(np.float32)
-        X.data *= np.repeat(scale, np.diff(X.indptr))
-        np.log1p(X.data, out=X.data)
-    elif kind.target_sum is not None and abs(kind.target_sum - TARGET_SUM) > 1e-3 * TARGET_SUM:
-        np.expm1(X.data, out=X.data)
-        X.data *= np.float32(TARGET_SUM / kind.target_sum)
-        np.log1p(X.data, out=X.data)
-    return X
-
-
-def as_counts(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """Undo the scaling of counts: values of a cell that are no whole numbers are divided by one count.
-
-    That is a cell's smallest value where the others are multiples of it, and else the tenth part from below: counts
-    without ambient RNA have residues that are none.
-
-    Parameters
-    ----------
-    values, indptr
-        Linear values of a CSR matrix, (nnz,), and where each cell's begin, (n + 1,).
-
-    Returns
-    -------
-    Counts, int64 (nnz,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> as_counts(np.array([2.5, 5.0, 2.0, 4.0]), np.array([0, 2, 4])).tolist()
-    [1, 2, 2, 4]
-    """
-    lengths = np.diff(indptr)
-    lengths, starts = lengths[lengths > 0], indptr[:-1][lengths > 0]
-    if not len(starts):
-        return np.zeros(0, dtype=np.int64)
-    ordered = np.where(values > 0, values, np.inf)
-    ordered = ordered[np.lexsort((ordered, np.repeat(np.arange(len(starts)), lengths)))]
-    smallest, n_positive = ordered[starts], np.add.reduceat(values > 0, starts)
-    # Landmarks are kept to three digits, which hide the pattern of large ones.
-    ratio = values / np.repeat(smallest, lengths)
-    small = (values > 0) & (ratio < _SMALL)
-    n_small, n_multiple = (
-        np.add.reduceat(some, starts) for some in (small, small & (np.abs(ratio - np.round(ratio)) < 0.06))
-    )
-    scaled = (n_small > 0.5 * n_positive) & (n_multiple > _WHOLE * n_small)
-    unit = np.where(scaled, smallest, ordered[starts + n_positive // 10])
-    unit[np.logical_and.reduceat(values == np.round(values), starts) | np.isinf(unit)] = 1
-    return np.round(np.clip(values / np.repeat(unit, lengths), 0, _MOST_COUNTS)).astype(np.int64)
-
-
-def _places(adata: AnnData) -> dict[str, Any]:
-    # anndata >= 0.13 has a None key in `layers`.
-    places = {str(name): adata.layers[name] for name in adata.layers if name is not None}
-    if adata.X is not None:
-        places["X"] = adata.X
-    if adata.raw is not None:
-        places["raw"] = adata.raw.X
-    return places
-
-
 def _take_sample(X: Any, n_cells: int, where: str) -> _Sample:
     """Read blocks of rows spread over ``X``, and refuse what no scale could explain."""
     from scipy import sparse
@@ -358,7 +211,7 @@ def _take_sample(X: Any, n_cells: int, where: str) -> _Sample:
     starts = [0] if total <= n_cells else np.linspace(0, total - size, _BLOCKS).astype(int).tolist()
     rows = np.arange(total) if total <= n_cells else np.unique(np.concatenate([np.arange(s, s + size) for s in starts]))
     parts = []
-    for _, block in iter_chunks(X, rows=rows):
+    for _, block in iter_blocks(X, rows=rows):
         values = block.data if sparse.issparse(block) else block
         if values.dtype == bool:
             _refuse(where, "True and False: which genes were seen, not how often")

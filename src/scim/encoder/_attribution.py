@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._progress import progress_bar
-from ..counts._kinds import check_values
+from ..counts import check_values
 from ._weights import fold_batch_norm
 
 if TYPE_CHECKING:

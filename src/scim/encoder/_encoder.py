@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .._disk._atomic import plain
-from ..genes._space import GeneSpace
+from .._disk import plain
+from ..genes import GeneSpace
 from ._folder import EncoderFolderError, read_folder, read_part, write_folder
 from ._function import EncoderFunction
 from ._weights import BN_EPS, check_weights, content_id, count_layers

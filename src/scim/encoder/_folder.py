@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from .._disk._atomic import FolderError, check_files, describe_files, new_folder, read_json, write_json, write_tensors
-from ..genes._space import GeneSpace
+from .._disk import FolderError, check_files, describe_files, new_folder, read_json, write_json, write_tensors
+from ..genes import GeneSpace
 
 KIND = "scim-encoder"
-JSON, WEIGHTS, GENES = "encoder.json", "encoder.safetensors", "genes.txt"
+JSON = "encoder.json"
+WEIGHTS = "encoder.safetensors"
+GENES = "genes.txt"
 
 
 #: End of the name of a matrix that is stored column by column.

@@ -45,13 +45,13 @@ def make_forward(weights: Mapping[str, np.ndarray], *, precision: str = "auto", 
         raise TypeError(f'device must be "auto", "cpu", "cuda", "cuda:1" or "mps", got {device!r}.')
     on_cpu = device == "cpu" or (device == "auto" and not _may_have_gpu())
     if not on_cpu:
-        chosen = choose_device(device)
+        chosen = pick_device(device)
         on_cpu = chosen.type == "cpu"
     if precision == "auto":
         precision = "bf16" if on_cpu and has_amx() else "fp32"
     if on_cpu and precision == "fp32":
         return SparseForward(weights)
-    return DenseForward(weights, precision=precision, device=choose_device("cpu") if on_cpu else chosen)
+    return DenseForward(weights, precision=precision, device=pick_device("cpu") if on_cpu else chosen)
 
 
 class SparseForward:
@@ -162,7 +162,7 @@ def _may_have_gpu() -> bool:
 _KINDS = ("cuda", "mps", "cpu")
 
 
-def choose_device(device: str) -> Any:
+def pick_device(device: str) -> Any:
     """Torch device for ``device``, or an error that lists those that are here."""
     import torch
 

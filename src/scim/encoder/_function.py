@@ -10,10 +10,8 @@ import numpy as np
 from .._progress import progress_bar
 from .._validate import check_option, check_positive_int, get_adata
 from .._version import scim_version
-from ..counts._blocks import CHUNK_SIZE, iter_chunks, n_rows, read_ahead
-from ..counts._kinds import InputKind, input_kind, place_name
-from ..counts._values import find_values
-from ..genes._space import GeneMap, GeneSpace
+from ..counts import BLOCK_ROWS, InputKind, find_values, input_kind, iter_blocks, n_rows, place_name, read_ahead
+from ..genes import GeneMap, GeneSpace
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,7 +48,7 @@ class EncoderFunction:
         kind: InputKind | Literal["auto", "counts", "log1p"] = "auto",
         precision: str = "auto",
         device: str = "auto",
-        chunk_size: int = CHUNK_SIZE,
+        chunk_size: int = BLOCK_ROWS,
     ) -> np.ndarray:
         """Embed a matrix whose columns are the encoder's genes.
 
@@ -98,7 +96,7 @@ class EncoderFunction:
         mod: str | None = None,
         precision: str = "auto",
         device: str = "auto",
-        chunk_size: int = CHUNK_SIZE,
+        chunk_size: int = BLOCK_ROWS,
         return_info: bool = False,
     ) -> Any:
         """Embed the cells of ``adata``.
@@ -149,7 +147,7 @@ class EncoderFunction:
         mod: str | None = None,
         precision: str = "auto",
         device: str = "auto",
-        chunk_size: int = CHUNK_SIZE,
+        chunk_size: int = BLOCK_ROWS,
         start: int = 0,
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Embed the cells of ``adata`` block by block, for data whose vectors should not all be in memory.
@@ -215,14 +213,14 @@ class EncoderFunction:
         start: int = 0,
     ) -> Iterator[tuple[slice, np.ndarray]]:
         check_positive_int(chunk_size, argument="chunk_size")
-        from ._normalized import UnusableValues, normalized_rows
+        from ._normalized import UnusableValues, to_blocked_lognormal
 
         forward = self._network(precision, device)
         rows = slice(start, None) if start else None
-        for within, block in read_ahead(iter_chunks(X, chunk_size=chunk_size, rows=rows), X):
+        for within, block in read_ahead(iter_blocks(X, chunk_size=chunk_size, rows=rows), X):
             span = slice(within.start + start, within.stop + start)
             try:
-                normalized = normalized_rows(block, gene_map, kind)
+                normalized = to_blocked_lognormal(block, gene_map, kind)
             except UnusableValues as error:  # the kind of values was told from a sample of the cells
                 raise ValueError(
                     f"Cells {span.start} to {span.stop - 1} hold {error}. Give raw counts or log1p values: name the "

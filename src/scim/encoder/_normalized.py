@@ -8,14 +8,16 @@ import numpy as np
 
 from .._compiled import njit
 from .._threads import in_threads
-from ..counts._kinds import TARGET_SUM, InputKind
+from ..counts import TARGET_SUM, InputKind
 from ._blocked import BLOCK, BlockedRows
 
 if TYPE_CHECKING:
-    from ..genes._space import GeneMap
+    from ..genes import GeneMap
 
 #: What is done with a value, by kind of input.
-_SCALE, _KEEP, _RESCALE = 0, 1, 2
+_SCALE = 0
+_KEEP = 1
+_RESCALE = 2
 #: Most counts are below this, and their logarithm is taken once for a cell.
 _TABLE = 64
 
@@ -24,10 +26,10 @@ class UnusableValues(ValueError):
     """Values that are neither counts nor their logarithms; says which."""
 
 
-def normalized_rows(block: Any, gene_map: GeneMap, kind: InputKind) -> BlockedRows:
+def to_blocked_lognormal(block: Any, gene_map: GeneMap, kind: InputKind) -> BlockedRows:
     """Align, scale to 1e4 a cell and log1p the rows of a block of X.
 
-    The same as :meth:`scim.genes.GeneMap.align` and :func:`scim.counts._kinds.normalize_rows`, without a copy between them.
+    Does what :meth:`scim.genes.GeneMap.align` and ``lognormal_in_place`` do, without a copy between them.
 
     Parameters
     ----------

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from .._disk._atomic import new_folder
+from .._disk import new_folder
 from ._folder import EncoderFolderError
 from ._weights import count_layers
 
-ENCODER, DECODER, GENES = "encoder.ckpt", "decoder.ckpt", "gene_order.tsv"
-LAYER_SIZES, LABELS, HYPERPARAMETERS, METADATA = (
-    "layer_sizes.json",
-    "label_ints.csv",
-    "hyperparameters.json",
-    "metadata.json",
-)
+ENCODER = "encoder.ckpt"
+DECODER = "decoder.ckpt"
+GENES = "gene_order.tsv"
+LAYER_SIZES = "layer_sizes.json"
+LABELS = "label_ints.csv"
+HYPERPARAMETERS = "hyperparameters.json"
+METADATA = "metadata.json"
 #: Position of a module in a block, behind that of its Linear, and what its weights are called.
 _MODULES = (
     (0, {"weight": "weight", "bias": "bias"}),

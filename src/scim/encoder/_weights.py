@@ -13,7 +13,8 @@ OUTPUT_NAMES = ("output.weight", "output.bias")
 #: What BatchNorm adds to the variance.
 BN_EPS = 1e-5
 #: Columns of a matrix that are hashed, and rows that are turned, at a time.
-_COLUMNS, _ROWS = 256, 64
+_COLUMNS = 256
+_ROWS = 64
 
 
 def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | None = None) -> dict[str, np.ndarray]:

@@ -9,11 +9,13 @@ import numpy as np
 from .._threads import in_threads, one_thread_of_blas
 
 #: Rounds of k-means; vectors of each list that its centre is learned from.
-ROUNDS, LEARNED_FROM = 6, 40
+ROUNDS = 6
+LEARNED_FROM = 40
 #: Fewer centres than this are all looked at.
 _MANY = 1_000
 #: Landmarks per square root of the number of centres, and centres around each, per square root too.
-_LANDMARKS, _AROUND = 4, 8
+_LANDMARKS = 4
+_AROUND = 8
 
 
 class Centres:

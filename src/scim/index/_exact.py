@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import cast
-
 import numpy as np
 
-from ..reference.store._segments import to_float
+from ._protocol import check_limit, no_hits
+from ._vectors import blocks
 
-#: Reference cells, and queries, that are multiplied at a time: 64 MB of products.
-CELLS, QUERIES = 16_384, 1_024
-#: Cells for which compiled code, which takes half a second to import, is not worth it.
-_FEW = 50_000
+QUERIES = 1_024
 #: Similarities this close may be the same distance, once it is rounded.
 _ROUNDING = np.float32(2**-23)
 
 
-def no_hits(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions int64 and cosine distances float32 (n, k) where nothing was found yet: -1 and inf."""
-    return np.full((n, k), -1, dtype=np.int64), np.full((n, k), np.inf, dtype=np.float32)
-
-
-def distances_of(positions: np.ndarray, similarity: np.ndarray) -> np.ndarray:
-    """Cosine distances of what was found, float32; inf where the position is -1."""
-    return np.where(positions < 0, np.float32(np.inf), np.clip(1.0 - similarity, 0.0, 2.0))
-
-
-class ExactBackend:
+class ExactIndex:
     """Compare every query with every cell.
 
     Parameters
@@ -44,7 +29,7 @@ class ExactBackend:
     def search(
         self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Find neighbours, see :class:`~scim.index._protocol.Backend`."""
+        """Find neighbours, see :class:`~scim.index.Index`."""
         parts = [slice(i, i + QUERIES) for i in range(0, len(queries), QUERIES)]
         best = [_Best(len(queries[part]), k) for part in parts]
         for rows, block in blocks(self.segments, allowed):
@@ -136,37 +121,6 @@ class _Best:
         self._waiting = []
 
 
-def blocks(segments: list[np.ndarray], allowed: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield positions and unit vectors of cells that have a direction and are ``allowed``, in order."""
-    convert = _convert if sum(map(len, segments)) <= _FEW else _compiled()
-    start = 0
-    for segment in segments:
-        for begin in range(0, len(segment), CELLS):
-            # The same cells stand in a product whatever else is searched, here and elsewhere: so do its roundings.
-            rows = np.arange(begin, min(begin + CELLS, len(segment)))
-            if allowed is not None:
-                rows = rows[allowed[start + begin : start + begin + len(rows)]]
-            vectors = np.empty((len(rows), segment.shape[1]), dtype=np.float32)
-            if convert(np.asarray(segment), rows, vectors):
-                directed = vectors.any(axis=1)
-                rows, vectors = rows[directed], vectors[directed]
-            if len(rows):
-                yield start + rows, vectors
-        start += len(segment)
-
-
-def _compiled() -> Callable[[np.ndarray, np.ndarray, np.ndarray], int]:
-    from ._fixed import to_unit
-
-    return cast("Callable[[np.ndarray, np.ndarray, np.ndarray], int]", to_unit)
-
-
-def _convert(segment: np.ndarray, rows: np.ndarray, out: np.ndarray) -> int:
-    """Do what :func:`scim.index._fixed.to_unit` does, to the last bit."""
-    out[:] = to_float(segment[rows])
-    return int((~out.any(axis=1)).sum())
-
-
 def within_distance(
     segments: list[np.ndarray], queries: np.ndarray, max_distance: float, allowed: np.ndarray | None, *, limit: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -211,21 +165,6 @@ def within_distance(
     positions, distances = no_hits(len(queries), int(counts.max(initial=0)))
     positions[query[order], place], distances[query[order], place] = position[order], near[order]
     return positions, distances
-
-
-def check_limit(n_found: int, limit: int, max_distance: float) -> None:
-    """Refuse to go on when there are more hits than a search may have.
-
-    Raises
-    ------
-    ValueError
-        There are more than ``limit``.
-    """
-    if n_found > limit:
-        raise ValueError(
-            f"More than {limit:,} cells are within max_distance={max_distance:g}. Give a smaller one, fewer "
-            "queries, a filter, or k=."
-        )
 
 
 def nearest_elsewhere(

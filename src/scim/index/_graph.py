@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..reference.store._segments import take_vectors
-from ._exact import ExactBackend, blocks, distances_of
+from ._exact import ExactIndex
+from ._protocol import distances_of
+from ._vectors import blocks, take_vectors
 
 #: Fewer cells than this are searched exactly: that is quicker than the graph, and graphs of a few cells are poor.
 _SMALL = 1_000
@@ -15,7 +16,7 @@ _SMALL = 1_000
 _HITS = 200_000
 
 
-class PyNNDescentBackend:
+class GraphIndex:
     """Graph search. pynndescent cannot filter, so a filtered search is exact.
 
     Parameters
@@ -37,13 +38,13 @@ class PyNNDescentBackend:
             ) from error
         self.segments = segments
         self.seed = seed
-        self.exact = ExactBackend(segments)
+        self.exact = ExactIndex(segments)
         self._index: tuple[np.ndarray, Any] | None = None
 
     def search(
         self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Find neighbours, see :class:`~scim.index._protocol.Backend`."""
+        """Find neighbours, see :class:`~scim.index.Index`."""
         n_cells = sum(map(len, self.segments))
         if allowed is not None or n_cells < max(_SMALL, 2 * k) or not len(queries):
             return self.exact.search(queries, k, allowed)

@@ -10,95 +10,25 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from .._disk._atomic import sha256, sync, write_tensors
 from .._threads import one_thread_of_faiss
-from .._warn import warn
-from ..reference.store._segments import split_at, take_vectors
-from ._effort import Effort, cells_to_try, found_in_lists, true_neighbours, worse_of
-from ._exact import ExactBackend, blocks
+from ._effort import Effort
+from ._exact import ExactIndex
+from ._files import index_is_whole
 from ._lists import Lists
-from ._protocol import Backend, index_is_whole
+from ._plan import WORTH
+from ._trials import cells_to_try, found_in_lists, true_neighbours, worse_of
+from ._vectors import blocks, take_vectors
 
-#: From this many cells on, an index is worth its place; from this many on, one of short codes.
-WORTH, LARGE = 20_000, 100_000
 #: What the manifest calls such an index.
 LISTS = "lists"
-#: Share of the true neighbours that a search is to find by default, and of how many neighbours that is measured.
-RECALL, DEPTHS = 0.98, (10, 50, 1_000)
+DEPTHS = (10, 50, 1_000)
 #: Lists per square root of the number of cells; cells of each list that its centre is learned from; trial queries.
-_LISTS, _LEARNED_FROM, _TRIALS = 2, 64, 200
+_LISTS = 2
+_LEARNED_FROM = 64
+_TRIALS = 200
 
 
-def build_index(
-    segments: list[np.ndarray],
-    path: Path,
-    *,
-    seed: int,
-    recall: float = RECALL,
-    groups: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Build an index, find out how many lists a search has to visit, and write it.
-
-    Many cells get the index of :mod:`~scim.index._ivf_pq`, of several files that begin with the name of ``path``.
-
-    Parameters
-    ----------
-    segments
-        Vectors of each segment, int16 (n_i, d).
-    path
-        File to write.
-    seed
-        Seed of the centres and of the trial.
-    recall
-        Share of the true neighbours that a search is to find.
-    groups
-        Study of each cell, codes (n_cells,): with several, the index is tried on neighbours of other studies.
-
-    Returns
-    -------
-    What the manifest says of the index: its files, the cells it covers, lists, and how many of them to visit.
-    """
-    if groups is not None and (groups == groups[0]).all():
-        groups = None
-    if sum(map(len, segments)) >= LARGE:
-        from ._ivf_pq_build import build_pq
-
-        return build_pq(segments, path, seed=seed, recall=recall, groups=groups)
-    lists = _make_lists(segments, seed=seed)
-    write_tensors(path, {"centres": lists.centres, "starts": lists.starts, "rows": lists.rows})
-    sync(path)
-    return {
-        "kind": LISTS,
-        "file": path.name,
-        "bytes": path.stat().st_size,
-        "sha256": sha256(path),
-        "n_cells": sum(map(len, segments)),
-        "lists": len(lists),
-        "trials": _try(lists, segments, groups, seed=seed),
-        "target": recall,
-        "seed": seed,
-    }
-
-
-def open_index(segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any]) -> Backend:
-    """Backend of the index that ``facts`` tell of; cells behind those that it covers are searched exactly."""
-    from ._composed import DeltaBackend
-    from ._ivf_pq import PQBackend
-    from ._pq_codes import KIND
-
-    if "trials" not in facts or facts.get("kind") not in (LISTS, KIND):
-        warn(
-            "The index of this reference is of an older scim, and queries are compared with every cell instead. "
-            "Reference.reindex() makes it anew."
-        )
-        return ExactBackend(segments)
-    covered, later = split_at(segments, int(facts.get("n_cells", sum(map(len, segments)))))
-    kind = PQBackend if facts["kind"] == KIND else FaissBackend
-    indexed: Backend = kind(covered, folder, facts)
-    return DeltaBackend(indexed, segments) if later else indexed
-
-
-class FaissBackend:
+class IvfFlatIndex:
     """Search the lists nearest to a query; where few cells may be found, all of them.
 
     Parameters
@@ -115,7 +45,7 @@ class FaissBackend:
 
     def __init__(self, segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any]) -> None:
         self.segments = segments
-        self.exact = ExactBackend(segments)
+        self.exact = ExactIndex(segments)
         self._folder, self._facts = folder, facts
         n_cells = sum(map(len, segments))
         self._effort = Effort(facts["trials"], float(facts["target"]), int(facts["lists"]), n_cells)
@@ -124,7 +54,7 @@ class FaissBackend:
     def search(
         self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Find neighbours, see :class:`~scim.index._protocol.Backend`."""
+        """Find neighbours, see :class:`~scim.index.Index`."""
         n_cells = sum(map(len, self.segments))
         n_allowed = n_cells if allowed is None else int(np.count_nonzero(allowed))
         effort = self._effort if recall is None else self._effort.aiming(recall)

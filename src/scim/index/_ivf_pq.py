@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +11,25 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from .._threads import in_threads, one_thread_of_faiss
-from ._effort import FilteredEffort
-from ._exact import ExactBackend, distances_of
+from ._exact import ExactIndex
+from ._files import CODES, ORDERED, REST, ROWS, Opened, effort_of, index_is_whole, selector_of
+from ._kernels import few_rows, rows_of
 from ._pq_codes import ShortCodes
-from ._protocol import index_is_whole
-from ._rerank import OrderedVectors, compare_each, few_rows, rows_of
+from ._protocol import distances_of
+from ._rerank import ListOrderedVectors, compare_each
 
 #: So few cells may be found that comparing with each of them takes less time.
 FEW = 30_000
 #: Queries of which faiss looks through the lists at once, so few that their tables stay in the processor's cache; those
 #: that are put in the order of their lists; and candidates that are held at a time.
-_QUERIES, _SORTED, _CANDIDATES = 32, 8_192, 4_000_000
+_QUERIES = 32
+_SORTED = 8_192
+_CANDIDATES = 4_000_000
 #: Queries that are compared with each cell by themselves, and not in products.
 _ONE_BY_ONE = 8
-#: Endings of the files of an index: codes; place of each cell's vector; vectors in the order of the lists; the rest.
-CODES, ROWS, ORDERED, REST = ".faiss", ".rows.i32", ".vectors.i16", ".safetensors"
 
 
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """An index in memory.
-
-    Attributes
-    ----------
-    codes
-        Codes of the cells, in lists.
-    vectors
-        Vectors to rank candidates by.
-    effort
-        How far to search.
-    """
-
-    codes: ShortCodes
-    vectors: OrderedVectors
-    effort: FilteredEffort
-
-
-class PQBackend:
+class IvfPqIndex:
     """Search codes of 4 bits per two dimensions in the lists nearest to a query, and rank the best again exactly.
 
     What is ranked again comes from the fixed-point vectors, so that distances are exact.
@@ -66,14 +48,14 @@ class PQBackend:
 
     def __init__(self, segments: list[np.ndarray], folder: Path, facts: Mapping[str, Any]) -> None:
         self.segments = segments
-        self.exact = ExactBackend(segments)
+        self.exact = ExactIndex(segments)
         self._folder, self._facts = folder, facts
         self._opened: Opened | None = None
 
     def search(
         self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Find neighbours, see :class:`~scim.index._protocol.Backend`."""
+        """Find neighbours, see :class:`~scim.index.Index`."""
         if allowed is not None and (rows := few_rows(allowed, FEW)) is not None:
             return self._compare(queries, k, allowed, rows)
         n_allowed = sum(map(len, self.segments)) if allowed is None else int(np.count_nonzero(allowed))
@@ -121,15 +103,9 @@ class PQBackend:
 
         rest = load_file(self._folder / f"{name}{REST}")
         rows = np.memmap(self._folder / f"{name}{ROWS}", dtype="<i4", mode="r")
-        vectors = OrderedVectors(self.segments, self._folder / f"{name}{ORDERED}", rows, rest["sums"])
+        vectors = ListOrderedVectors(self.segments, self._folder / f"{name}{ORDERED}", rows, rest["sums"])
         codes = ShortCodes.of(faiss.read_index(str(self._folder / f"{name}{CODES}")))
         return Opened(codes, vectors, effort_of(rest, self._facts))
-
-
-def effort_of(rest: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> FilteredEffort:
-    """How far to search, by what was measured when the index was built."""
-    sample = rest["sample_lists"], rest["sample_positions"]
-    return FilteredEffort(facts["trials"], float(facts["target"]), rest["sizes"], sample)
 
 
 def _search(
@@ -154,14 +130,6 @@ def _search(
 
     in_threads(len(queries), work)
     return positions, similarity
-
-
-def selector_of(allowed: np.ndarray) -> Any:
-    """Tell faiss which cells may be found: a bit for each, which it keeps."""
-    import faiss
-
-    selector: Any = faiss.IDSelectorBitmap  # faiss's own types know of the two arguments in C++ only
-    return selector(np.packbits(allowed, bitorder="little"))
 
 
 def _lists_to_visit(

@@ -10,28 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._disk._atomic import describe_files, sync, write_tensors
+from .._disk import BLOCK_BYTES, describe_files, sync, write_tensors
 from .._progress import progress_bar
 from .._threads import in_threads, one_thread_of_faiss
-from ..reference.store._manifest import SMALL
-from ..reference.store._segments import take_vectors
 from ._centres import LEARNED_FROM, ROUNDS, Centres, learn
-from ._effort import DEPTHS, cells_to_try, found_among, found_in_lists, true_neighbours, worse_of
-from ._exact import blocks
-from ._ivf_pq import CODES, ORDERED, REST, ROWS, Opened, effort_of, selector_of
+from ._files import CODES, ORDERED, REST, ROWS, Opened, effort_of, selector_of
 from ._pq_codes import FOR_LENGTH, KIND, Coder, ShortCodes, widened, width_of
-from ._rerank import OrderedVectors, write_ordered
+from ._rerank import ListOrderedVectors, write_ordered
+from ._trials import DEPTHS, cells_to_try, found_among, found_in_lists, true_neighbours, worse_of
+from ._vectors import blocks, take_vectors
 
 if TYPE_CHECKING:
     from tqdm.std import tqdm
 
 #: Lists per square root of the number of cells; vectors that the codes are learned from.
-_LISTS, _CODES_FROM = 1, 20_000
+_LISTS = 1
+_CODES_FROM = 20_000
 #: More lists than this are found through a graph.
 _GRAPH = 16_384
 #: Cells whose neighbours are looked for to try the index, and how many of them for more than ``_SHALLOW`` neighbours;
 #: cells of the sample that says where a filter's cells are.
-_TRIALS, _DEEP, _SHALLOW, _SAMPLE = 100, 25, 1_000, 65_536
+_TRIALS = 100
+_DEEP = 25
+_SHALLOW = 1_000
+_SAMPLE = 65_536
 
 
 def build_pq(
@@ -75,7 +77,7 @@ def build_pq(
         "kind": KIND,
         "file": path.with_suffix(REST).name,
         # Blocks are hashed too: workers of a cluster read some of them.
-        "files": describe_files(path.parent, [f.name for f in files.values()], block=SMALL),
+        "files": describe_files(path.parent, [f.name for f in files.values()], block=BLOCK_BYTES),
         "bytes": sum(f.stat().st_size for f in files.values()),
         "n_cells": n_cells,
         "lists": len(made.centres),
@@ -88,7 +90,7 @@ def make_again(segments: list[np.ndarray], facts: Mapping[str, Any]) -> Opened:
     """Make the index once more, in memory; candidates are ranked by the vectors of the cells themselves."""
     with progress_bar(_work(sum(map(len, segments))), desc="Building the index", unit="cells") as bar:
         made = _make(segments, seed=int(facts["seed"]), bar=bar)
-    vectors = OrderedVectors(segments, None, made.rows, np.empty(0, dtype=np.uint64))
+    vectors = ListOrderedVectors(segments, None, made.rows, np.empty(0, dtype=np.uint64))
     return Opened(made.codes, vectors, effort_of(made.rest, facts))
 
 

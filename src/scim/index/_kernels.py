@@ -61,3 +61,59 @@ def _read(keys, positions, similarity):  # type: ignore[no-untyped-def]
             key = keys[q, n - 1 - i]
             if key:
                 positions[q, i], similarity[q, i] = position_of(key), similarity_of(key)
+
+
+@njit(nogil=True, fastmath={"reassoc", "contract"})
+def to_unit(segment, rows, out):  # type: ignore[no-untyped-def]
+    """Bring rows of fixed-point numbers to length 1; zero vectors stay zero. Returns how many there are of these."""
+    empty = 0
+    for i in range(len(rows)):
+        vector = segment[rows[i]]
+        # Whole numbers up to 2**30: their sum is exact, in whatever order.
+        total = np.int64(0)
+        for j in range(len(vector)):
+            total += np.int32(vector[j]) * np.int32(vector[j])
+        empty += total == 0
+        scale = np.float32(1 / np.sqrt(np.float64(total))) if total else np.float32(0)
+        for j in range(len(vector)):
+            out[i, j] = np.float32(vector[j]) * scale
+    return empty
+
+
+def rows_of(allowed: np.ndarray) -> np.ndarray:
+    """Positions of the cells that may be found, int64, as np.flatnonzero, in less time."""
+    rows = few_rows(allowed, int(np.count_nonzero(allowed)))
+    assert rows is not None  # there are no more
+    return rows
+
+
+def few_rows(allowed: np.ndarray, most: int) -> np.ndarray | None:
+    """Positions of the cells that may be found, int64, ascending; None where they are more than ``most``."""
+    allowed = np.ascontiguousarray(allowed)
+    rows = np.empty(most, dtype=np.int64)
+    n = _find(allowed[: len(allowed) // 8 * 8].view(np.uint64), allowed, rows)
+    return None if n < 0 else rows[:n]
+
+
+@njit(nogil=True)
+def _find(words, allowed, rows):  # type: ignore[no-untyped-def]
+    """Write positions of what is set, eight looked at at once, and return how many; -1 where there is no room."""
+    n = 0
+    for w in range(len(words)):
+        if words[w]:
+            n = _note(8 * w, 8 * w + 8, allowed, rows, n)
+            if n < 0:
+                return n
+    return _note(8 * len(words), len(allowed), allowed, rows, n)
+
+
+@njit(nogil=True)
+def _note(first, last, allowed, rows, n):  # type: ignore[no-untyped-def]
+    """Write positions of what is set in a part to ``rows[n:]``; return the next place, -1 where there is no room."""
+    for i in range(first, last):
+        if allowed[i]:
+            if n == len(rows):
+                return -1
+            rows[n] = i
+            n += 1
+    return n

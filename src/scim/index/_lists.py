@@ -9,9 +9,8 @@ import numpy as np
 
 from .._compiled import njit
 from .._threads import in_threads, one_thread_of_blas
-from ._exact import no_hits
-from ._fixed import to_unit
-from ._kernels import distance_of, key_of, position_of, similarity_of
+from ._kernels import distance_of, key_of, position_of, similarity_of, to_unit
+from ._protocol import no_hits
 
 #: Queries that are multiplied with a list at a time.
 _QUERIES = 1_024
@@ -112,7 +111,7 @@ class Lists:
 
 
 def _take(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Vectors of some cells, as :func:`~scim.reference.store._segments.take_vectors` does, without holding the GIL."""
+    """Vectors of some cells, as :func:`~scim.index._vectors.take_vectors` does, without holding the GIL."""
     taken = np.empty((len(rows), segments[0].shape[1]), dtype=np.float32)
     starts = np.cumsum([0, *map(len, segments)])
     # Rows ascend, so that those of a segment follow one another.

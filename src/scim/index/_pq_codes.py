@@ -12,7 +12,8 @@ from .._threads import in_threads, one_thread_of_faiss
 #: What the manifest calls an index of such codes.
 KIND = "norm codes"
 #: Most codes of a vector, and codes behind them that hold its length.
-MOST, FOR_LENGTH = 64, 2
+MOST = 64
+FOR_LENGTH = 2
 #: Values of a code of four bits.
 _VALUES = 16
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from .._disk._atomic import sha256
-from .._warn import warn
 
-BACKENDS = ("auto", "exact", "faiss", "pynndescent")
-
-
-class Backend(Protocol):
+class Index(Protocol):
     """Finds nearest neighbours among fixed vectors, int16 (n_i, d) of each segment."""
 
     name: str
@@ -43,72 +37,45 @@ class Backend(Protocol):
         ...
 
 
-def make_backend(
-    name: str,
-    segments: list[np.ndarray],
-    *,
-    seed: int = 0,
-    folder: Path | None = None,
-    index: Mapping[str, Any] | None = None,
-) -> Backend:
-    """Open a backend.
+def no_hits(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions int64 and cosine distances float32 (n, k) where nothing was found yet: -1 and inf."""
+    return np.full((n, k), -1, dtype=np.int64), np.full((n, k), np.inf, dtype=np.float32)
 
-    Parameters
-    ----------
-    name
-        One of :data:`BACKENDS`.
-    segments
-        Vectors of all segments, int16 (n_i, d).
-    seed
-        Seed of what is built on opening.
-    folder, index
-        Where the index of a reference lies, and what its manifest says of it, where it has one. It may cover the first
-        cells only; those behind them are searched exactly, and the hits merged.
+
+def distances_of(positions: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """Cosine distances of what was found, float32; inf where the position is -1."""
+    return np.where(positions < 0, np.float32(np.inf), np.clip(1.0 - similarity, 0.0, 2.0))
+
+
+def check_limit(n_found: int, limit: int, max_distance: float) -> None:
+    """Refuse to go on when there are more hits than a search may have.
+
+    Raises
+    ------
+    ValueError
+        There are more than ``limit``.
     """
-    if name == "pynndescent":
-        from ._graph import PyNNDescentBackend
-
-        return PyNNDescentBackend(segments, seed=seed)
-    if index is not None and folder is not None:
-        from ._ivf_flat import open_index
-
-        return open_index(segments, folder, index)
-    from ._exact import ExactBackend
-
-    return ExactBackend(segments)
-
-
-def index_files(facts: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
-    """Files of an index with what the manifest says of each, ``bytes`` and ``sha256``; none where there is no index."""
-    return {} if not facts else dict(facts.get("files", {facts["file"]: facts}))
-
-
-def index_is_whole(folder: Path, facts: Mapping[str, Any], *, later: Collection[str] = ()) -> bool:
-    """Whether the files of an index are what was written; if not, warn that it is made again, naming the first.
-
-    Parameters
-    ----------
-    folder
-        Where the index lies.
-    facts
-        What the manifest says of it.
-    later
-        Files that are compared with checksums as they are read.
-    """
-    for name, fact in index_files(facts).items():
-        path = folder / name
-        if name in later or _is_what_was_written(path, fact):
-            continue
-        warn(
-            f"The index file {path} is missing or damaged, and the index is made again in memory. Reference.reindex() "
-            "writes it."
+    if n_found > limit:
+        raise ValueError(
+            f"More than {limit:,} cells are within max_distance={max_distance:g}. Give a smaller one, fewer "
+            "queries, a filter, or k=."
         )
-        return False
-    return True
 
 
-def _is_what_was_written(path: Path, fact: Mapping[str, Any]) -> bool:
-    try:
-        return path.stat().st_size == fact["bytes"] and sha256(path) == fact["sha256"]
-    except OSError:  # missing, or another user's alone
-        return False
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """Nearest reference cells of m queries.
+
+    Attributes
+    ----------
+    indices
+        Rows of the reference, int64 (m, k), nearest first, equal ones by row; -1 where there is no hit.
+    distances
+        Cosine distances 1 - cos, float32 (m, k), from 0 to 2; inf where there is no hit.
+    """
+
+    indices: np.ndarray
+    distances: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)

@@ -9,21 +9,24 @@ import numpy as np
 from .._compiled import njit
 from .._threads import in_threads
 from .._warn import warn
-from ..reference.store._segments import gather_fixed
 from ._kernels import best_of, key_of
+from ._vectors import gather_fixed
 
 #: Vectors that one checksum covers, a page of 128 dimensions: larger blocks would take longer to compare, when they are
 #: first read, than the candidates in them.
 BLOCK = 16
 #: Bytes of vectors that are put in order at a time; cells that are compared one by one at a time, and by a thread.
-_BUFFER, _CELLS, _PART = 512_000_000, 65_536, 4_096
+_BUFFER = 512_000_000
+_CELLS = 65_536
+_PART = 4_096
 #: Vectors that are fetched from memory at a time, and numbers of them in a cache line.
-_AHEAD, _LINE = 16, 32
+_AHEAD = 16
+_LINE = 32
 #: Place of a candidate that does not count: behind all others.
 _NOWHERE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-class OrderedVectors:
+class ListOrderedVectors:
     """Vectors in the order of the lists, each block compared with its checksum when it is first read.
 
     Parameters
@@ -108,7 +111,7 @@ class OrderedVectors:
 def compare_each(
     segments: list[np.ndarray], queries: np.ndarray, rows: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compare queries (m, d) with the cells ``rows``, which ascend; see :meth:`OrderedVectors.best` for the result."""
+    """Compare queries (m, d) with the cells ``rows``, which ascend; see :meth:`ListOrderedVectors.best`."""
     best = np.zeros((len(queries), 0), dtype=np.uint64)
     starts = np.cumsum([0, *map(len, segments)])
     bounds = np.searchsorted(rows, starts)
@@ -121,45 +124,6 @@ def compare_each(
             if best.shape[1] > k:
                 best = np.partition(best, best.shape[1] - k, axis=1)[:, best.shape[1] - k :]
     return best_of(best, k)
-
-
-def rows_of(allowed: np.ndarray) -> np.ndarray:
-    """Positions of the cells that may be found, int64, as np.flatnonzero, in less time."""
-    rows = few_rows(allowed, int(np.count_nonzero(allowed)))
-    assert rows is not None  # there are no more
-    return rows
-
-
-def few_rows(allowed: np.ndarray, most: int) -> np.ndarray | None:
-    """Positions of the cells that may be found, int64, ascending; None where they are more than ``most``."""
-    allowed = np.ascontiguousarray(allowed)
-    rows = np.empty(most, dtype=np.int64)
-    n = _find(allowed[: len(allowed) // 8 * 8].view(np.uint64), allowed, rows)
-    return None if n < 0 else rows[:n]
-
-
-@njit(nogil=True)
-def _find(words, allowed, rows):  # type: ignore[no-untyped-def]
-    """Write positions of what is set, eight looked at at once, and return how many; -1 where there is no room."""
-    n = 0
-    for w in range(len(words)):
-        if words[w]:
-            n = _note(8 * w, 8 * w + 8, allowed, rows, n)
-            if n < 0:
-                return n
-    return _note(8 * len(words), len(allowed), allowed, rows, n)
-
-
-@njit(nogil=True)
-def _note(first, last, allowed, rows, n):  # type: ignore[no-untyped-def]
-    """Write positions of what is set in a part to ``rows[n:]``; return the next place, -1 where there is no room."""
-    for i in range(first, last):
-        if allowed[i]:
-            if n == len(rows):
-                return -1
-            rows[n] = i
-            n += 1
-    return n
 
 
 def _compare_in_threads(
@@ -175,7 +139,7 @@ def _compare_in_threads(
 
 
 def write_ordered(segments: list[np.ndarray], rows: np.ndarray, path: Path) -> np.ndarray:
-    """Write vectors in the order of ``rows``, see :class:`OrderedVectors`, and return the checksums.
+    """Write vectors in the order of ``rows``, see :class:`ListOrderedVectors`, and return the checksums.
 
     The vectors are read once for each half gigabyte that is written, one after the other.
     """

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from .._validate import check_fraction, check_key, check_positive_int, did_you_mean
+from .._validate import check_fraction, check_positive_int
 from .._warn import warn
-from ._exact import no_hits, within_distance
-from ._protocol import Backend
+from ._capped import _packed, _search_capped, _under_caps
+from ._exact import within_distance
+from ._protocol import Hits, Index, no_hits
 
 #: Most hits of one search within a distance; ten columns of them take about half a gigabyte.
 MAX_HITS = 5_000_000
-#: Hits that are looked through at a time where groups are capped.
-_HITS = 4_000_000
-#: Where caps leave too few of this part of all cells, all are gone through at once.
-_DEEP = 64
-
-
-@dataclass(frozen=True, eq=False)
-class Hits:
-    """Nearest reference cells of m queries.
-
-    Attributes
-    ----------
-    indices
-        Rows of the reference, int64 (m, k), nearest first, equal ones by row; -1 where there is no hit.
-    distances
-        Cosine distances 1 - cos, float32 (m, k), from 0 to 2; inf where there is no hit.
-    """
-
-    indices: np.ndarray
-    distances: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.indices)
 
 
 def check_queries(vectors: np.ndarray, n_latent: int) -> np.ndarray:
@@ -60,7 +36,7 @@ def check_queries(vectors: np.ndarray, n_latent: int) -> np.ndarray:
 
 
 def search(
-    backend: Backend,
+    backend: Index,
     queries: np.ndarray,
     k: int | None,
     *,
@@ -136,86 +112,3 @@ def _spread(found: tuple[np.ndarray, np.ndarray], rows: np.ndarray, n: int, k: i
     indices, distances = no_hits(n, k)
     indices[rows, : found[0].shape[1]], distances[rows, : found[0].shape[1]] = found
     return indices, distances
-
-
-def _search_capped(
-    backend: Backend,
-    queries: np.ndarray,
-    k: int,
-    available: int,
-    allowed: np.ndarray | None,
-    groups: Mapping[str, tuple[np.ndarray, int]],
-    local: list[np.ndarray] | None,
-    recall: float | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Search deeper and deeper, until what the caps leave fills k places or nothing more can be found.
-
-    Where the vectors are ``local``, the last step goes through all of them: a cap on types is filled by cells that lie
-    far out, and deeper searches would come to the same, each after the other.
-    """
-    indices, distances = no_hits(len(queries), k)
-    enough = min(k, *(_most_hits(codes if allowed is None else codes[allowed], cap) for codes, cap in groups.values()))
-    todo, depth = np.arange(len(queries)), k
-    while len(todo):
-        if local is not None and depth * _DEEP > available:
-            from ._capped import search_all
-
-            indices[todo], distances[todo] = search_all(local, queries[todo], k, allowed, list(groups.values()))
-            break
-        missing = []
-        step = max(1, _HITS // depth)
-        for part in (todo[i : i + step] for i in range(0, len(todo), step)):
-            found, near = backend.search(queries[part], depth, allowed, recall)
-            keep = _under_caps(found, groups)
-            full = (keep.sum(axis=1) >= enough) | (depth == available)
-            indices[part[full]], distances[part[full]] = _packed(found[full], near[full], keep[full], k)
-            missing.append(part[~full])
-        todo, depth = np.concatenate(missing), min(4 * depth, available)
-    return indices, distances
-
-
-def _most_hits(codes: np.ndarray, cap: int) -> int:
-    """How many cells can be found at most with ``cap`` of each group; a missing value, -1, is a group as well."""
-    return int(np.minimum(np.bincount(codes + 1), cap).sum())
-
-
-def _under_caps(indices: np.ndarray, groups: Mapping[str, tuple[np.ndarray, int]]) -> np.ndarray:
-    """Mark the hits that come before their group is full; what one column drops does not fill a group of another."""
-    from ._capped import fill_groups
-
-    keep = indices >= 0
-    # A missing value, -1, is a group as well.
-    mine = [np.where(keep, codes[indices], -1) + 1 for codes, _ in groups.values()]
-    stacked = np.stack(mine) if mine else np.empty((0, *indices.shape), dtype=np.int64)
-    caps = np.array([cap for _, cap in groups.values()], dtype=np.int64)
-    fill_groups(keep, stacked, caps, int(stacked.max(initial=0)) + 1)
-    return keep
-
-
-def _packed(found: np.ndarray, near: np.ndarray, keep: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Kept hits moved to the front of each row, and rows cut to k."""
-    order = np.argsort(~keep, axis=1, kind="stable")[:, :k]
-    kept = np.take_along_axis(keep, order, 1)
-    return (
-        np.where(kept, np.take_along_axis(found, order, 1), -1),
-        np.where(kept, np.take_along_axis(near, order, 1), np.inf),
-    )
-
-
-def check_caps(caps: Mapping[str, int] | None, columns: list[str]) -> dict[str, int]:
-    """Check ``max_per_group``, a mapping of column -> most hits."""
-    if caps is None:
-        return {}
-    if not isinstance(caps, Mapping):
-        raise TypeError(f'max_per_group must be a mapping such as {{"donor": 50}}, got {caps!r}.')
-    for column, most in caps.items():
-        check_key(dict.fromkeys(columns), column, argument="max_per_group", where="the reference's metadata")
-        check_positive_int(most, argument=f"max_per_group[{column!r}]")
-    return {column: min(int(most), 2**31) for column, most in caps.items()}
-
-
-def unknown_reference(path: Path, there: list[str]) -> FileNotFoundError:
-    """Error for a reference that is not there, naming those that are, but no hidden ones: builds under way."""
-    seen = [name for name in there if not name.startswith(".")]
-    others = f"In that folder: {did_you_mean(path.name, seen)}" if seen else "That folder holds none."
-    return FileNotFoundError(f"There is no reference {str(path)!r}. {others}")

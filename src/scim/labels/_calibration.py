@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from ..index._exact import nearest_elsewhere
-from ..index._protocol import Backend
-from ..reference.store._manifest import ReferenceFolderError
-from ..reference.store._segments import take_vectors
-from ._doubts import contradicted
-from ._head import Head, Labelled, choose, fit_head
+from ..index import nearest_elsewhere, take_vectors
+from ._balanced import balanced_sample
+from ._doubts import doubted_cells
+from ._head import Head, Labelled, fit_head
 
 CalibrationKind = Literal["cross-study", "within-study"]
 
 #: Cells that the background is drawn from.
 N_CELLS = 5_000
-#: Share of the nearest cells that distances are to be of. The next ones have nearly the same p-value: among a million
-#: cells it differed by .0045, and one cell of 8,000 fell on the other side of .05.
-_NEAREST = 0.8
-#: Cells of a study among which neighbours are looked for, when labels are compared with theirs.
-_POOL = 10_000
 
 
 #: Positions of cells int64 (n,), and unit vectors float32 (n, d) of them.
@@ -63,58 +54,6 @@ class Calibration:
         n = len(self.background)
         larger = n - np.searchsorted(self.background, np.asarray(distances, dtype=np.float32), side="left")
         return (1.0 + larger) / (1.0 + n)
-
-    def save(self, path: Path) -> None:
-        """Write an .npz file."""
-        arrays: dict[str, Any] = {} if self.head is None else dict(self.head.to_arrays())
-        np.savez(path, background=self.background, kind=np.array(self.kind), doubted=self.doubted, **arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> Calibration:
-        """Read what :meth:`save` wrote."""
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-                head = Head.from_arrays(saved)
-                # References of old have none.
-                doubted = np.asarray(saved["doubted"] if "doubted" in saved else [], dtype=np.int64)
-                kind: CalibrationKind = "within-study" if str(saved["kind"]) == "within-study" else "cross-study"
-                return cls(np.asarray(saved["background"]), kind, head, doubted)
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ReferenceFolderError(f"{path} is damaged: {error}. Build the reference again.") from error
-
-
-@dataclass(frozen=True, eq=False)
-class Judge:
-    """A calibration, with the cells that it holds for.
-
-    Attributes
-    ----------
-    calibration
-        Head and background.
-    backend
-        Where distances to the nearest cells are found.
-    panel_matched
-        The cells are landmarks, embedded with the genes of the query.
-    genes
-        Genes that cells are to be embedded with anew before they are judged, bool (n_genes,); None: as they are.
-    is_narrow
-        Cells ought to be embedded anew, and cannot be: labels that only studies of a panel have are out of reach.
-    """
-
-    calibration: Calibration
-    backend: Backend
-    panel_matched: bool
-    genes: np.ndarray | None = None
-    is_narrow: bool = False
-
-    def novelty(self, vectors: np.ndarray) -> np.ndarray:
-        """P-value of each cell's distance to the nearest cell, (m,); 1 for a cell without a direction."""
-        some = vectors.any(axis=1)
-        out = np.ones(len(vectors))
-        if some.any():
-            _, distances = self.backend.search(np.ascontiguousarray(vectors[some]), 1, None, _NEAREST)
-            out[some] = self.calibration.pvalue(distances[:, 0])
-        return out
 
 
 def calibrate(
@@ -164,7 +103,7 @@ def calibrate(
     sorted_studies = studies[by_study]
     turn = np.arange(len(there)) - np.searchsorted(sorted_studies, sorted_studies)
     rows = np.sort(by_study[np.argsort(turn, kind="stable")[:N_CELLS]])
-    chosen, doubted = choose(codes, studies, seed=seed), np.empty(0, dtype=np.int64)
+    chosen, doubted = balanced_sample(codes, studies, seed=seed), np.empty(0, dtype=np.int64)
     if comparable is not None:
         asked = np.union1d(chosen, np.empty(0, np.int64) if landmarks is None else landmarks)
         doubted = doubted_cells(segments, studies, codes, comparable, asked[codes[asked] >= 0], seed=seed)
@@ -184,37 +123,3 @@ def calibrate(
     return Calibration(
         np.sort(distances[np.isfinite(distances)]), "cross-study" if several else "within-study", head, doubted
     )
-
-
-def doubted_cells(
-    segments: list[np.ndarray],
-    studies: np.ndarray,
-    codes: np.ndarray,
-    comparable: np.ndarray,
-    asked: np.ndarray,
-    *,
-    seed: int,
-) -> np.ndarray:
-    """Find cells whose label contradicts that of their nearest neighbours, in the embedding, of their own study.
-
-    Parameters
-    ----------
-    segments, studies, codes, comparable, seed
-        As of :func:`calibrate`.
-    asked
-        Positions of the cells to look at, which have a label, ascending.
-
-    Returns
-    -------
-    Positions, int64, ascending.
-    """
-    shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(codes >= 0))
-    by_study = shuffled[np.argsort(studies[shuffled], kind="stable")]
-    found = []
-    for study in np.unique(studies[asked]):
-        first, last = np.searchsorted(studies[by_study], [study, study + 1])
-        mine = asked[studies[asked] == study]
-        pool = np.union1d(by_study[first:last][:_POOL], mine)
-        wrong = contradicted(take_vectors(segments, pool), codes[pool], comparable, asked=np.searchsorted(pool, mine))
-        found.append(mine[wrong])
-    return np.concatenate(found).astype(np.int64) if found else np.empty(0, dtype=np.int64)

@@ -11,12 +11,11 @@ import numpy as np
 
 from .._threads import in_blocks, one_thread_of_blas
 
-#: Cells of a label and study that a head is fitted to, and cells in all.
-_PER_GROUP, _MOST = 300, 20_000
 #: Strength of the prior on the head's weights, as scikit-learn's C.
 _C = 0.3
 #: Parts that studies are put into, each scored by a head fitted to the others; parts of cells if there is one study.
-_FOLDS, _CELL_FOLDS = 5, 5
+_FOLDS = 5
+_CELL_FOLDS = 5
 #: Fewest scores of a label, in a study, that a p-value of its own is computed from.
 _FEWEST = 20
 #: Temperatures that are tried.
@@ -196,20 +195,6 @@ def fit_head(cells: Labelled, *, n_labels: int, seed: int, scored: Labelled | No
         tested.studies[order].astype(np.int32),
         kind,
     )
-
-
-def choose(
-    codes: np.ndarray, studies: np.ndarray, *, seed: int, per_group: int = _PER_GROUP, most: int = _MOST
-) -> np.ndarray:
-    """Choose labelled cells at random, as many of each label and study, positions ascending."""
-    order = np.random.default_rng(seed).permutation(np.flatnonzero(codes >= 0))
-    group = codes[order].astype(np.int64) * (int(studies.max(initial=0)) + 1) + studies[order]
-    by_group = order[np.argsort(group, kind="stable")]
-    ranked = np.sort(group)
-    turn = np.arange(len(ranked)) - np.searchsorted(ranked, ranked)
-    first = by_group[turn < per_group]
-    turn = turn[turn < per_group]
-    return np.sort(first[np.argsort(turn, kind="stable")[:most]])
 
 
 def _folds(studies: np.ndarray, others: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray, HeadKind]:

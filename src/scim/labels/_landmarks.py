@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..counts._blocks import iter_chunks
-from ..counts._kinds import TARGET_SUM, as_counts
-from ..reference.store._manifest import LANDMARKS, SEGMENTS, ReferenceFolderError
-from ._head import choose
+from ..counts import TARGET_SUM, as_counts
+from ..encoder import embed_with
+from ._balanced import balanced_sample
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from scipy.sparse import csr_matrix
 
     from ..encoder import Encoder
 
 #: Landmarks of a label and study, and of a segment, at most.
-PER_GROUP, MOST = 300, 5_000
+PER_GROUP = 300
+MOST = 5_000
 #: Share of the landmarks' expression that may lie in genes that a query did not measure, before they are embedded anew.
 ENOUGH = 0.02
 LandmarkKind = Literal["cells", "simulated", "none"]
 #: Cells that a simulated one is drawn from; share of the counts that a thinned one keeps.
-_POOLED, _KEPT = 5, 0.15
+_POOLED = 5
+_KEPT = 0.15
 #: The least and the largest dispersion of a gene: next to none, and what few cells of a label may seem to have.
 _DISPERSIONS = 1e-6, 10.0
-_DAMAGED = "Build the reference again."
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +128,7 @@ class Landmarks:
         return Landmarks(self.rows, self.indptr, self.genes, drawn)
 
     def counts(self) -> np.ndarray:
-        """Values as counts, int64 (nnz,), see :func:`scim.counts._kinds.as_counts`."""
+        """Values as counts, int64 (nnz,), see :func:`scim.counts._scale.as_counts`."""
         return as_counts(self.values, self.indptr)
 
     def matrix(self, n_genes: int) -> csr_matrix:
@@ -171,30 +168,6 @@ class Landmarks:
         sums = np.bincount(cells, weights=values, minlength=len(self))
         return (TARGET_SUM / np.maximum(sums, 1e-12)).astype(np.float32)[cells]
 
-    def save(self, path: Path) -> None:
-        """Write a compressed .npz file; values are kept to three digits."""
-        small = np.uint16 if self.genes.max(initial=0) < 2**16 else np.int32
-        # Counts are whole numbers, and float16 holds those up to 2,048 as they are.
-        values = np.minimum(self.values, np.finfo(np.float16).max).astype(np.float16)
-        with open(path, "wb") as file:
-            np.savez_compressed(file, rows=self.rows, indptr=self.indptr, genes=self.genes.astype(small), values=values)
-
-    @classmethod
-    def load(cls, path: Path, *, n_cells: int, n_genes: int) -> Landmarks:
-        """Read what :meth:`save` wrote, for a segment of ``n_cells`` cells."""
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-                arrays = {name: np.asarray(saved[name]) for name in ("rows", "indptr", "genes", "values")}
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ReferenceFolderError(f"{path} is damaged: {error}. {_DAMAGED}") from error
-        rows, indptr = arrays["rows"].astype(np.int64), arrays["indptr"].astype(np.int64)
-        genes, values = arrays["genes"].astype(np.int32), arrays["values"].astype(np.float32)
-        fits = len(indptr) == len(rows) + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
-        fits = fits and indptr[-1] == len(genes) == len(values) and np.isfinite(values).all()
-        if not fits or not _within(rows, n_cells) or not _within(genes, n_genes):
-            raise ReferenceFolderError(f"{path} does not fit the reference. {_DAMAGED}")
-        return cls(rows, indptr, genes, values)
-
 
 def _dispersion(counts: csr_matrix, groups: np.ndarray) -> np.ndarray:
     """How much more cells of a group (n,) differ in each gene than by chance, float64 (n_genes,).
@@ -213,92 +186,6 @@ def _dispersion(counts: csr_matrix, groups: np.ndarray) -> np.ndarray:
     return np.clip(excess / np.maximum(scale, 1e-12), *_DISPERSIONS)
 
 
-def load_landmarks(
-    root: Path, segments: Sequence[Mapping[str, Any]], listed: Collection[str], n_genes: int
-) -> Landmarks | None:
-    """Read the landmarks of all segments that have some, their positions in the reference.
-
-    Parameters
-    ----------
-    root
-        Folder of the reference.
-    segments
-        As in its manifest.
-    listed
-        Names of the reference's files: others are not read.
-    n_genes
-        Genes of the encoder.
-    """
-    parts, start = [], 0
-    for segment in segments:
-        name, n_cells = landmarks_file(segment), int(segment["n_cells"])
-        if name in listed:
-            part = Landmarks.load(root / name, n_cells=n_cells, n_genes=n_genes)
-            parts.append(replace(part, rows=part.rows + start))
-        start += n_cells
-    return Landmarks.join(parts) if parts else None
-
-
-def landmarks_file(segment: Mapping[str, Any]) -> str:
-    """Name of the file of a segment's landmarks, which it may not have."""
-    return "/".join((SEGMENTS, segment["name"], LANDMARKS))
-
-
-def embed_with(encoder: Encoder, values: csr_matrix, measured: np.ndarray) -> np.ndarray:
-    """Embed cells with some of their genes, normalised over these -> unit vectors, float32 (n, d).
-
-    Parameters
-    ----------
-    encoder
-        What to embed with.
-    values
-        Counts, or what log1p was taken of, over the encoder's genes, (n, n_genes).
-    measured
-        Genes that are taken, bool (n_genes,).
-    """
-    matrix = values.copy()  # what follows works in place
-    matrix.data = np.where(measured[matrix.indices], matrix.data, np.float32(0))
-    matrix.eliminate_zeros()
-    return encoder(matrix, kind="counts")
-
-
 def thinned(landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray) -> Landmarks:
     """Keep as many as a segment does, as many of each label (n,) and study (n,)."""
-    return landmarks.take(choose(codes, studies, seed=0, per_group=PER_GROUP, most=MOST))
-
-
-def _within(positions: np.ndarray, n: int) -> bool:
-    return not len(positions) or (positions.min() >= 0 and positions.max() < n)
-
-
-def values_of(
-    encoder: Encoder, adata: AnnData, *, layer: str | None = None, gene_column: str | None = None
-) -> tuple[Callable[[np.ndarray], csr_matrix], np.ndarray]:
-    """Find the values of cells over the encoder's genes: counts, or what log1p was taken of.
-
-    Parameters
-    ----------
-    encoder
-        Whose genes.
-    adata, layer, gene_column
-        As in :meth:`scim.Encoder.embed`, whose errors are raised.
-
-    Returns
-    -------
-    A function that reads some cells, whose positions ascend: float32 CSR matrix (n, n_genes); and the genes that were
-    found, bool (n_genes,).
-    """
-    from scipy import sparse
-
-    _, X, kind, gene_map = encoder._prepare(adata, layer, gene_column)
-    logged = kind.kind == "log1p"
-
-    def read(rows: np.ndarray) -> csr_matrix:
-        blocks = [gene_map.align(block, logged=logged) for _, block in iter_chunks(X, rows=rows)]
-        nothing = sparse.csr_matrix((0, len(encoder.genes)), dtype=np.float32)
-        matrix = sparse.vstack(blocks, format="csr") if blocks else nothing
-        if logged:
-            matrix.data = np.expm1(matrix.data)
-        return matrix
-
-    return read, np.asarray(gene_map.measured)
+    return landmarks.take(balanced_sample(codes, studies, seed=0, per_group=PER_GROUP, most=MOST))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..counts._kinds import TARGET_SUM, as_counts
+from ..counts import TARGET_SUM, as_counts
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -63,7 +63,7 @@ class Profiles:
 
 
 @dataclass(frozen=True, eq=False)
-class Panel:
+class ProfileFolds:
     """Landmarks as a query of some genes would have them; what its depth does to them is learned by :meth:`at`.
 
     Attributes
@@ -83,7 +83,7 @@ class Panel:
     folds: list[tuple[np.ndarray, np.ndarray]]
 
     @classmethod
-    def of(cls, landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, measured: np.ndarray) -> Panel:
+    def of(cls, landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, measured: np.ndarray) -> ProfileFolds:
         """Choose genes, and take the means of landmarks, whose labels and studies are given, (n,) each."""
         matrix = landmarks.matrix(len(measured))
         wide = _wide(matrix, studies, measured)
@@ -144,7 +144,7 @@ def _centroids(profiles: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.
 def _thinned(matrix: csr_matrix, measured: np.ndarray, depth: float, seed: int) -> csr_matrix:
     """Draw counts binomially so that cells have ``depth`` of them in the measured genes, if they had more.
 
-    Values that are no counts are taken for such, see :func:`scim.counts._kinds.as_counts`.
+    Values that are no counts are taken for such, see :func:`scim.counts._scale.as_counts`.
     """
     counts = matrix.copy()
     counts.data = as_counts(matrix.data, matrix.indptr)

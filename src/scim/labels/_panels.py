@@ -10,12 +10,17 @@ from ._landmarks import Landmarks
 _COVERED = 0.7
 #: Landmarks of a label that a study stands for it with: a share of those of the study that has most, within bounds. A
 #: few cells are called what their study does not have, by mistake.
-_SHARE, _FEWEST, _MANY = 0.2, 5, 50
+_SHARE = 0.2
+_FEWEST = 5
+_MANY = 50
 #: Fewest genes that labels are compared in, and fewest labels, of all, that are worth the loss of the others.
-_GENES, _LABELS = 150, 0.1
+_GENES = 150
+_LABELS = 0.1
 #: Counts in all cells of a query below which it may lack a gene for want of them; and counts that no gene is left out
 #: with, share of such genes that a query has unless it is of a panel.
-_UNSEEN, _PLENTY, _ALL = 10.0, 30.0, 0.8
+_UNSEEN = 10.0
+_PLENTY = 30.0
+_ALL = 0.8
 
 
 def comparable_genes(

@@ -6,10 +6,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from .._compiled import njit
 from .._threads import in_blocks
 from .._validate import check_option
-from ..ontology import GENERIC, TermSpace
-from ._tally import add_up, first_enough, smallest_sets, weigh
+from ..ontology import TermSpace
 
 Vote = Literal["auto", "calibrated", "ontology", "majority", "weighted"]
 #: Those of SCimilarity.
@@ -140,68 +140,49 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray:
-    """Position of the most specific term that holds at least 1 - ``alpha`` of the votes, int64 (n_cells,); -1 for none.
-
-    Parameters
-    ----------
-    by_term
-        Shares per term (n_cells, n_terms).
-    terms
-        The labels on the ontology.
-    alpha
-        Share of the votes that may be for something else, below one half.
-    """
-    order = np.argsort(terms.specificity())
-    generic = np.array([term in GENERIC for term in terms.terms], dtype=bool)
-    # Sums of float32 shares: what adds up to one may fall short of it by rounding.
-    enough = 1.0 - alpha - 1e-5
-    order = order[~generic[order] & (by_term.max(axis=0, initial=0.0)[order] >= enough)]
-    if not len(order):
-        return np.full(len(by_term), -1, dtype=np.int64)
-    chosen = np.empty(len(by_term), dtype=np.int64)
-
-    def work(part: slice) -> None:
-        first_enough(by_term[part], order, np.float32(enough), chosen[part])
-
-    in_blocks(len(by_term), work)
-    return chosen
-
-
-def prediction_sets(by_label: np.ndarray, *, alpha: float) -> np.ndarray:
-    """Smallest set of labels with 1 - ``alpha`` of the votes, bool (n_cells, n_labels); empty without votes."""
-    sets = np.zeros(by_label.shape, dtype=bool)
-
-    def work(part: slice) -> None:
-        smallest_sets(by_label[part], 1.0 - alpha - 1e-5, sets[part])
-
-    in_blocks(len(by_label), work)
-    return sets
+@njit(nogil=True)
+def weigh(distances, labelled, narrowest, weights):  # type: ignore[no-untyped-def]
+    """Write weights of votes, see :func:`~scim.labels._votes.vote_weights`, of which ``narrowest`` is the width."""
+    near = np.empty(distances.shape[1], dtype=np.float64)
+    for i in range(len(distances)):
+        n = 0
+        for j in range(distances.shape[1]):
+            weights[i, j] = 0
+            if labelled[i, j] and np.isfinite(distances[i, j]):
+                near[n] = distances[i, j]
+                n += 1
+        if not n:
+            continue
+        # Neighbours come nearest first, and stay so: nothing is moved then.
+        for a in range(1, n):
+            value, b = near[a], a
+            while b and near[b - 1] > value:
+                near[b] = near[b - 1]
+                b -= 1
+            near[b] = value
+        width = max((near[(n - 1) // 2] + near[n // 2]) / 2, narrowest)
+        total = 0.0
+        for j in range(distances.shape[1]):
+            if labelled[i, j] and np.isfinite(distances[i, j]):
+                # From the nearest on: only differences count, and nothing underflows.
+                weights[i, j] = np.exp(-(distances[i, j] - near[0]) / width)
+                total += weights[i, j]
+        for j in range(distances.shape[1]):
+            weights[i, j] /= total
 
 
-def cover(sets: np.ndarray, terms: TermSpace) -> np.ndarray:
-    """Position of the most specific term that all labels of a set are or descend from, int64 (n,); -1 for none.
-
-    Parameters
-    ----------
-    sets
-        Sets of labels, bool (n, n_labels).
-    terms
-        The labels on the ontology.
-    """
-    sizes, generic = sets.sum(axis=1), np.array([term in GENERIC for term in terms.terms], dtype=bool)
-    order = np.argsort(terms.specificity())
-
-    def one(members: np.ndarray) -> int:
-        above = terms.closure[members].all(axis=0) & ~generic
-        return int(order[np.argmax(above[order])]) if above.any() else -1
-
-    found = np.full(len(sets), -1, dtype=np.int64)
-    # Most sets hold one label, and the others are few different ones.
-    single = np.array([one(np.array([label])) for label in range(sets.shape[1])], dtype=np.int64)
-    found[sizes == 1] = single[sets[sizes == 1].argmax(axis=1)]
-    several = np.flatnonzero(sizes > 1)
-    different, which = np.unique(np.packbits(sets[several], axis=1), axis=0, return_inverse=True)
-    different = np.unpackbits(different, axis=1, count=sets.shape[1]).astype(bool)
-    found[several] = np.array([one(np.flatnonzero(members)) for members in different], dtype=np.int64)[which.ravel()]
-    return found
+@njit(nogil=True)
+def add_up(weights, codes, above, starts, by_label, by_term):  # type: ignore[no-untyped-def]
+    """Sum votes by label, and up to its terms, which are ``above[starts[label]:starts[label + 1]]``."""
+    sums = np.zeros(by_label.shape[1], dtype=np.float64)
+    for i in range(len(codes)):
+        for j in range(codes.shape[1]):
+            if codes[i, j] >= 0:
+                sums[codes[i, j]] += weights[i, j]
+        for j in range(codes.shape[1]):
+            label = codes[i, j]
+            if label >= 0 and sums[label] > 0:
+                by_label[i, label] = sums[label]
+                for term in above[starts[label] : starts[label + 1]]:
+                    by_term[i, term] += sums[label]
+                sums[label] = 0

@@ -13,7 +13,7 @@ import torch
 from .._version import scim_version
 from ._losses import loss_name
 from ._plan import PlanOptions
-from ._training_data import ModelInputs
+from ._training_data import TrainingData
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def quiet() -> Iterator[None]:
 
 
 def record(
-    inputs: ModelInputs,
+    inputs: TrainingData,
     options: PlanOptions,
     *,
     epochs: int,

@@ -20,7 +20,7 @@ from ._module import SCIMModule
 from ._plan import KeepBest, PlanOptions, SCIMTrainingPlan
 from ._presets import architecture, choose_precision, schedule
 from ._splits import choose_validation
-from ._training_data import ModelInputs
+from ._training_data import TrainingData
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -103,7 +103,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             super().__init__(registry=registry)
         check_fraction(triplet_weight, argument="triplet_weight")
         check_fraction(margin, argument="margin", high=2.0)
-        self.inputs = ModelInputs.read(
+        self.inputs = TrainingData.read(
             self.adata_manager, self.registry, ontology, min_cells=min_cells, min_studies=min_studies
         )
         auto = architecture(self.summary_stats.n_cells, len(self.inputs.genes))

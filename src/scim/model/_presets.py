@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from ..encoder._forward import has_amx
+from ..encoder import has_amx
 
 
 @dataclass(frozen=True)

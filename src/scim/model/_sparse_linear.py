@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..encoder._normalized import blocked_rows
+from ..encoder import blocked_rows
 from ._augment import SparseBatch
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import anndata
@@ -13,30 +12,25 @@ import pandas as pd
 import scipy.sparse as sp
 from scvi import REGISTRY_KEYS
 
-from .. import _keys
 from .._validate import check_option
 from .._warn import warn
-from ..counts._blocks import iter_chunks, n_rows
-from ..counts._kinds import InputKind, input_kind, normalize_rows
-from ..genes._space import GeneMap, GeneSpace
+from ..counts import InputKind, input_kind, iter_blocks, lognormal_in_place
+from ..genes import GeneMap, GeneSpace
+from ..labels import doubtful_labels
 from ..ontology import CellOntology, TermSpace
-from ._doubts import doubtful_labels
+from ._genes import _expressed, _measured, _shared
 
 if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
 #: Cells from which the variability of genes is estimated.
 _SAMPLE = 2_000
-#: Cells among which those that express a gene are counted.
-_MAX_COUNTED = 50_000
 #: Share of doubtful labels that is worth a warning.
 _MANY_DOUBTED = 0.05
-#: From this many genes on, a study measured more than a panel; with fewer in common, all genes are taken.
-_WHOLE = 5_000
 
 
 @dataclass
-class ModelInputs:
+class TrainingData:
     """Registered data in the terms of the model.
 
     Attributes
@@ -92,7 +86,7 @@ class ModelInputs:
         *,
         min_cells: int = 0,
         min_studies: int | None = None,
-    ) -> ModelInputs:
+    ) -> TrainingData:
         """Read registered data, or what a saved registry tells about them (``manager`` is None).
 
         Genes that fewer than ``min_cells`` cells express are left out: their weights would stay what they were drawn
@@ -158,7 +152,7 @@ class ModelInputs:
         self.kind = input_kind(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
         self.measured = _measured(manager.adata, self.genes, self.gene_map, self.study_names)
         rows = np.unique(np.linspace(0, len(self.labels) - 1, _SAMPLE).astype(int))
-        sample = normalize_rows(
+        sample = lognormal_in_place(
             _aligned(manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.gene_map, self.kind, rows), self.kind
         )
         mean = np.asarray(sample.mean(axis=0)).ravel()
@@ -202,7 +196,7 @@ class ModelInputs:
         return _aligned(X, self.gene_map, self.kind), np.arange(len(self.genes))
 
     def trusted_labels(self, X: sp.csr_matrix, genes: np.ndarray, *, seed: int) -> np.ndarray:
-        """Labels (n_cells,) without those that :func:`~scim.model._doubts.doubtful_labels` finds.
+        """Labels (n_cells,) without those that :func:`~scim.labels._doubts.doubtful_labels` finds.
 
         ``X`` and ``genes`` are those of :meth:`matrix`.
         """
@@ -296,66 +290,4 @@ def _saved_labels(given: list[str], saved: Mapping[str, Any]) -> tuple[TermSpace
 def _aligned(X: Any, gene_map: GeneMap, kind: InputKind, rows: np.ndarray | None = None) -> sp.csr_matrix:
     """Rows over the model's genes, in memory."""
     logged = kind.kind == "log1p"
-    return sp.vstack([gene_map.align(block, logged=logged) for _, block in iter_chunks(X, rows=rows)], format="csr")
-
-
-def _expressed(X: Any, genes: GeneSpace, names: list[str], min_cells: int) -> GeneSpace:
-    """Genes that at least ``min_cells`` cells express."""
-    gene_map = genes.match(names)
-    n_cells = n_rows(X)
-    rows = None if n_cells <= _MAX_COUNTED else np.unique(np.linspace(0, n_cells - 1, _MAX_COUNTED).astype(int))
-    expressing = np.zeros(len(genes), dtype=np.int64)
-    for _, block in iter_chunks(X, rows=rows):
-        aligned = gene_map.align(block)
-        expressing += np.bincount(aligned.indices[aligned.data > 0], minlength=len(genes))
-    kept = expressing >= min(min_cells, n_cells)
-    if kept.sum() < 2:
-        raise ValueError(
-            f"{kept.sum()} of {len(genes)} genes are expressed by {min_cells} cells or more: there is nothing to learn "
-            "from. Check the values, or lower min_cells."
-        )
-    return genes if kept.all() else GeneSpace(list(genes.names[kept]), id_kind=genes.id_kind)
-
-
-def _shared(
-    adata: anndata.AnnData, genes: GeneSpace, names: list[str], studies: list[str], min_studies: int | None
-) -> GeneSpace:
-    """Genes that at least ``min_studies`` studies measured, where the data say so.
-
-    By default three quarters of those that measured more than a panel; all genes where that would leave too few.
-    """
-    measured = _measured(adata, genes, genes.match(names), studies, quiet=True)
-    if measured is None:
-        return genes
-    if min_studies is None:
-        whole = measured[measured.sum(axis=1) >= _WHOLE]
-        kept = whole.sum(axis=0) >= ceil(0.75 * len(whole))
-        if kept.all() or kept.sum() < _WHOLE:
-            return genes
-    else:
-        kept = measured.sum(axis=0) >= min(min_studies, len(studies))
-        if kept.sum() < 2:
-            raise ValueError(f"{min_studies} studies measured {kept.sum()} genes in common. Lower min_studies.")
-    return GeneSpace(list(genes.names[kept]), id_kind=genes.id_kind)
-
-
-def _measured(
-    adata: anndata.AnnData, genes: GeneSpace, gene_map: GeneMap, studies: list[str], *, quiet: bool = False
-) -> np.ndarray | None:
-    """Genes that each study measured, bool (n_studies, n_genes); None where all did all, or nothing is known of it."""
-    if _keys.MEASURED not in adata.varm:
-        return None
-    table = pd.DataFrame(adata.varm[_keys.MEASURED])
-    table.columns = [str(column) for column in table.columns]
-    if absent := [study for study in studies if study not in table.columns]:
-        if not quiet:
-            warn(
-                f"adata.varm[{_keys.MEASURED!r}] does not say which genes {', '.join(map(repr, absent[:5]))} measured, "
-                "so missing genes are taken for zeros. Use the study_key of scim.pp.merge_studies as batch_key."
-            )
-        return None
-    by_column = table[studies].to_numpy(dtype=bool).T
-    measured = np.zeros((len(studies), len(genes)), dtype=bool)
-    known = gene_map.target >= 0
-    np.logical_or.at(measured.T, gene_map.target[known], by_column.T[known])
-    return None if measured.all() else measured
+    return sp.vstack([gene_map.align(block, logged=logged) for _, block in iter_blocks(X, rows=rows)], format="csr")

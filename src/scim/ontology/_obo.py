@@ -5,25 +5,20 @@ from __future__ import annotations
 import gzip
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ._ontology import CellOntology
+from typing import Any
 
 _EXACT = re.compile(r'^"((?:[^"\\]|\\.)*)"\s+EXACT')
 _ESCAPED = re.compile(r"\\(.)")
 
 
-def read_obo(path: Path, *, prefix: str = "CL") -> CellOntology:
-    """Read the terms of one prefix from OBO 1.2 or 1.4, or all where there is none of it.
+def read_obo(path: Path, *, prefix: str = "CL") -> dict[str, Any]:
+    """Read the terms of one prefix from OBO 1.2 or 1.4, or all terms if there is none: arguments of ``CellOntology``.
 
     Raises
     ------
     ValueError
         The file is no OBO, or holds no term.
     """
-    from ._ontology import CellOntology
-
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8") as file:
@@ -37,19 +32,19 @@ def read_obo(path: Path, *, prefix: str = "CL") -> CellOntology:
     chosen = {i: t for i, t in terms.items() if i.startswith(f"{prefix}:")} or terms
     obsolete = {i: t for i, t in chosen.items() if t.get("is_obsolete", ["false"])[0] == "true"}
     alive = sorted(set(chosen) - set(obsolete))
-    return CellOntology(
-        alive,
-        [chosen[i].get("name", [i])[0] for i in alive],
-        [[p.split("!")[0].split("{")[0].strip() for p in chosen[i].get("is_a", [])] for i in alive],
-        synonyms=[
+    return {
+        "ids": alive,
+        "names": [chosen[i].get("name", [i])[0] for i in alive],
+        "parents": [[p.split("!")[0].split("{")[0].strip() for p in chosen[i].get("is_a", [])] for i in alive],
+        "synonyms": [
             sorted({_ESCAPED.sub(r"\1", m.group(1)) for s in chosen[i].get("synonym", []) if (m := _EXACT.match(s))})
             for i in alive
         ],
-        replaced={i: t["replaced_by"][0].split("!")[0].strip() for i, t in obsolete.items() if "replaced_by" in t},
-        obsolete_names={t["name"][0].removeprefix("obsolete "): i for i, t in obsolete.items() if "name" in t},
-        version=header.get("data-version", [""])[0].rsplit("/", 1)[-1],
-        source=path.name,
-    )
+        "replaced": {i: t["replaced_by"][0].split("!")[0].strip() for i, t in obsolete.items() if "replaced_by" in t},
+        "obsolete_names": {t["name"][0].removeprefix("obsolete "): i for i, t in obsolete.items() if "name" in t},
+        "version": header.get("data-version", [""])[0].rsplit("/", 1)[-1],
+        "source": path.name,
+    }
 
 
 def _stanzas(lines: list[str]) -> tuple[dict[str, list[str]], list[dict[str, list[str]]]]:

@@ -122,14 +122,14 @@ class CellOntology:
         """Read an OWL file in RDF/XML, such as ``cl.owl`` or ``cl.owl.gz``. Needs ``owlready2``."""
         from ._owl import read_owl
 
-        return read_owl(Path(path))
+        return cls(**read_owl(Path(path)))
 
     @classmethod
     def from_obo(cls, path: str | Path) -> CellOntology:
         """Read an OBO file (1.2 or 1.4), gzipped or not."""
         from ._obo import read_obo
 
-        return read_obo(Path(path))
+        return cls(**read_obo(Path(path)))
 
     @classmethod
     def flat(cls, labels: Iterable[str]) -> CellOntology:
@@ -260,7 +260,30 @@ class CellOntology:
         labels
             Distinct labels: ids, names, synonyms, or anything else.
         """
-        return TermSpace.of_labels(self, labels)
+        given = [str(label) for label in labels]
+        ids = [self.resolve(label) or label for label in given]
+        above = {term: self.ancestors(term) if term in self else set() for term in set(ids)}
+        shown = {term for ancestors in above.values() for term in ancestors if not self.is_generic(term)}
+        terms = sorted(shown | set(ids))
+        place = {term: i for i, term in enumerate(terms)}
+        closure = np.zeros((len(given), len(terms)), dtype=bool)
+        for row, term in enumerate(ids):
+            closure[row, [place[t] for t in above[term] | {term} if t in place]] = True
+        under = np.array([[a == b or a in above[b] for b in ids] for a in ids], dtype=bool).reshape(len(ids), len(ids))
+        known = [term in self for term in terms]
+        pairs = list(zip(terms, known, strict=True))
+        return TermSpace(
+            labels=np.array(given, dtype=object),
+            label_ids=np.array(ids, dtype=object),
+            terms=np.array(terms, dtype=object),
+            term_names=np.array([self.name(term) if k else term for term, k in pairs], dtype=object),
+            label_term=np.array([place[term] for term in ids], dtype=np.int32),
+            closure=closure,
+            comparable=under | under.T,
+            depth=np.array([self.depth(term) if k else 0 for term, k in pairs], dtype=np.int32),
+            n_below=closure.sum(axis=0).astype(np.int32),
+            n_descendants=np.array([len(self.descendants(term)) if k else 0 for term, k in pairs], dtype=np.int32),
+        )
 
     def _index(self, term: str) -> int:
         found = self.resolve(term)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import gzip
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ._ontology import CellOntology
+from typing import Any
 
 _TERM = re.compile(r"^[A-Za-z]+_\d+$")
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-def read_owl(path: Path, *, prefix: str = "CL") -> CellOntology:
-    """Read the terms of one prefix, and of them only ``is_a`` between named terms.
+def read_owl(path: Path, *, prefix: str = "CL") -> dict[str, Any]:
+    """Read the terms of one prefix, with ``is_a`` between named terms only: arguments of ``CellOntology``.
 
     Parameters
     ----------
@@ -31,8 +28,6 @@ def read_owl(path: Path, *, prefix: str = "CL") -> CellOntology:
     ValueError
         The file is no OWL, or holds no term of the prefix.
     """
-    from ._ontology import CellOntology
-
     try:
         import owlready2
     except ImportError as error:
@@ -52,20 +47,22 @@ def read_owl(path: Path, *, prefix: str = "CL") -> CellOntology:
         raise ValueError(f"{path} holds no term of {prefix}. Is it the right ontology?")
     obsolete = {name for name, c in classes.items() if True in _values(c, "deprecated")}
     alive = sorted(set(classes) - obsolete)
-    return CellOntology(
-        [_curie(name) for name in alive],
-        [_label(classes[name]) for name in alive],
-        [[_curie(p.name) for p in classes[name].is_a if getattr(p, "name", None) in classes] for name in alive],
-        synonyms=[sorted({str(s) for s in _values(classes[name], "hasExactSynonym")}) for name in alive],
-        replaced={
+    return {
+        "ids": [_curie(name) for name in alive],
+        "names": [_label(classes[name]) for name in alive],
+        "parents": [
+            [_curie(p.name) for p in classes[name].is_a if getattr(p, "name", None) in classes] for name in alive
+        ],
+        "synonyms": [sorted({str(s) for s in _values(classes[name], "hasExactSynonym")}) for name in alive],
+        "replaced": {
             _curie(name): _curie(str(getattr(new, "name", new)).rsplit("/", 1)[-1])
             for name in sorted(obsolete)
             for new in _values(classes[name], "IAO_0100001")
         },
-        obsolete_names={_label(classes[name]).removeprefix("obsolete "): _curie(name) for name in sorted(obsolete)},
-        version=_version(path),
-        source=path.name,
-    )
+        "obsolete_names": {_label(classes[name]).removeprefix("obsolete "): _curie(name) for name in sorted(obsolete)},
+        "version": _version(path),
+        "source": path.name,
+    }
 
 
 def _values(term: Any, name: str) -> list[Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from ._ontology import CellOntology
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,37 +47,6 @@ class TermSpace:
     depth: np.ndarray
     n_below: np.ndarray
     n_descendants: np.ndarray
-
-    @classmethod
-    def of_labels(cls, ontology: CellOntology, labels: Sequence[str]) -> TermSpace:
-        """Compile ``labels``; see :meth:`CellOntology.term_space`."""
-        given = [str(label) for label in labels]
-        ids = [ontology.resolve(label) or label for label in given]
-        above = {term: ontology.ancestors(term) if term in ontology else set() for term in set(ids)}
-        shown = {term for ancestors in above.values() for term in ancestors if not ontology.is_generic(term)}
-        terms = sorted(shown | set(ids))
-        place = {term: i for i, term in enumerate(terms)}
-        closure = np.zeros((len(given), len(terms)), dtype=bool)
-        for row, term in enumerate(ids):
-            closure[row, [place[t] for t in above[term] | {term} if t in place]] = True
-        under = np.array([[a == b or a in above[b] for b in ids] for a in ids], dtype=bool).reshape(len(ids), len(ids))
-        known = [term in ontology for term in terms]
-        return cls(
-            labels=np.array(given, dtype=object),
-            label_ids=np.array(ids, dtype=object),
-            terms=np.array(terms, dtype=object),
-            term_names=np.array(
-                [ontology.name(t) if k else t for t, k in zip(terms, known, strict=True)], dtype=object
-            ),
-            label_term=np.array([place[term] for term in ids], dtype=np.int32),
-            closure=closure,
-            comparable=under | under.T,
-            depth=np.array([ontology.depth(t) if k else 0 for t, k in zip(terms, known, strict=True)], dtype=np.int32),
-            n_below=closure.sum(axis=0).astype(np.int32),
-            n_descendants=np.array(
-                [len(ontology.descendants(t)) if k else 0 for t, k in zip(terms, known, strict=True)], dtype=np.int32
-            ),
-        )
 
     def keep(self, labels: np.ndarray) -> TermSpace:
         """Keep some labels, bool (L,), and the terms that they are or descend from."""

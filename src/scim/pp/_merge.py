@@ -11,10 +11,8 @@ import pandas as pd
 from .. import _keys
 from .._validate import check_key, check_option, get_adata
 from .._warn import warn
-from ..counts._blocks import iter_chunks
-from ..counts._kinds import WIDER, InputKind, check_values, find_counts, normalize_rows, place_name
-from ..genes._names import canonical, foreign_species
-from ..genes._space import GeneMap, GeneSpace, name_candidates, refuse_numbers
+from ..counts import WIDER, InputKind, check_values, find_counts, iter_blocks, lognormal_in_place, place_name
+from ..genes import GeneMap, GeneSpace, canonical, foreign_species, name_candidates, refuse_numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -188,12 +186,14 @@ def _values(place: str, X: Any, kind: InputKind, gene_map: GeneMap, *, study: st
     from scipy import sparse
 
     blocks = []
-    for _, block in iter_chunks(X):
+    for _, block in iter_blocks(X):
         rows = sparse.csr_matrix(block).astype(np.float32)
         # The kind of values was told from a sample of the cells: look at all of them here.
         check_values(rows.data, where=f"Study {study!r}: {place_name(place)}")
         # Normalised before genes are dropped, so that "inner" changes no value.
-        blocks.append(gene_map.align(rows if as_counts else normalize_rows(rows.copy(), kind), logged=not as_counts))
+        blocks.append(
+            gene_map.align(rows if as_counts else lognormal_in_place(rows.copy(), kind), logged=not as_counts)
+        )
     return sparse.vstack(blocks, format="csr")
 
 

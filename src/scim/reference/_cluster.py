@@ -92,7 +92,7 @@ class Cluster:
         """
         jobs, running = iter(jobs), deque[Job]()
         try:
-            with told_what_it_means():
+            with explain_dask_errors():
                 running.extend(islice(jobs, at_once))
                 while running:
                     result = running[0].result.result()
@@ -112,7 +112,7 @@ def connect(client: Any) -> Cluster:
 
 
 @contextmanager
-def told_what_it_means() -> Iterator[None]:
+def explain_dask_errors() -> Iterator[None]:
     """Say what to do where Dask only says what happened."""
     from distributed import KilledWorker
 
@@ -134,12 +134,12 @@ def told_what_it_means() -> Iterator[None]:
         raise
 
 
-def same(value: Any) -> Any:
+def identity(value: Any) -> Any:
     """Give back what came: the scheduler can make it again, when a worker dies that held it for others."""
     return value
 
 
-def who() -> str:
+def worker_name() -> str:
     """Name the worker that this runs on."""
     import socket
 
@@ -162,7 +162,8 @@ def check_version(version: str) -> None:
     """
     if version != scim_version():
         raise RuntimeError(
-            f"{who()} has scim {scim_version()}, and the client has {version}. Give all of them the same environment."
+            f"{worker_name()} has scim {scim_version()}, and the client has {version}. Give all of them the same "
+            "environment."
         )
 
 
@@ -176,7 +177,7 @@ def check_there(path: str) -> Path:
     """
     if not Path(path).exists():
         raise FileNotFoundError(
-            f"{who()} cannot see {path}. Put it on a file system that the client and all workers share, under the same "
-            "path."
+            f"{worker_name()} cannot see {path}. Put it on a file system that the client and all workers share, under "
+            "the same path."
         )
     return Path(path)

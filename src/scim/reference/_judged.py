@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -11,23 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..index._exact import ExactBackend
-from ..index._protocol import Backend
-from ..labels._calibration import Calibration, CalibrationKind, Judge, calibrate
-from ..labels._landmarks import ENOUGH, Landmarks, landmarks_file, load_landmarks
-from ..labels._novelty import Panel, Profiles
-from ..labels._panels import comparable_genes, unseen_genes
-from .cells._metadata import StoredCells
-from .store import _manifest as files
-from .store._segments import to_fixed
-from .store._tables import STUDY
+from ..index import ExactIndex, Index, to_fixed
+from ..labels import (
+    _KEPT,
+    ENOUGH,
+    Calibration,
+    CalibrationKind,
+    Landmarks,
+    MatchedModel,
+    ProfileFolds,
+    Profiles,
+    _key_of,
+    calibrate,
+    comparable_genes,
+    unseen_genes,
+)
+from . import store
+from .cells import StoredCells
+from .store import STUDY, landmarks_file, load_landmarks
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
-
-
-#: Judges of other genes that are kept.
-_KEPT = 4
 
 
 class JudgedCells(StoredCells):
@@ -36,10 +39,10 @@ class JudgedCells(StoredCells):
     path: Path
     _manifest: dict[str, Any]
     _calibration: Calibration
-    _backend: Backend
-    _judged: dict[str, Judge]
+    _backend: Index
+    _judged: dict[str, MatchedModel]
     #: Landmarks, the genes of the last query, what was learned for these, and of that for each depth.
-    _panel: tuple[Landmarks, str, Panel, dict[float | None, Profiles | None]] | None = None
+    _panel: tuple[Landmarks, str, ProfileFolds, dict[float | None, Profiles | None]] | None = None
 
     if TYPE_CHECKING:
 
@@ -62,7 +65,7 @@ class JudgedCells(StoredCells):
 
     def judge(
         self, measured: np.ndarray | None = None, *, embeddable: np.ndarray | None = None, client: Any = None
-    ) -> Judge:
+    ) -> MatchedModel:
         """Find what labels cells, and what that is worth, for a query that measured some of the genes.
 
         Parameters
@@ -81,25 +84,25 @@ class JudgedCells(StoredCells):
         landmarks = self.landmarks
         backend, _ = self._searcher(client)
         if landmarks is None:
-            return Judge(self._calibration, backend, panel_matched=False)
+            return MatchedModel(self._calibration, backend, panel_matched=False)
         every = np.ones(int(self._manifest["n_genes"]), dtype=bool) if measured is None else measured
         genes = comparable_genes(landmarks, *self._landmark_codes, every)
         if genes is not None and embeddable is not None and not (genes & ~embeddable).any():
             return replace(self._judge_with(genes), genes=genes)
         if landmarks.missing(every) < ENOUGH:
-            return Judge(self._calibration, backend, panel_matched=False, is_narrow=genes is not None)
+            return MatchedModel(self._calibration, backend, panel_matched=False, is_narrow=genes is not None)
         judge = self._judge_with(every)
         return judge if genes is None else replace(judge, is_narrow=True)
 
-    def _searcher(self, client: Any) -> tuple[Backend, Callable[..., tuple[np.ndarray, np.ndarray]] | None]:
+    def _searcher(self, client: Any) -> tuple[Index, Callable[..., tuple[np.ndarray, np.ndarray]] | None]:
         """Give what searches the cells: for the nearest, and, on a cluster, for all within a distance."""
         if client is None:
             return self._backend, None
-        from .serving._ivf_pq import serve
+        from .serving import serve
 
         return serve(self, client)
 
-    def _judge_with(self, genes: np.ndarray) -> Judge:
+    def _judge_with(self, genes: np.ndarray) -> MatchedModel:
         """Judge by the landmarks, embedded anew with some genes."""
         landmarks = self.landmarks
         assert landmarks is not None  # judge() made sure
@@ -121,7 +124,7 @@ class JudgedCells(StoredCells):
             )
             if len(self._judged) >= _KEPT:
                 self._judged.pop(next(iter(self._judged)))
-            self._judged[key] = Judge(calibration, ExactBackend(segments), panel_matched=True)
+            self._judged[key] = MatchedModel(calibration, ExactIndex(segments), panel_matched=True)
         return self._judged[key]
 
     def profiles(
@@ -154,11 +157,11 @@ class JudgedCells(StoredCells):
             some = np.flatnonzero(within[landmarks.rows])
             if len(np.unique(studies[some])) < 2:
                 return None
-            return Panel.of(landmarks.take(some), codes[some], studies[some], genes).at(depth, seed=seed)
+            return ProfileFolds.of(landmarks.take(some), codes[some], studies[some], genes).at(depth, seed=seed)
         key = _key_of(genes)
         # Cells that were added come with other landmarks.
         if self._panel is None or self._panel[0] is not landmarks or self._panel[1] != key:
-            self._panel = landmarks, key, Panel.of(landmarks, codes, studies, genes), {}
+            self._panel = landmarks, key, ProfileFolds.of(landmarks, codes, studies, genes), {}
         _, _, panel, known = self._panel
         if depth not in known:
             known[depth] = panel.at(depth, seed=seed)
@@ -192,13 +195,8 @@ class JudgedCells(StoredCells):
         segments, listed = self._manifest["segments"], self._manifest["files"]
         for name in map(landmarks_file, segments):
             if name in listed:
-                files.check_file(self.path, self._manifest, name)
+                store.check_file(self.path, self._manifest, name)
         joined = load_landmarks(self.path, segments, listed, int(self._manifest["n_genes"]))
         if joined is None or self._living is None:
             return joined
         return joined.take(np.flatnonzero(self._living[joined.rows]))
-
-
-def _key_of(measured: np.ndarray) -> str:
-    """Name for a choice of genes, bool (n_genes,)."""
-    return hashlib.sha256(np.packbits(measured).tobytes()).hexdigest()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from .._validate import check_option
 from .._warn import warn
 from ..encoder import Encoder
-from ..labels._landmarks import LandmarkKind
+from ..labels import LandmarkKind
 from ..ontology import CellOntology
+from . import store
 from ._cluster import connect
 from ._writing import WritableCells
-from .build._segment import Source, write_blocks, write_segment
-from .store import _manifest as files
-from .versions._commit import create
+from .build import Recipe, write_blocks, write_segment
+from .versions import create
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -133,7 +133,7 @@ class MadeCells(WritableCells):
         known = CellOntology.bundled() if ontology is None else ontology
         check_option(landmarks, get_args(LandmarkKind), argument="landmarks")
         cluster = None if client is None else connect(client)
-        source = Source(labels_key, study_key, obs_columns, layer, gene_column, mod, known, unlabeled_category)
+        source = Recipe(labels_key, study_key, obs_columns, layer, gene_column, mod, known, unlabeled_category)
         source = replace(source, landmarks=landmarks)
         create(
             path,
@@ -146,7 +146,7 @@ class MadeCells(WritableCells):
                 source,
                 journal=to,
                 cluster=cluster,
-                encoder_folder=to.folder / files.ENCODER,
+                encoder_folder=to.folder / store.ENCODER,
             ),
             plan=source.plan(encoder),
             resume=resume,
@@ -206,7 +206,7 @@ class MadeCells(WritableCells):
         ImportError
             ``part="cellsearch"``, and tiledb is not installed.
         """
-        from .build._scimilarity import PARTS
+        from .build import PARTS
 
         check_option(part, tuple(PARTS), argument="part")
         folder, path = Path(folder).expanduser(), Path(path).expanduser()

@@ -9,18 +9,24 @@ from typing import Any, get_args
 
 import numpy as np
 
-from .._disk._atomic import check_files
+from .._disk import check_files
 from .._validate import check_option
 from ..encoder import Encoder, EncoderFolderError
-from ..index._protocol import index_files, make_backend
-from ..index._search import Hits, check_caps, check_queries, search, unknown_reference
-from ..labels._calibration import Calibration, Judge
+from ..index import Hits, MaskedIndex, check_queries, index_files, open_index, search
+from ..labels import MatchedModel
 from ..ontology import TermSpace
+from . import store
 from ._making import MadeCells
-from .sharing import _install as named
-from .store import _manifest as files
-from .store._removed import LivingCells, findable_cells, load_living
-from .store._segments import join_cells, open_cells, open_vectors
+from .cells import check_caps
+from .store import (
+    findable_cells,
+    join_cells,
+    load_calibration,
+    load_living,
+    open_cells,
+    open_vectors,
+    unknown_reference,
+)
 
 
 class Reference(MadeCells):
@@ -65,31 +71,31 @@ class Reference(MadeCells):
             terms, n_latent = TermSpace.from_dict(manifest["terms"]), int(manifest["n_latent"])
             names = [(str(s["name"]), int(s["n_cells"])) for s in manifest["segments"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise files.ReferenceFolderError(f"{self.path / files.MANIFEST} is damaged: {error}") from error
-        folders = [(self.path / files.SEGMENTS / name, n) for name, n in names]
+            raise store.ReferenceFolderError(f"{self.path / store.MANIFEST} is damaged: {error}") from error
+        folders = [(self.path / store.SEGMENTS / name, n) for name, n in names]
         segments = [open_vectors(folder, n, n_latent) for folder, n in folders]
         cells = join_cells([open_cells(folder, n) for folder, n in folders])
-        calibration = Calibration.load(self.path / manifest["calibration"])
+        calibration = load_calibration(self.path / manifest["calibration"])
         n_rows, removed = cells.num_rows, manifest.get("removed")
         living = load_living(self.path / removed["file"], n_rows) if removed else None
         findable = findable_cells(self.path, manifest, segments, living)
-        backend = make_backend(
+        backend = open_index(
             manifest["backend"],
             segments,
             seed=manifest["seed"],
-            folder=self.path / files.INDEX,
+            folder=self.path / store.INDEX,
             index=manifest.get("index"),
         )
-        self._backend = backend if living is None or findable is None else LivingCells(backend, findable)
+        self._backend = backend if living is None or findable is None else MaskedIndex(backend, findable)
         self._cells, self._calibration, self._living, self._findable = cells, calibration, living, findable
         self._manifest, self._segments, self.terms = dict(manifest), segments, terms
         self.n_rows, self.n_cells = n_rows, n_rows if living is None else int(living.sum())
         self._n_findable = n_rows if findable is None else int(findable.sum())
         # What was hashed is as it was written, and need not be looked through before it is used.
-        names_of = [f"{files.SEGMENTS}/{name}/{files.CELLS}" for name, _ in names]
-        hashed = all(files.is_small(manifest["files"][name]) for name in names_of)
+        names_of = [f"{store.SEGMENTS}/{name}/{store.CELLS}" for name, _ in names]
+        hashed = all(store.is_small(manifest["files"][name]) for name in names_of)
         self._sound = set(cells.column_names) if hashed else set()
-        self._judged: dict[str, Judge] = {}
+        self._judged: dict[str, MatchedModel] = {}
         for name in ("label_codes", "landmarks"):
             self.__dict__.pop(name, None)
 
@@ -107,11 +113,11 @@ class Reference(MadeCells):
     def encoder(self) -> Encoder:
         """The encoder that the cells were embedded with, read when it is first asked for."""
         try:
-            encoder = Encoder.load(self.path / files.ENCODER)
+            encoder = Encoder.load(self.path / store.ENCODER)
         except EncoderFolderError as error:
-            raise files.ReferenceFolderError(f"The reference lost its encoder: {error}") from error
+            raise store.ReferenceFolderError(f"The reference lost its encoder: {error}") from error
         if encoder.id != self.encoder_id:
-            raise files.ReferenceFolderError(
+            raise store.ReferenceFolderError(
                 f"{self.path} was built with encoder {self.encoder_id}, but holds {encoder.id}."
             )
         return encoder
@@ -124,7 +130,7 @@ class Reference(MadeCells):
         )
 
     @classmethod
-    def open(cls, reference: Reference | str | Path | None, *, verify: files.Verify = "sizes") -> Reference:
+    def open(cls, reference: Reference | str | Path | None, *, verify: store.Verify = "sizes") -> Reference:
         """Open a reference; its files are checked before they are read, the encoder's when it is first used.
 
         Vectors and metadata are mapped into memory, and only what is asked for is read.
@@ -149,23 +155,23 @@ class Reference(MadeCells):
         ValueError
             A folder here and a reference that is bundled or installed have the same name.
         """
-        check_option(verify, get_args(files.Verify), argument="verify")
+        check_option(verify, get_args(store.Verify), argument="verify")
         if isinstance(reference, Reference):
             return reference
         if reference is None:
-            reference = named.find(named.DEFAULT)
+            reference = store.path_of_named(store.DEFAULT)
         if not isinstance(reference, str | Path):
             raise TypeError(f"reference must be a Reference or a path, got {type(reference).__name__}.")
         path = Path(reference).expanduser()
-        if isinstance(reference, str) and named.is_name(reference):
-            path = named.folder_or_named(path)
+        if isinstance(reference, str) and store.looks_like_name(reference):
+            path = store.path_of(path)
         if not path.exists():
             parent = path.resolve().parent
-            there = [p.parent.name for p in parent.glob(f"*/{files.MANIFEST}")] if parent.is_dir() else []
+            there = [p.parent.name for p in parent.glob(f"*/{store.MANIFEST}")] if parent.is_dir() else []
             raise unknown_reference(path, sorted(there))
         if not path.is_dir():
-            raise files.ReferenceFolderError(f"{path} is a file; a reference is a folder with a {files.MANIFEST}.")
-        if named.is_bundled(path) and verify == "sizes":
+            raise store.ReferenceFolderError(f"{path} is a file; a reference is a folder with a {store.MANIFEST}.")
+        if store.is_bundled(path) and verify == "sizes":
             return cls._opened_once(path)
         return cls._open(path, verify)
 
@@ -176,14 +182,14 @@ class Reference(MadeCells):
         return cls._open(path, "sizes")
 
     @classmethod
-    def _open(cls, path: Path, verify: files.Verify) -> Reference:
+    def _open(cls, path: Path, verify: store.Verify) -> Reference:
         while True:
-            manifest = files.read_manifest(path)
+            manifest = store.read_manifest(path)
             try:
-                return cls(path, files.verify(path, verify, weights=False))
-            except (files.ReferenceFolderError, FileNotFoundError):
+                return cls(path, store.verify(path, verify, weights=False))
+            except (store.ReferenceFolderError, FileNotFoundError):
                 # A writer may have put a new version in its place while this one was read.
-                if files.read_manifest(path)["sha256"] == manifest["sha256"]:
+                if store.read_manifest(path)["sha256"] == manifest["sha256"]:
                     raise
 
     def search(
@@ -283,7 +289,7 @@ class Reference(MadeCells):
             "made_with": dict(manifest["engines"]),
         }
 
-    def verify(self, how: files.Verify = "full") -> None:
+    def verify(self, how: store.Verify = "full") -> None:
         """Check the files against the manifest.
 
         Parameters
@@ -297,9 +303,9 @@ class Reference(MadeCells):
             A file is missing, truncated or changed; the message names it. Where it is of the index, which searches make
             again in memory, :meth:`reindex` mends it.
         """
-        check_option(how, get_args(files.Verify), argument="how")
-        index = index_files(files.verify(self.path, how).get("index"))
+        check_option(how, get_args(store.Verify), argument="how")
+        index = index_files(store.verify(self.path, how).get("index"))
         try:
-            check_files(self.path / files.INDEX, index, files.ReferenceFolderError, content=lambda _: how == "full")
-        except files.ReferenceFolderError as error:
-            raise files.ReferenceFolderError(f"{error} Or make the index anew: Reference.reindex().") from error
+            check_files(self.path / store.INDEX, index, store.ReferenceFolderError, content=lambda _: how == "full")
+        except store.ReferenceFolderError as error:
+            raise store.ReferenceFolderError(f"{error} Or make the index anew: Reference.reindex().") from error

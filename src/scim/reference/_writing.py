@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..labels._landmarks import thinned
+from ..index import gather_fixed
+from ..labels import thinned
 from ..ontology import CellOntology
+from . import store
 from ._cluster import connect
 from ._judged import JudgedCells
-from .build._segment import Source, check_counts, compile_terms, write_segment
-from .store import _manifest as files
-from .store._segments import SegmentWriter, gather_fixed
-from .store._tables import STUDY
-from .versions._commit import commit
-from .versions._writer import Version, add_segment, living_tables, sweep, writing
+from .build import Recipe, check_counts, write_segment
+from .store import STUDY, SegmentWriter, save_landmarks
+from .versions import Version, add_segment, commit, compile_terms, living_tables, sweep, writing
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -48,8 +47,8 @@ class WritableCells(JudgedCells):
         ReferenceFolderError
             The folder is gone, or damaged.
         """
-        if files.read_manifest(self.path)["sha256"] != self._manifest["sha256"]:
-            self._load(files.verify(self.path, "sizes", weights=False))
+        if store.read_manifest(self.path)["sha256"] != self._manifest["sha256"]:
+            self._load(store.verify(self.path, "sizes", weights=False))
 
     def add(
         self,
@@ -107,7 +106,7 @@ class WritableCells(JudgedCells):
         if study_key is None and not isinstance(adata, Mapping):
             study_key = before["study_key"]
         known = self._ontology(ontology)
-        source = Source(
+        source = Recipe(
             before["labels_key"] if labels_key is None else labels_key,
             study_key,
             before["obs_columns"] if obs_columns is None else obs_columns,
@@ -128,7 +127,7 @@ class WritableCells(JudgedCells):
                 source,
                 known=[self._living_table()],
                 cluster=cluster,
-                encoder_folder=self.path / files.ENCODER,
+                encoder_folder=self.path / store.ENCODER,
             )
             check_counts(folder, written.n_cells)
             old = {str(label) for label in self.terms.label_ids}
@@ -223,7 +222,7 @@ class WritableCells(JudgedCells):
             rows = self._first(self.n_cells)
             for start in range(0, len(rows), _BLOCK):
                 writer.append_fixed(gather_fixed(self._segments, rows[start : start + _BLOCK]))
-            folders = [(self.path / files.SEGMENTS / s["name"], int(s["n_cells"])) for s in version.segments]
+            folders = [(self.path / store.SEGMENTS / s["name"], int(s["n_cells"])) for s in version.segments]
             for table in living_tables(folders, version.living):
                 writer.describe(table)
             writer.close()
@@ -231,7 +230,8 @@ class WritableCells(JudgedCells):
             if self.landmarks is not None:
                 codes, studies = self.label_codes[self.landmarks.rows], self._codes(STUDY)[self.landmarks.rows]
                 kept = thinned(self.landmarks, codes, studies)
-                replace(kept, rows=np.searchsorted(rows, kept.rows)).save(folder / files.LANDMARKS)
+                kept = replace(kept, rows=np.searchsorted(rows, kept.rows))
+                save_landmarks(folder / store.LANDMARKS, kept)
         finally:
             writer.abort()
         return writer.n_cells

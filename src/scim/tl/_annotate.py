@@ -10,11 +10,12 @@ import pandas as pd
 
 from .. import _keys
 from .._validate import check_fraction, check_positive_int, did_you_mean, get_adata
-from ..labels._votes import PLAIN_VOTES, Vote, check_vote
+from ..labels import PLAIN_VOTES, Vote, check_vote
 from ..reference import Reference
 from . import _group_labels as clusters
+from ._cells import find_embedding
 from ._labelling import Answer, calibrated, neighbours
-from ._results import check_writable, copy_of, filter_text, find_embedding, merge_results, storable, write_results
+from ._results import check_writable, copy_of, filter_text, merge_results, storable, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,7 +199,7 @@ def annotate(
     labels = None if labels is None else list(labels)
     allowed = None if labels is None else _chosen_labels(opened.terms, labels)
     # Filters are checked before the cells are embedded, which takes longer.
-    vote = _choose_vote(vote, opened, where=where, exclude=exclude)
+    vote = _resolve_vote(vote, opened, where=where, exclude=exclude)
     embedded = find_embedding(data, opened, use_rep=use_rep, key=key_added, layer=layer)
     if vote == "calibrated":
         alpha = 0.1 if alpha is None else float(alpha)
@@ -243,7 +244,7 @@ def _check_columns(data: AnnData, key: str) -> None:
         )
 
 
-def _choose_vote(vote: Vote, reference: Reference, *, where: Any, exclude: Any) -> Vote:
+def _resolve_vote(vote: Vote, reference: Reference, *, where: Any, exclude: Any) -> Vote:
     """Decide what ``"auto"`` means, and refuse what cannot be."""
     reference.allowed(where=where, exclude=exclude)
     # An empty filter is none.

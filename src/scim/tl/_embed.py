@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _keys
 from .._validate import get_adata
-from ._results import check_writable, choose_encoder, copy_of, write_results
+from ._cells import resolve_encoder
+from ._results import check_writable, copy_of, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +84,7 @@ def embed(
     >>> adata.obsm["X_scim"].shape
     (700, 16)
     """
-    chosen = choose_encoder(reference, encoder)
+    chosen = resolve_encoder(reference, encoder)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
     vectors, info = chosen.embed(

@@ -11,13 +11,11 @@ import pandas as pd
 
 from .. import _keys
 from .._validate import as_names, check_key, check_positive_int, did_you_mean, get_adata
-from ..counts._blocks import iter_chunks
-from ..counts._kinds import InputKind
-from ..counts._values import find_values
-from ..encoder import Encoder
-from ..encoder._normalized import normalized_rows
-from ..genes._space import GeneMap, GeneSpace
-from ._results import check_writable, choose_encoder, copy_of, write_results
+from ..counts import InputKind, find_values, iter_blocks
+from ..encoder import Encoder, to_blocked_lognormal
+from ..genes import GeneMap, GeneSpace
+from ._cells import resolve_encoder
+from ._results import check_writable, copy_of, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +105,7 @@ def explain(
     ['group', 'gene', 'score', 'score_std', 'logfoldchange']
     """
     n_cells, n_genes = check_positive_int(n_cells, argument="n_cells"), check_positive_int(n_genes, argument="n_genes")
-    chosen = choose_encoder(reference, encoder)
+    chosen = resolve_encoder(reference, encoder)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
     pairs = _pairs(data.obs, groupby, groups, against, n_cells, np.random.default_rng(seed))
@@ -203,7 +201,9 @@ class _Profiles:
     def rows(self, cells: np.ndarray) -> np.ndarray:
         """Profiles of cells, in their order, float32 (n, n_genes)."""
         distinct, place = np.unique(cells, return_inverse=True)
-        blocks = [normalized_rows(block, self.gene_map, self.kind) for _, block in iter_chunks(self.X, rows=distinct)]
+        blocks = [
+            to_blocked_lognormal(block, self.gene_map, self.kind) for _, block in iter_blocks(self.X, rows=distinct)
+        ]
         return np.concatenate([block.toarray() for block in blocks])[place]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import _keys
 from .._validate import check_key
-from ..labels._votes import Vote, assign, cover, prediction_sets
+from ..labels import Vote, assign, cover, prediction_sets
 from ._groups import Groups, is_number, read_groups
 from ._labelling import names_of
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ._labelling import Answer
 
 #: Groups of a small dataset, and fewest cells of a group on average in a larger one.
-_FEW, _FEWEST_CELLS = 50, 5
+_FEW = 50
+_FEWEST_CELLS = 5
 #: Share of the cells of a group, above which what holds of them holds of it.
 _MOST = 0.5
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..reference.store._tables import CELL_ID
+from .._compiled import njit
+from ..reference.store import CELL_ID
 from ._results import storable
 
 if TYPE_CHECKING:
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
 #: Metadata that hits are summarised by, where the reference has them.
 SUMMARY_COLUMNS = ("label", "study", "sample", "tissue", "disease")
 #: Clusters of a group's cells, neighbours of each, and seed of the clustering, as SCimilarity takes them.
-_CLUSTERS, _NEIGHBOURS, _SEED = 10, 100, 4
+_CLUSTERS = 10
+_NEIGHBOURS = 100
+_SEED = 4
 #: Numbers in the largest table of a block of queries.
 _BLOCK = 4_000_000
 #: Share of the hits from one study, and fewest of these, that are worth a warning where it has less than that share of
 #: the cells searched.
-_MOST_OF_THEM, _FEWEST_HITS, _HALF = 0.8, 10, 0.5
+_MOST_OF_THEM = 0.8
+_FEWEST_HITS = 10
+_HALF = 0.5
 _OWN_COLUMNS = ("query", "rank", "row", "cell_id", "distance", "pvalue")
 
 
@@ -201,7 +206,7 @@ def _summarise(indices: np.ndarray, block: np.ndarray, values: Sequence[_Values]
     """Rows of the summary for a block of queries, a table for each column."""
     from scipy.stats import false_discovery_control, hypergeom
 
-    from ..labels._tally import count_hits
+    pass
 
     counts: list[np.ndarray] = []
     hit_samples: list[np.ndarray] = []
@@ -299,3 +304,21 @@ def _cluster(vectors: np.ndarray) -> np.ndarray:
         return vectors
     centres, _ = kmeans(vectors, min(_CLUSTERS, len(vectors)), seed=_SEED)
     return np.asarray(centres)
+
+
+@njit(nogil=True)
+def count_hits(indices, pairs, pair_values, n_cells, n_samples):  # type: ignore[no-untyped-def]
+    """Count the hits of each query, -1 for none, by value, and the samples that they come from.
+
+    ``pairs`` says which pair of a sample and a value each cell belongs to, -1 for none, and ``pair_values`` the value.
+    """
+    seen = np.full(len(pair_values), -1, dtype=np.int32)
+    for q in range(len(indices)):
+        for row in indices[q]:
+            pair = pairs[row] if row >= 0 else -1
+            if pair >= 0:
+                value = pair_values[pair]
+                n_cells[q, value] += 1
+                if seen[pair] != q:
+                    seen[pair] = q
+                    n_samples[q, value] += 1

@@ -10,11 +10,10 @@ import numpy as np
 
 from .._threads import in_blocks
 from .._warn import warn
-from ..index._search import check_queries
-from ..labels._votes import Vote, assign, cover, plain_vote, prediction_sets
-from ..labels._votes import vote as ontology_vote
-from ._expression import Expression, measured_genes
-from ._results import Embedded
+from ..index import check_queries
+from ..labels import Vote, assign, cover, plain_vote, prediction_sets
+from ..labels import vote as ontology_vote
+from ._cells import Embedded, Expression, measured_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
 
 
 #: Share of cells that may be of labels that are not listed before a warning says so; share of novel ones, of a number.
-_A_FEW, _HALF, _SOME = 0.05, 0.5, 20
+_A_FEW = 0.05
+_HALF = 0.5
+_SOME = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ def calibrated(
     if expression is not None and judge.genes is not None:
         vectors = expression.embed(reference.encoder, judge.genes)
     head = judge.calibration.head or reference.judge().calibration.head
-    assert head is not None  # _choose_vote made sure
+    assert head is not None  # _resolve_vote made sure
     by_label = head.probabilities(vectors, len(terms.labels))
     all_labels = by_label
     if allowed is not None:

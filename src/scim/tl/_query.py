@@ -11,11 +11,11 @@ import numpy as np
 from .. import _keys
 from .._validate import check_fraction, check_positive_int, first_names, get_adata
 from .._warn import warn
-from ..index._search import MAX_HITS
+from ..index import MAX_HITS
 from ..reference import Reference
+from ._cells import find_embedding, recorded_genes
 from ._hit_tables import coherence_table, hits_table, one_sided, summary_table
-from ._records import recorded_genes
-from ._results import check_writable, copy_of, filter_text, find_embedding, merge_results, write_results
+from ._results import check_writable, copy_of, filter_text, merge_results, write_results
 from ._search_input import Queries, pick_cells, pool_groups
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from ._results import Embedded
+    from ._cells import Embedded
 
 
 def query(

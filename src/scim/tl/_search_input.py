@@ -9,15 +9,14 @@ import numpy as np
 import pandas as pd
 
 from .._validate import did_you_mean
-from ..counts._blocks import CHUNK_SIZE, iter_chunks
-from ..counts._values import find_values
+from ..counts import BLOCK_ROWS, find_values, iter_blocks
 from ._groups import read_groups
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-    from ..genes._space import GeneSpace
+    from ..genes import GeneSpace
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +155,7 @@ def _sum_rows(
     order = np.argsort(rows, kind="stable")
     rows, codes = rows[order], codes[order]
     total = sparse.csr_matrix((n_groups, len(genes)), dtype=np.float64)
-    for span, block in iter_chunks(X, chunk_size=CHUNK_SIZE, rows=rows):
+    for span, block in iter_blocks(X, chunk_size=BLOCK_ROWS, rows=rows):
         aligned = gene_map.align(block, logged=kind.kind == "log1p")
         if kind.kind == "log1p":
             np.expm1(aligned.data, out=aligned.data)

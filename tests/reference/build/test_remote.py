@@ -13,9 +13,9 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-import scim
 from scim import Encoder, Reference
-from scim.reference.build import _remote as _embedding, _journal, _parts
+from scim.reference.build import _journal, _parts
+from scim.reference.build import _remote as _embedding
 
 pytest.importorskip("distributed", reason="needs dask.distributed: pip install 'scim-tools[dask]'")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +28,7 @@ def studies(pbmc: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
     """Three files, one of them zarr and one stored by columns, of which a hundred cells are a stage."""
     monkeypatch.setattr(_parts, "STAGE", 100)
     monkeypatch.setattr(_journal, "WORTH_KEEPING", 100)
-    monkeypatch.setattr(_embedding, "CHUNK_SIZE", 50)
+    monkeypatch.setattr(_embedding, "BLOCK_ROWS", 50)
     defaults = {**Encoder.embed_chunks.__kwdefaults__, "chunk_size": 50}
     monkeypatch.setattr(Encoder.embed_chunks, "__kwdefaults__", defaults)
     first, second, third = (pbmc[pbmc.obs["study"] == name].copy() for name in ("first", "second", "third"))

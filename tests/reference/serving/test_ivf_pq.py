@@ -18,7 +18,7 @@ from scim import Encoder, Reference
 from scim.genes import GeneSpace
 from scim.index import _ivf_flat as _faiss
 from scim.index import _ivf_pq as _pq
-from scim.index._ivf_pq import CODES, ORDERED, REST, ROWS
+from scim.index._files import CODES, ORDERED, REST, ROWS
 from scim.reference.serving import _ivf_pq as _serving
 from scim.reference.versions import _commit
 
@@ -81,14 +81,14 @@ def queries(built: Path) -> np.ndarray:
 
 def exact(reference: Reference, queries: np.ndarray, **how: Any) -> Any:
     """What a search by the vectors alone finds."""
-    from scim.index._exact import ExactBackend
+    from scim.index._exact import ExactIndex
 
     other = Reference.open(reference.path)
     living = other._backend
     if hasattr(living, "backend"):
-        living.backend = ExactBackend(other._segments)
+        living.backend = ExactIndex(other._segments)
     else:
-        other._backend = ExactBackend(other._segments)
+        other._backend = ExactIndex(other._segments)
     return other.search(queries, **how)
 
 
@@ -153,7 +153,7 @@ def test_what_is_few_is_compared_exactly(
     def refuse(*args: object) -> None:
         raise AssertionError("searched the index")
 
-    monkeypatch.setattr(_serving.IndexedShards, "_search", refuse)
+    monkeypatch.setattr(_serving.ShardedIvfPq, "_search", refuse)
     few = np.arange(N_CELLS) % 100 == 3
     for how in ({"k": 5, "within": few}, {"k": N_CELLS // 3}, {"k": None, "max_distance": 0.1}):
         some = queries[:20]

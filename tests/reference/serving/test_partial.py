@@ -10,8 +10,8 @@ import faiss
 import numpy as np
 import pytest
 
-from scim._disk._atomic import describe_files
-from scim.reference.serving._partial import CheckedFile, IndexFileError, check_places, read_lists
+from scim._disk._checksums import CheckedFile, IndexFileError, describe_files
+from scim.reference.serving._partial import check_places, read_lists
 
 N, D, LISTS = 4_000, 12, 30
 

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 import scim
-from scim._disk._atomic import sha256
+from scim._disk._checksums import sha256
 from scim.cli import app
 
 pytest.importorskip("huggingface_hub")
@@ -232,7 +232,7 @@ def test_changed_and_missing_files_install_nothing(folder: Path, hub: Hub, home:
 
 
 def test_nothing_lands_outside(folder: Path, hub: Hub, home: Path) -> None:
-    from scim._disk._atomic import _digest
+    from scim._disk._documents import _digest
 
     manifest = json.loads((folder / "manifest.json").read_text())
     for evil in ("../escaped", "/escaped", "a\\..\\..\\escaped"):

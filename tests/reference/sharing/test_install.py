@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import scim
-from scim._disk._atomic import sha256
+from scim._disk._checksums import sha256
 
 
 @pytest.fixture(autouse=True)
@@ -170,7 +170,7 @@ def test_a_folder_that_is_not_there_is_no_name(tmp_path: Path, monkeypatch: pyte
 
 def test_a_bundled_one_is_not_changed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(folder, tmp_path / "bundled" / "blood.scim")
-    monkeypatch.setattr("scim.reference.sharing._install._BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr("scim.reference.store._names.BUNDLED", tmp_path / "bundled")
     bundled = scim.Reference.open(None)
     for change in (lambda: bundled.remove(rows=[0]), bundled.compact, bundled.reindex):
         with pytest.raises(PermissionError, match="comes with scim"):

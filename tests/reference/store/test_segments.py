@@ -7,17 +7,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from scim.index._vectors import take_vectors, to_float
 from scim.reference import ReferenceFolderError
-from scim.reference.store._segments import (
-    SegmentWriter,
-    dictionary,
-    join_cells,
-    open_cells,
-    open_vectors,
-    take_vectors,
-    to_float,
-    to_table,
-)
+from scim.reference.store._columns import join_cells
+from scim.reference.store._segments import SegmentWriter, dictionary, open_cells, open_vectors, to_table
 
 
 def cells(n: int, **columns: object) -> pd.DataFrame:

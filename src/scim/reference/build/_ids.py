@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..store._tables import CELL_ID, STUDY
+from ..store import CELL_ID, STUDY
 
 if TYPE_CHECKING:
     import pyarrow as pa

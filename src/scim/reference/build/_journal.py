@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -12,16 +11,25 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from ..._disk import (
+    LOCK,
+    WRITER,
+    check_target,
+    explain_full_disk,
+    move_into_place,
+    new_parents,
+    one_writer,
+    plain,
+    sha256,
+    sync,
+)
 from ..._warn import warn
-from ..._disk._atomic import check_target, move_into_place, new_parents, plain, sha256, sync
-from ..store import _manifest as files
-from ..._disk._lock import LOCK, WRITER, one_writer
+from .. import store
 
 #: Cells after which what was done is made to last.
 STAGE = 20_000
 #: Fewest finished cells that are kept for the next attempt if a build ends with an error.
 WORTH_KEEPING = 20_000
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Journal:
@@ -35,7 +43,7 @@ class Journal:
 
     def __init__(self, root: Path) -> None:
         self.root, self.folder, self.stages = root, root / "reference", root / "stages"
-        self.segment = self.folder / files.SEGMENTS / "0001"
+        self.segment = self.folder / store.SEGMENTS / "0001"
         self._path = root / "journal.jsonl"
         self._plan: str | None = None
         self.records: list[dict[str, Any]] = []
@@ -61,7 +69,7 @@ class Journal:
             self.records = self._whole(lines[1:])
         elif len(lines) > 1 and resume:
             warn(f"A build of {self._target()} that was interrupted had other arguments. It is begun afresh.")
-        _delete(self.folder, but=self.segment / files.VECTORS if self.records else None)
+        _delete(self.folder, but=self.segment / store.VECTORS if self.records else None)
         self.folder.mkdir(exist_ok=True)
         self._clear()
         if self.n_cells:
@@ -100,7 +108,7 @@ class Journal:
     def _whole(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Keep records up to the first whose files are not what they were."""
         kept = []
-        with suppress(OSError), open(self.segment / files.VECTORS, "rb") as vectors:
+        with suppress(OSError), open(self.segment / store.VECTORS, "rb") as vectors:
             for record in records:
                 named = [self.stages / str(name) for name in record["files"]]
                 if hashlib.sha256(vectors.read(int(record["bytes"]))).hexdigest() != record["vectors"]:
@@ -116,7 +124,7 @@ class Journal:
         for path in self.stages.iterdir() if self.stages.is_dir() else ():
             if path.name not in listed:
                 path.unlink()
-        vectors = self.segment / files.VECTORS
+        vectors = self.segment / store.VECTORS
         if self.records:
             os.truncate(vectors, sum(int(record["bytes"]) for record in self.records))
         _delete(self.segment, but=vectors if self.records else None)
@@ -172,7 +180,7 @@ def building(path: Path, *, overwrite: bool, plan: Mapping[str, Any] | None, res
     OSError
         The disk is full, or cannot be written to.
     """
-    check_target(path, marker=files.MANIFEST, what="reference", overwrite=overwrite)
+    check_target(path, marker=store.MANIFEST, what="reference", overwrite=overwrite)
     place = path.absolute()
     root = place.parent / f".{place.name}{_ENDING}"
     with new_parents(place):
@@ -181,13 +189,13 @@ def building(path: Path, *, overwrite: bool, plan: Mapping[str, Any] | None, res
             journal = Journal(root)
             try:
                 journal.begin(plan, resume=resume)
-                with told_of_full_disk(path):
+                with explain_full_disk(path):
                     yield journal
                 for file in journal.folder.rglob("*"):
                     if file.is_file():
                         sync(file)
                 # It may have appeared while the work went on.
-                check_target(path, marker=files.MANIFEST, what="reference", overwrite=overwrite)
+                check_target(path, marker=store.MANIFEST, what="reference", overwrite=overwrite)
                 with one_writer(place, "a build that replaces it") if place.is_dir() else nullcontext():
                     move_into_place(journal.folder, place)
                 _remove(root)
@@ -197,21 +205,6 @@ def building(path: Path, *, overwrite: bool, plan: Mapping[str, Any] | None, res
                 else:
                     _remove(root)
                 raise
-
-
-@contextmanager
-def told_of_full_disk(path: Path) -> Iterator[None]:
-    """Say what it means where the system only says that there is no space."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise OSError(
-            error.errno,
-            f"The disk is full, or a file may not grow further, while writing {path} ({error}). What was there before "
-            "is as it was. Make room and try again",
-        ) from error
 
 
 def _remove(root: Path) -> None:

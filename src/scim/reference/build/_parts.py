@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..._disk import sha256, sync
+from ...counts import values_of
 from ...encoder import Encoder
-from ..._disk._atomic import sha256, sync
-from ._remote import RemoteEmbedder
-from ...labels._head import choose
-from ._sources import Part, content_stamp
+from ...index import to_fixed
+from ...labels import MOST, PER_GROUP, Landmarks, balanced_sample
+from ..store import STUDY, TERM_ID, SegmentWriter, column_kinds, read_table
 from ._journal import STAGE, Journal
-from ...labels._landmarks import MOST, PER_GROUP, Landmarks, values_of
-from ..store._segments import SegmentWriter, to_fixed
-from ..store._tables import STUDY, TERM_ID, column_kinds, read_table
+from ._remote import RemoteEmbedder
+from ._sources import Part, content_stamp
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from anndata import AnnData
     from tqdm.std import tqdm
 
-    from ._segment import Source
     from .._cluster import Cluster
+    from ._recipe import Recipe
 
 _LANDMARKS = ".landmarks.npz"
 
@@ -59,7 +59,7 @@ class PartWriter:
         self,
         folder: Path,
         encoder: Encoder,
-        source: Source,
+        source: Recipe,
         journal: Journal | None,
         bar: tqdm,
         *,
@@ -187,7 +187,7 @@ class PartWriter:
         groups = pa.concat_tables(tables).unify_dictionaries().to_pandas()
         rows = _choose(groups)
         layer, genes = self._source.layer, self._source.gene_column
-        read, _ = values_of(self._encoder, adata, layer=layer, gene_column=genes)
+        read, _ = values_of(self._encoder.genes, adata, layer=layer, gene_column=genes)
         landmarks = Landmarks.of(read(rows), rows + begin)
         names = {name: groups[name].iloc[rows].astype(str).to_numpy(dtype=np.str_) for name in (TERM_ID, STUDY)}
         path = stages[-1].with_suffix(_LANDMARKS)
@@ -225,7 +225,7 @@ def _thinned(landmarks: Landmarks, groups: pd.DataFrame) -> tuple[Landmarks, pd.
 def _choose(groups: pd.DataFrame) -> np.ndarray:
     """Cells to be landmarks, as many of each label and study."""
     codes, studies = (pd.factorize(groups[name])[0] for name in (TERM_ID, STUDY))
-    return choose(codes, studies, seed=0, per_group=PER_GROUP, most=MOST)
+    return balanced_sample(codes, studies, seed=0, per_group=PER_GROUP, most=MOST)
 
 
 def _stamp(part: Part, content: str | None) -> str | None:

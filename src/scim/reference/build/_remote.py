@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ...counts._blocks import CHUNK_SIZE
 from ..._validate import get_adata
 from ..._version import scim_version
 from ..._warn import warn
+from ...counts import BLOCK_ROWS
 from ...encoder import Encoder
+from ...index import to_fixed
 from .._cluster import Cluster, Job, check_there, check_version
 from ._sources import Part, opened
-from ..store._segments import to_fixed
 
 #: Blocks of cells that are on their way at a time: some for each thread, and some where threads are yet to come.
-_PER_THREAD, _FEWEST = 2, 16
+_PER_THREAD = 2
+_FEWEST = 16
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class RemoteEmbedder:
     ) -> None:
         self._cluster, self._where, self._parts, self._first_of = cluster, where, dict(parts), first_of
         self._encoder, self._folder = encoder, folder
-        self._rows = -(-rows // CHUNK_SIZE) * CHUNK_SIZE
+        self._rows = -(-rows // BLOCK_ROWS) * BLOCK_ROWS
         self._coming: deque[tuple[int, Block]] = deque()
         self._results: Generator[np.ndarray, None, None] | None = None
         self._said = False
@@ -180,7 +181,7 @@ class RemoteEmbedder:
             encoder_id=self._encoder.id,
             start=start,
             stop=stop,
-            chunk_size=CHUNK_SIZE,
+            chunk_size=BLOCK_ROWS,
             scim=scim_version(),
             **self._where,
         )

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ._segment import Source
-from ..store._manifest import ReferenceFolderError
-from ..store._tables import FIXED_COLUMNS, LABEL, STUDY
+from ..store import FIXED_COLUMNS, LABEL, STUDY, ReferenceFolderError
+from ._recipe import Recipe
 
 if TYPE_CHECKING:
     from ...ontology import CellOntology
 
-ANNOTATION_INDEX, ANNOTATION_LABELS = "annotation/labelled_kNN.bin", "annotation/reference_labels.tsv"
-SEARCH_VECTORS, SEARCH_METADATA = "cellsearch/cell_embedding", "cellsearch/cell_metadata"
+ANNOTATION_INDEX = "annotation/labelled_kNN.bin"
+ANNOTATION_LABELS = "annotation/reference_labels.tsv"
+SEARCH_VECTORS = "cellsearch/cell_embedding"
+SEARCH_METADATA = "cellsearch/cell_metadata"
 #: Cells that are read at a time.
 _CELLS = 50_000
 #: Head of an hnswlib file: offset of the base layer, elements that fit, elements, bytes of an element, where its id and
@@ -273,5 +274,5 @@ def _attribute(values: Any, name: str) -> Any:
     return values[name] if isinstance(values, dict) else values
 
 
-def _source(columns: tuple[str, ...], ontology: CellOntology) -> Source:
-    return Source(LABEL, STUDY, columns, None, None, None, ontology)
+def _source(columns: tuple[str, ...], ontology: CellOntology) -> Recipe:
+    return Recipe(LABEL, STUDY, columns, None, None, None, ontology)

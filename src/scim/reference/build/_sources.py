@@ -18,7 +18,8 @@ from ..._validate import did_you_mean
 if TYPE_CHECKING:
     from anndata import AnnData
 
-H5AD, ZARR = ".h5ad", ".zarr"
+H5AD = ".h5ad"
+ZARR = ".zarr"
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def content_stamp(adata: AnnData, obs: Any, X: Any) -> str:
     import pandas as pd
     from scipy import sparse
 
-    from ...counts._blocks import iter_chunks
+    from ...counts import iter_blocks
 
     digest = hashlib.sha256(repr((adata.shape, X.shape)).encode())
     plain = obs.apply(lambda column: column.astype(str)) if len(obs.columns) else obs
@@ -254,7 +255,7 @@ def content_stamp(adata: AnnData, obs: Any, X: Any) -> str:
         for values in (X.data, X.indices, X.indptr) if hasattr(X, "indptr") else (X.tocsr().data,):
             digest.update(np.ascontiguousarray(values).data)
     elif not hasattr(X, "dask"):  # some rows of which can cost as much as all
-        for _, block in iter_chunks(X, rows=np.unique(np.linspace(0, len(obs) - 1, 64).astype(int))):
+        for _, block in iter_blocks(X, rows=np.unique(np.linspace(0, len(obs) - 1, 64).astype(int))):
             values = np.asarray(block.todense() if hasattr(block, "todense") else block)
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._validate import did_you_mean
-from ..store._tables import column_kinds, dictionary
+from ..store import as_text, column_kinds, dictionary
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,27 +118,6 @@ def _unquoted(text: str, kind: str) -> str | None:
             return text.strip() if np.isfinite(float(text)) else None
         return None
     return {"true": "True", "false": "False"}.get(text.strip().lower())
-
-
-def as_text(value: Any) -> str:
-    """Give a value as it is kept, and looked for, in metadata that are text: a date as text that sorts as dates do.
-
-    That is ISO 8601 with a space before the time: a day alone where it is midnight, and in UTC where a zone is known.
-
-    Examples
-    --------
-    >>> import datetime
-    >>> as_text(7), as_text(datetime.date(2020, 1, 31)), as_text(datetime.datetime(2020, 1, 31, 13, 5))
-    ('7', '2020-01-31', '2020-01-31 13:05:00')
-    """
-    if not isinstance(value, date | np.datetime64):
-        return str(value)
-    import pandas as pd
-
-    moment = pd.Timestamp(value)
-    if moment.tz is not None:
-        moment = moment.tz_convert(None)
-    return str(moment.date() if moment == moment.normalize() else moment)
 
 
 def _text_in(stored: pa.ChunkedArray, wanted: list[Any]) -> tuple[np.ndarray, set[Any]]:

@@ -1,1 +1,5 @@
 """Search a reference on a Dask cluster."""
+
+from ._serve import serve
+
+__all__ = ["serve"]

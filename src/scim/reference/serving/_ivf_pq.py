@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -12,54 +11,44 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from ..._disk._atomic import sha256
+from ..._disk import IndexFileError, sha256
 from ..._threads import one_thread_of_faiss
 from ..._warn import warn
-from ...index._composed import DeltaBackend
-from ...index._effort import FilteredEffort
-from ...index._exact import distances_of, no_hits
-from ...index._ivf_pq import CODES, FEW, ORDERED, REST, ROWS, Opened, cut_lists, effort_of
-from ...index._pq_codes import KIND, ShortCodes
-from ...index._protocol import Backend
-from ...index._rerank import OrderedVectors
-from .._cluster import Cluster, connect, same
-from ..store import _manifest as files
-from ..store._removed import LivingCells
-from ._exact import Found, Shard, ShardedBackend, Tasks, ask, open_shard, places_of
-from ._partial import IndexFileError, check_places, read_lists
+from ...index import (
+    CODES,
+    FEW,
+    ORDERED,
+    REST,
+    ROWS,
+    FilteredEffort,
+    ListOrderedVectors,
+    Opened,
+    ShortCodes,
+    cut_lists,
+    distances_of,
+    effort_of,
+    no_hits,
+)
+from .. import store
+from .._cluster import Cluster, identity
+from ._exact import ShardedExact
+from ._partial import check_places, read_lists
+from ._shards import Found, Shard, Tasks, ask, open_shard, places_of
 
 if TYPE_CHECKING:
     from distributed import Future
 
-    from ..cells._metadata import StoredCells
+    from ..cells import StoredCells
 
 #: Fewest and most cells of a part of the index, and parts for each thread of the cluster within that.
-_FEWEST, _MOST, _PER_THREAD = 250_000, 8_000_000, 1
+_FEWEST = 250_000
+_MOST = 8_000_000
+_PER_THREAD = 1
 #: Queries that go out at a time; of which faiss looks through the lists at once, so few that their tables stay in the
 #: processor's cache; and hits, or candidates, that are held at a time.
-_QUERIES, _AT_A_TIME, _CANDIDATES = 4_096, 32, 4_000_000
-
-
-def serve(reference: StoredCells, client: Any) -> tuple[Backend, Callable[..., Found]]:
-    """Give what searches a reference on a cluster, for the nearest cells and for all within a distance."""
-    cluster = connect(client)
-    exact, backend = ShardedBackend(cluster, reference), indexed(cluster, reference)
-    backend, findable = exact if backend is None else backend, reference._findable
-    return backend if findable is None else LivingCells(backend, findable), exact.within_distance
-
-
-def indexed(cluster: Cluster, reference: StoredCells) -> Backend | None:
-    """Give what searches the index on a cluster, and cells behind it exactly; None where there is none of codes."""
-    facts = reference._manifest.get("index") or {}
-    n_cells = list(accumulate(map(len, reference._segments)))
-    n_covered = facts.get("n_cells", n_cells[-1])
-    if facts.get("kind") != KIND or n_covered not in n_cells:
-        return None
-    covered = n_cells.index(n_covered) + 1
-    backend = IndexedShards(cluster, reference, facts, slice(covered))
-    if covered == len(n_cells):
-        return backend
-    return DeltaBackend(backend, reference._segments, ShardedBackend(cluster, reference, slice(covered, None)))
+_QUERIES = 4_096
+_AT_A_TIME = 32
+_CANDIDATES = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +77,7 @@ class ServedIndex:
 
     def path(self, ending: str) -> Path:
         """One of its files."""
-        return Path(self.cells.root) / files.INDEX / f"{Path(str(self.facts['file'])).stem}{ending}"
+        return Path(self.cells.root) / store.INDEX / f"{Path(str(self.facts['file'])).stem}{ending}"
 
     def fact(self, ending: str) -> Mapping[str, Any]:
         """Size and hashes of one of its files."""
@@ -109,10 +98,10 @@ class ServedIndex:
         return load_file(path)
 
 
-class IndexedShards:
+class ShardedIvfPq:
     """Search the lists of an index that are nearest to a query, each on the worker that holds it.
 
-    Lists and candidates are as many as :class:`~scim.index._ivf_pq.PQBackend` takes, but each part ranks as many
+    Lists and candidates are as many as :class:`~scim.index._ivf_pq.IvfPqIndex` takes, but each part ranks as many
     candidates as that does of all: so a hit is what a search in one process finds in its place, or a nearer cell, but
     for the few at the border of the candidates where rounding decides.
 
@@ -131,13 +120,13 @@ class IndexedShards:
     name = "faiss"
 
     def __init__(self, cluster: Cluster, reference: StoredCells, facts: Mapping[str, Any], which: slice) -> None:
-        self._exact = ShardedBackend(cluster, reference, which)
+        self._exact = ShardedExact(cluster, reference, which)
         self._cluster, self._facts, self.segments = cluster, facts, self._exact.segments
         self._index: ServedIndex | None = None
         self._effort: FilteredEffort | None = None
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None) -> Found:
-        """Find neighbours, see :class:`~scim.index._protocol.Backend`."""
+        """Find neighbours, see :class:`~scim.index.Index`."""
         n_cells = sum(map(len, self.segments))
         n_allowed = n_cells if allowed is None else int(np.count_nonzero(allowed))
         if n_allowed <= FEW or 4 * k > n_allowed or not len(queries):
@@ -168,8 +157,8 @@ class IndexedShards:
         if allowed is not None:
             share = n_allowed / len(allowed)
             n_visits, passing = effort.most(k, share), effort.passing(allowed)
-            bits = cluster.submit(same, np.packbits(allowed, bitorder="little"))
-        sent_index = cluster.submit(same, index)
+            bits = cluster.submit(identity, np.packbits(allowed, bitorder="little"))
+        sent_index = cluster.submit(identity, index)
         n_parts = len(index.bounds) - 1
         places = places_of(n_parts, threads)
         batch = 0
@@ -303,7 +292,7 @@ class _Held:
 
     key: tuple[Any, ...]
     rows: np.ndarray
-    vectors: OrderedVectors
+    vectors: ListOrderedVectors
     effort: FilteredEffort
     parts: dict[int, Any]
 
@@ -344,5 +333,5 @@ def _open_vectors(index: ServedIndex, segments: list[np.ndarray], key: tuple[Any
     if not path.is_file() or path.stat().st_size != index.fact(ROWS)["bytes"]:
         raise IndexFileError(path)
     rows = np.memmap(path, dtype="<i4", mode="r", shape=(len(index.cells),))
-    vectors = OrderedVectors(segments, index.path(ORDERED), rows, rest["sums"])
+    vectors = ListOrderedVectors(segments, index.path(ORDERED), rows, rest["sums"])
     return _Held(key, rows, vectors, effort_of(rest, index.facts), {})

@@ -2,75 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..._disk._atomic import sha256
+from ..._disk import CheckedFile, IndexFileError
 
 #: What faiss writes before the lists of a fast-scan index; numbers that follow it: lists, bytes of a code, cells of a
 #: block, and bytes of a block.
-_BEGIN, _NUMBERS = b"ilbl", 4
-
-
-class IndexFileError(ValueError):
-    """A file of an index is missing, or is not what was written."""
-
-
-class CheckedFile:
-    """A file of which each block is compared with its hash before anything of it is used.
-
-    Parameters
-    ----------
-    path
-        The file.
-    facts
-        Its size and hashes, see :func:`scim._disk._atomic.describe_files`; without those of blocks, all of it is
-        hashed at once.
-
-    Raises
-    ------
-    IndexFileError
-        It is missing, or has another size or content.
-    """
-
-    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
-        if not path.is_file() or path.stat().st_size != facts["bytes"]:
-            raise IndexFileError(path)
-        if "blocks" not in facts and sha256(path) != facts["sha256"]:
-            raise IndexFileError(path)
-        self._path, self._blocks, self._size = path, facts.get("blocks", ()), int(facts.get("block", 0))
-        self._file = open(path, "rb")  # closed in close()
-        self._held, self._content, self._at = -1, b"", 0
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def skip(self, n: int) -> None:
-        """Go on behind the next ``n`` bytes, which are not read."""
-        self._at += n
-
-    def read(self, n: int) -> bytes:
-        """Read the next ``n`` bytes."""
-        start, self._at = self._at, self._at + n
-        if not self._blocks:
-            self._file.seek(start)
-            return self._file.read(n)
-        which = range(start // self._size, -(-self._at // self._size))
-        parts = [self._block(i)[max(start - i * self._size, 0) : self._at - i * self._size] for i in which]
-        return b"".join(parts)
-
-    def _block(self, i: int) -> bytes:
-        if i != self._held:
-            self._file.seek(i * self._size)
-            self._content, self._held = self._file.read(self._size), i
-            if i >= len(self._blocks) or hashlib.sha256(self._content).hexdigest() != self._blocks[i]:
-                raise IndexFileError(self._path)
-        return self._content
+_BEGIN = b"ilbl"
+_NUMBERS = 4
 
 
 def read_lists(path: Path, facts: Mapping[str, Any], sizes: np.ndarray, first: int, last: int) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..._disk._lock import LOCK, WRITER, one_writer
+from ..._disk import LOCK, WRITER, one_writer
 
 #: Begin of the name of a folder that an archive is unpacked to.
 SCRATCH = ".unpack-"

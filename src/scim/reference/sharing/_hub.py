@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..._disk._atomic import new_folder, sha256
-from ..._warn import warn
-from .._reference import Reference
-from ..store import _manifest as files
+from ..._disk import new_folder, sha256
+from .. import store
 from ._downloads import clear, download_folder
 
 if TYPE_CHECKING:
@@ -22,105 +18,6 @@ if TYPE_CHECKING:
 
 #: What a source on the Hub begins with: ``hf://user/name@revision``.
 SCHEME = "hf://"
-_README = "README.md"
-#: What stands around the part of a repository's page that scim wrote, and renews.
-_BEGIN, _END = "<!-- written by scim: renewed with every push -->", "<!-- end of what scim wrote -->"
-#: What scim wrote before there were these marks.
-_UNMARKED = "A reference of [scim](https://pypi.org/project/scim-tools/) to label cells"
-#: What earlier versions of a reference may have left in a repository.
-_LEFTOVERS = (f"{files.SEGMENTS}/", f"{files.INDEX}/", f"{files.ENCODER}/", "calibration")
-
-
-def push_reference(
-    reference: Reference | str | Path, repo_id: str, *, private: bool = True, message: str | None = None
-) -> str:
-    """Publish a reference on the Hugging Face Hub (``pip install 'scim-tools[hub]'``).
-
-    Every file is checked first. A repository that is there gets a new version in a single commit; files of an older
-    version go, others stay as they are; of its page (README.md) what scim wrote is renewed. Log in before:
-    ``hf auth login``, or the environment variable ``HF_TOKEN``.
-
-    Parameters
-    ----------
-    reference
-        A reference, its path or its name.
-    repo_id
-        ``"user/name"`` or ``"organization/name"``, a model repository; it is made where there is none.
-    private
-        Only you, or the organization, can read a repository that is made now. One that is there stays as it is.
-    message
-        Of the commit.
-
-    Returns
-    -------
-    ``"hf://user/name@commit"``, which :func:`scim.install_reference` takes anywhere.
-
-    Raises
-    ------
-    ValueError
-        ``repo_id`` is no name of a repository.
-    ImportError
-        The extra ``hub`` is not installed.
-    PermissionError
-        You are not logged in, or may not write there.
-    ConnectionError
-        The Hub cannot be reached.
-    ReferenceFolderError
-        (a ValueError) A file of the reference is missing or changed.
-
-    Warns
-    -----
-    UserWarning
-        Everybody can read the repository, new or there, and the reference keeps counts of cells as they were measured.
-
-    Examples
-    --------
-    >>> source = scim.push_reference("lung.scim", "me/lung")  # doctest: +SKIP
-    >>> scim.install_reference(source)  # doctest: +SKIP
-    """
-    if not _has_owner(str(repo_id)):
-        raise ValueError(f"repo_id must look like 'user/name', got {repo_id!r}.")
-    opened = Reference.open(reference)
-    manifest = files.verify(opened.path)
-    if not private:
-        _warn_of_counts(opened, manifest)
-    api = _api()
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    with _explained(repo_id, write=True):
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        repository = api.model_info(repo_id)
-        there = {str(file.rfilename) for file in repository.siblings or []}
-        if private and repository.private is False:
-            _warn_of_counts(opened, manifest, f"{repo_id} is public already: ")
-        wanted = [*manifest["files"], files.MANIFEST]
-        operations: list[Any] = [
-            CommitOperationAdd(path_in_repo=name, path_or_fileobj=opened.path / name) for name in wanted
-        ]
-        card = _card(opened, repo_id)
-        if _README in there:
-            with TemporaryDirectory() as folder:
-                assert repository.sha is not None
-                page = _download(api, repo_id, repository.sha, _README, Path(folder))
-                card = _renewed(page.read_text(encoding="utf-8", errors="surrogateescape"), card)
-        page_bytes = card.encode(errors="surrogateescape")
-        operations.append(CommitOperationAdd(path_in_repo=_README, path_or_fileobj=page_bytes))
-        old = sorted(name for name in there - set(wanted) if name.startswith(_LEFTOVERS))
-        operations += [CommitOperationDelete(path_in_repo=name) for name in old]
-        with warnings.catch_warnings():
-            # A reference is an encoder with the cells that it was made for, which the Hub would have in two places.
-            warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
-            commit = api.create_commit(repo_id, operations, commit_message=message or f"Reference {opened.path.name}")
-    return f"{SCHEME}{repo_id}@{commit.oid}"
-
-
-def _warn_of_counts(reference: Reference, manifest: dict[str, Any], why: str = "") -> None:
-    kept = any(name.endswith(f"/{files.LANDMARKS}") for name in manifest["files"])
-    if kept and manifest["source"].get("landmarks", "cells") == "cells":
-        warn(
-            f"{why}{reference.path.name} keeps the counts of some of its cells, which everybody can read once they are "
-            'public. Reference.build(landmarks="simulated") keeps none.'
-        )
 
 
 def split(source: str) -> tuple[str, str | None]:
@@ -175,28 +72,28 @@ def pull(source: str, target: Path, *, digest: str | None, overwrite: bool, home
     if digest is None and commit != revision:
         raise ValueError(
             f"{source} is no fixed version: a branch or tag can be moved to other files. It is at {commit} now: take "
-            f"{SCHEME}{repo_id}@{commit}, or give the SHA-256 of its {files.MANIFEST}."
+            f"{SCHEME}{repo_id}@{commit}, or give the SHA-256 of its {store.MANIFEST}."
         )
     with download_folder(home, f"{repo_id.replace('/', '--')}@{commit}") as folder:
-        path = _download(api, repo_id, commit, files.MANIFEST, folder)
+        path = _download(api, repo_id, commit, store.MANIFEST, folder)
         if digest is not None and (found := sha256(path)) != digest:
             clear(folder)
             raise ValueError(
-                f"The {files.MANIFEST} of {source} has the SHA-256 {found}, not {digest}. Nothing was installed."
+                f"The {store.MANIFEST} of {source} has the SHA-256 {found}, not {digest}. Nothing was installed."
             )
-        names = list(files.read_manifest(folder)["files"])
+        names = list(store.read_manifest(folder)["files"])
         for name in names:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name:
                 clear(folder)
-                raise files.ReferenceFolderError(f"{source} lists {name!r}, which is outside its folder.")
+                raise store.ReferenceFolderError(f"{source} lists {name!r}, which is outside its folder.")
         for name in names:
             _download(api, repo_id, commit, name, folder)
         try:
-            with new_folder(target, marker=files.MANIFEST, what="reference", overwrite=overwrite) as empty:
-                for name in [*names, files.MANIFEST]:
+            with new_folder(target, marker=store.MANIFEST, what="reference", overwrite=overwrite) as empty:
+                for name in [*names, store.MANIFEST]:
                     (empty / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.move(folder / name, empty / name)
-                files.verify(empty)
+                store.verify(empty)
         finally:
             clear(folder)
 
@@ -215,17 +112,17 @@ def _is_commit(revision: str | None) -> bool:
 
 
 def _resolve(api: HfApi, repo_id: str, revision: str | None) -> str:
-    with _explained(repo_id):
+    with explain_hub_errors(repo_id):
         return str(api.model_info(repo_id, revision=revision).sha)
 
 
 def _download(api: HfApi, repo_id: str, commit: str, name: str, folder: Path) -> Path:
-    with _explained(repo_id):
+    with explain_hub_errors(repo_id):
         return Path(api.hf_hub_download(repo_id, name, revision=commit, local_dir=folder))
 
 
 @contextmanager
-def _explained(repo_id: str, *, write: bool = False) -> Iterator[None]:
+def explain_hub_errors(repo_id: str, *, write: bool = False) -> Iterator[None]:
     """Turn the errors of the Hub into those of Python, with what to do."""
     from huggingface_hub import errors
 
@@ -247,7 +144,7 @@ def _explained(repo_id: str, *, write: bool = False) -> Iterator[None]:
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise ConnectionError(unreachable) from error
     except errors.EntryNotFoundError as error:
-        raise files.ReferenceFolderError(
+        raise store.ReferenceFolderError(
             f"{where} is no reference, or not all of one: a file is missing. scim.push_reference makes one. ({error})"
         ) from error
     except errors.RepositoryNotFoundError as error:
@@ -263,39 +160,3 @@ def _explained(repo_id: str, *, write: bool = False) -> Iterator[None]:
         raise ConnectionError(f"{where}: the Hub answered with status {status}. Try again later. ({error})") from error
     except (transport, ConnectionError, TimeoutError) as error:
         raise ConnectionError(unreachable) from error
-
-
-def _renewed(page: str, card: str) -> str:
-    """Page of a repository with the part that scim wrote as in ``card``; one without that part stays as it is."""
-    before, begin, rest = page.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if begin and end:
-        return before + card[card.index(_BEGIN) : card.index(_END)] + _END + after
-    return card if _UNMARKED in page and not begin else page
-
-
-def _card(reference: Reference, repo_id: str) -> str:
-    """Text of the page of a new repository."""
-    info, digest = reference.info(), sha256(reference.path / files.MANIFEST)
-    return f"""---
-library_name: scim-tools
-tags:
-- single-cell
-- cell-annotation
-- scim
----
-# {repo_id.partition("/")[2]}
-
-{_BEGIN}
-{_UNMARKED} and to search for similar ones:
-{info["cells"]:,} cells of {len(info["studies"])} studies, {len(info["labels"])} labels, {info["genes"]:,} genes.
-
-```bash
-scim install-reference {SCHEME}{repo_id} --sha256 {digest}
-```
-
-Studies: {", ".join(info["studies"])}.
-
-Labels: {", ".join(info["labels"])}.
-{_END}
-"""

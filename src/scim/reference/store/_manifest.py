@@ -7,24 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ..._disk._atomic import FolderError, check_blocks, check_files, read_json, write_json
-from ...encoder._folder import WEIGHTS
+from ..._disk import BLOCK_BYTES, FolderError, check_blocks, check_files, read_json, write_json
+from ...encoder import WEIGHTS
 
 KIND = "scim-reference"
 #: Newest format that this scim reads, and the one of references that need nothing newer. Format 2 may have cells that
 #: were removed, and cells beyond its index: a scim that knows neither would show the former and miss the latter.
-NEWEST, PLAIN = 2, 1
+NEWEST = 2
+PLAIN = 1
 MANIFEST = "manifest.json"
 ENCODER = "encoder"
 SEGMENTS = "segments"
 INDEX = "index"
-VECTORS, CELLS, LANDMARKS, EMPTY = "vectors.i16", "cells.arrow", "landmarks.npz", "empty.npy"
+VECTORS = "vectors.i16"
+CELLS = "cells.arrow"
+LANDMARKS = "landmarks.npz"
+EMPTY = "empty.npy"
 SEGMENT_FILES = (VECTORS, CELLS, LANDMARKS, EMPTY)
 
 #: How thoroughly files are compared with the manifest.
 Verify = Literal["full", "sample", "sizes"]
-#: Files up to this size are hashed whenever a reference is opened; larger ones have a hash for each block of it.
-SMALL = 8 << 20
 #: Files that are mapped into memory, or hashed when they are first read; all others are parsed on opening.
 _LATER = (VECTORS, CELLS, LANDMARKS)
 #: Blocks of a large file that a sample looks at, beside its first and last.
@@ -121,7 +123,7 @@ def verify(root: Path, how: Verify = "full", *, weights: bool = True) -> dict[st
 
 def is_small(facts: Mapping[str, Any]) -> bool:
     """Whether a file is hashed whenever the reference is opened, whatever it is."""
-    return int(facts["bytes"]) <= SMALL
+    return int(facts["bytes"]) <= BLOCK_BYTES
 
 
 def check_file(root: Path, manifest: Mapping[str, Any], name: str) -> None:

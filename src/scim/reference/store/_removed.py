@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ...index._protocol import Backend
+from ..._disk import load_arrays
+from ...index import has_direction
 from . import _manifest as files
 from ._manifest import ReferenceFolderError
-from ._segments import has_direction, open_empty
+from ._segments import open_empty
 
 
 def save_living(path: Path, living: np.ndarray) -> None:
@@ -21,10 +22,7 @@ def save_living(path: Path, living: np.ndarray) -> None:
 
 def load_living(path: Path, n_rows: int) -> np.ndarray:
     """Read what :func:`save_living` wrote."""
-    try:
-        bits = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ReferenceFolderError(f"{path} is damaged: {error}. Copy the folder again.") from error
+    bits = load_arrays(path, ReferenceFolderError, remedy="Copy the folder again.")[""]
     if bits.dtype != np.uint8 or bits.shape != ((n_rows + 7) // 8,):
         raise ReferenceFolderError(f"{path} does not fit {n_rows:,} cells. Copy the folder again.")
     return np.unpackbits(bits, count=n_rows).astype(bool)
@@ -56,26 +54,3 @@ def findable_cells(
                 findable[start + empty] = False
         start += len(vectors)
     return findable
-
-
-class LivingCells:
-    """A backend that never returns a cell that was removed.
-
-    Parameters
-    ----------
-    backend
-        What searches all cells.
-    findable
-        Cells that are left and have a direction, bool (n,).
-    """
-
-    def __init__(self, backend: Backend, findable: np.ndarray) -> None:
-        self.name, self.segments = backend.name, backend.segments
-        self.backend, self._findable = backend, findable
-
-    def search(
-        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Find neighbours, see :class:`~scim.index._protocol.Backend`."""
-        allowed = self._findable if allowed is None else allowed & self._findable
-        return self.backend.search(queries, k, allowed, recall)

@@ -5,40 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..._disk import load_arrays
+from ...index import has_direction, to_fixed
+from ._columns import CELL_ID, FIXED_COLUMNS
 from ._manifest import CELLS, EMPTY, VECTORS, ReferenceFolderError
-from ._tables import (
-    CELL_ID,
-    FIXED_COLUMNS,
-    TERM_ID,
-    TableShape,
-    cast_column,
-    check_table,
-    common_type,
-    dictionary,
-    read_table,
-    to_table,
-    unified,
-    write_table,
-)
+from ._tables import TableShape, check_table, read_table, to_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-    from ...ontology import TermSpace
-
-#: A coordinate is stored as round(x / max(|x|) * 32767), the maximum over the vector: its length is known to be 1, so
-#: that reading brings the scale back, and the error is 1.5e-5 of the largest coordinate at most.
-SCALE = 32767
-#: Cells that are looked through at a time.
-_BLOCK = 65_536
 
 
 class SegmentWriter:
@@ -140,34 +122,6 @@ class SegmentWriter:
             self._vectors.close()
 
 
-def has_direction(segments: Sequence[np.ndarray]) -> np.ndarray:
-    """Cells that have a direction, bool (n,); those without counts have none."""
-    steps = [part[i : i + _BLOCK] for part in segments for i in range(0, len(part), _BLOCK)]
-    return np.concatenate([np.asarray(step).any(axis=1) for step in steps])
-
-
-def join_cells(tables: Sequence[pa.Table]) -> pa.Table:
-    """Put tables one below the other; a column that one lacks is null there, one of several types becomes text."""
-    import pyarrow as pa
-
-    if len(tables) == 1:
-        return tables[0]
-    joined = {}
-    for name in dict.fromkeys(name for table in tables for name in table.column_names):
-        kind = common_type([table.schema.field(name).type for table in tables if name in table.column_names])
-        chunks: list[Any] = []
-        for table in tables:
-            if name in table.column_names:
-                chunks += cast_column(table.column(name), kind).chunks
-            else:
-                chunks.append(pa.nulls(table.num_rows, kind))
-        joined[name] = pa.chunked_array(chunks, type=kind)
-    for name, column in joined.items():
-        if pa.types.is_dictionary(column.type):
-            joined[name] = unified(column, name)
-    return pa.table(joined)
-
-
 def open_vectors(folder: Path, n_cells: int, n_latent: int) -> np.ndarray:
     """Map the vectors of a segment, int16 (n_cells, n_latent)."""
     path = folder / VECTORS
@@ -201,63 +155,7 @@ def n_empty(folder: Path) -> int:
 def open_empty(folder: Path, n_cells: int) -> np.ndarray:
     """Positions of the cells of a segment that have no direction, int64 (n,)."""
     path = folder / EMPTY
-    try:
-        empty = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ReferenceFolderError(f"{path} is damaged: {error}. Build the reference again.") from error
+    empty = load_arrays(path, ReferenceFolderError, remedy="Build the reference again.")[""]
     if empty.dtype != np.int64 or empty.ndim != 1 or (len(empty) and not 0 <= empty.min() <= empty.max() < n_cells):
         raise ReferenceFolderError(f"{path} does not fit {n_cells:,} cells. Build the reference again.")
     return np.asarray(empty)
-
-
-def to_fixed(vectors: np.ndarray) -> np.ndarray:
-    """Vectors as fixed-point numbers, int16."""
-    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
-    fixed = np.divide(vectors * np.float32(SCALE), largest, out=np.zeros_like(vectors), where=largest > 0)
-    return np.round(fixed).astype("<i2")
-
-
-def to_float(fixed: np.ndarray) -> np.ndarray:
-    """Fixed-point vectors as float32, brought back to length 1, as `_fixed.to_unit` does; zero vectors stay zero."""
-    # Whole numbers up to 2**30, whose sum is exact.
-    exact = fixed.astype(np.float64)
-    length = np.sqrt(np.einsum("nd,nd->n", exact, exact))
-    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0).astype(np.float32)
-    return fixed.astype(np.float32) * scale[:, None]
-
-
-def take_vectors(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Vectors of some cells in the order given, float32 of length 1."""
-    return to_float(gather_fixed(segments, rows))
-
-
-def gather_fixed(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Vectors of some cells in the order given, int16 (m, d), as they are stored."""
-    starts = np.cumsum([0, *map(len, segments)])
-    taken = np.empty((len(rows), segments[0].shape[1]), dtype=np.int16)
-    which = np.searchsorted(starts, rows, side="right") - 1
-    for i in np.unique(which):
-        mine = which == i
-        taken[mine] = segments[i][rows[mine] - starts[i]]
-    return taken
-
-
-def split_at(segments: list[np.ndarray], n: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Vectors of the first ``n`` cells, and of the others."""
-    first, others, start = [], [], 0
-    for segment in segments:
-        cut = min(max(n - start, 0), len(segment))
-        if cut:
-            first.append(segment[:cut])
-        if cut < len(segment):
-            others.append(segment[cut:])
-        start += len(segment)
-    return first, others
-
-
-def label_codes(cells: pa.Table, terms: TermSpace) -> np.ndarray:
-    """Position of each cell's label in ``terms.labels``, int32 (n_cells,); -1 for a cell without a label."""
-    codes, ids = dictionary(cells, TERM_ID)
-    place = {str(term): i for i, term in enumerate(terms.label_ids)}
-    table = np.array([place.get(str(i), -1) if i is not None else -1 for i in ids] + [-1], dtype=np.int32)
-    return table[codes]

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._manifest import ReferenceFolderError
+from ._columns import CELL_ID, _check_codes, _damaged, cast_column, common_type, dictionary
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-#: Columns that every reference has, in this order.
-CELL_ID, LABEL, TERM_ID, STUDY = "cell_id", "label", "term_id", "study"
-FIXED_COLUMNS = (CELL_ID, LABEL, TERM_ID, STUDY)
 #: Rows that are written at a time, and lie side by side in a file.
 _BATCH = 262_144
 #: Dictionaries of more values than this are left behind where fewer rows are taken than they have values.
@@ -41,40 +38,6 @@ def to_table(cells: pd.DataFrame) -> pa.Table:
             column = pa.array(values.to_numpy(object) if kind == pa.string() else values, type=kind, from_pandas=True)
         columns[str(name)] = column.dictionary_encode() if kind == pa.string() and name != CELL_ID else column
     return pa.table(columns)
-
-
-def common_type(types: list[Any]) -> Any:
-    """Type that holds columns of several: numbers become real numbers, all else text."""
-    import pyarrow as pa
-
-    if all(kind == types[0] for kind in types):
-        return types[0]
-    if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in types):
-        return pa.float64()
-    return pa.dictionary(pa.int32(), pa.string())
-
-
-def column_kinds(tables: Iterable[pa.Table]) -> dict[str, str]:
-    """Say of each column that has a value what it holds: "numbers", "True and False" or "text"."""
-    import pyarrow as pa
-
-    kinds: dict[str, str] = {}
-    for table in tables:
-        for name, column in zip(table.column_names, table.columns, strict=True):
-            if column.null_count < len(column):
-                is_text = pa.types.is_dictionary(column.type) or pa.types.is_string(column.type)
-                kind = "text" if is_text else "True and False" if pa.types.is_boolean(column.type) else "numbers"
-                kinds.setdefault(name, kind)
-    return kinds
-
-
-def cast_column(column: pa.ChunkedArray, kind: Any) -> pa.ChunkedArray:
-    """Bring a column to a type that :func:`common_type` gave."""
-    import pyarrow as pa
-
-    if column.type == kind:
-        return column
-    return column.cast(pa.string()).dictionary_encode() if pa.types.is_dictionary(kind) else column.cast(kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,15 +120,6 @@ class TableShape:
         return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), self.values[name])
 
 
-def distinct_values(tables: Iterable[pa.Table], column: str) -> list[str]:
-    """Texts that occur in a column, in order."""
-    found: set[str] = set()
-    for table in tables:
-        codes, values = dictionary(table, column)
-        found |= {str(values[code]) for code in np.unique(codes) if code >= 0}
-    return sorted(found)
-
-
 def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
     """Write tables of one shape below one another, as an Arrow file that can be mapped into memory."""
     import pyarrow as pa
@@ -177,18 +131,6 @@ def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
             writer.write_table(table)
         if writer is not None:
             writer.close()
-
-
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Bring a table to pandas; booleans of which some are missing are nullable ones there, which files can hold."""
-    import pyarrow as pa
-
-    # Ids are all different, and other text is categorical: nothing is there to be shared.
-    frame = table.to_pandas(deduplicate_objects=False)
-    for name in (field.name for field in table.schema if pa.types.is_boolean(field.type)):
-        if frame[name].dtype == object:
-            frame[name] = frame[name].astype("boolean")
-    return frame
 
 
 def read_table(path: Path) -> pa.Table:
@@ -273,35 +215,6 @@ def _take(chunk: Any, rows: np.ndarray, name: str) -> Any:
     return chunk.take(pa.array(rows))
 
 
-def _check_codes(codes: Any, n_values: int, name: str) -> None:
-    import pyarrow.compute as pc
-
-    bounds = pc.min_max(codes).as_py()
-    if bounds["max"] is not None and (bounds["max"] >= n_values or bounds["min"] < 0):
-        raise _damaged(name)
-
-
-def check_columns(cells: pa.Table, columns: Iterable[str]) -> None:
-    """Read whole columns and refuse those that point outside of what they may point at.
-
-    Raises
-    ------
-    ReferenceFolderError
-        A column is damaged.
-    """
-    import pyarrow as pa
-
-    for name in columns:
-        for chunk in cells.column(name).chunks:
-            if pa.types.is_dictionary(chunk.type):
-                _check_codes(chunk.indices, len(chunk.dictionary), name)
-            else:
-                try:
-                    chunk.validate(full=True)
-                except pa.ArrowInvalid as error:
-                    raise _damaged(name) from error
-
-
 def check_table(cells: pa.Table) -> None:
     """Refuse a table whose buffers are too short for its rows, or whose dictionaries are damaged; no row is read.
 
@@ -321,39 +234,3 @@ def check_table(cells: pa.Table) -> None:
                 if place not in seen:
                     chunk.dictionary.validate(full=True)
                     seen.add(place)
-
-
-def _damaged(column: str) -> ReferenceFolderError:
-    return ReferenceFolderError(
-        f"The metadata of the reference are damaged: column {column!r} of a cells.arrow. `scim verify` names the file; "
-        "copy the folder again, or build the reference again."
-    )
-
-
-def dictionary(cells: pa.Table, column: str) -> tuple[np.ndarray, list[Any]]:
-    """Code of each cell, int32 (n_cells,), and the values that codes stand for; -1 where a value is missing."""
-    import pyarrow as pa
-
-    values = cells.column(column)
-    if not pa.types.is_dictionary(values.type):
-        check_columns(cells, [column])
-        values = values.dictionary_encode()
-    values = unified(values, column)
-    codes, start = np.full(len(values), -1, dtype=np.int32), 0
-    for chunk in values.chunks:
-        _check_codes(chunk.indices, len(chunk.dictionary), column)
-        plain = chunk.indices.fill_null(-1) if chunk.indices.null_count else chunk.indices
-        codes[start : start + len(chunk)] = plain.to_numpy(zero_copy_only=False)
-        start += len(chunk)
-    return codes, values.chunk(values.num_chunks - 1).dictionary.to_pylist() if values.num_chunks else []
-
-
-def unified(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Give all chunks one dictionary; where that of each begins like that of the next, no row is read."""
-    last: Any = column.chunk(column.num_chunks - 1).dictionary if column.num_chunks else None
-    for chunk in column.chunks:
-        if not chunk.dictionary.equals(last[: len(chunk.dictionary)]):
-            for each in column.chunks:  # codes are about to be looked up
-                _check_codes(each.indices, len(each.dictionary), name)
-            break
-    return column.unify_dictionaries()

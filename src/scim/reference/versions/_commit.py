@@ -2,107 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..._disk._atomic import describe_files, sync
-from ..._validate import check_fraction, check_option, check_positive_int
+from ..._disk import BLOCK_BYTES, describe_files, sync
 from ..._version import scim_version
 from ..._warn import warn
 from ...encoder import Encoder
-from ...index._protocol import BACKENDS, make_backend
-from ...labels._calibration import Scored, calibrate
-from ...labels._head import choose
-from ...labels._landmarks import Landmarks, load_landmarks
+from ...labels import Landmarks, Scored, balanced_sample, calibrate
 from ...ontology import CellOntology, TermSpace
-from ..build._journal import Journal, building
-from ..build._segment import Written, check_counts, compile_terms
-from ..store import _manifest as files
-from ..store._removed import save_living
-from ..store._segments import join_cells, label_codes, n_empty, open_cells, open_vectors
-from ..store._tables import STUDY, dictionary
-from ._writer import Version, files_of
+from .. import store
+from ..store import (
+    STUDY,
+    dictionary,
+    join_cells,
+    label_codes,
+    load_landmarks,
+    n_empty,
+    open_cells,
+    open_vectors,
+    save_calibration,
+    save_living,
+)
+from ._version import Version, files_of
 
 #: Cells that the index does not know, as a share of those that it knows, beyond which it is built anew; they are
 #: searched exactly until then. There may always be as many as are searched without an index.
 MOST_BEYOND_INDEX = 0.1
-
-
-def create(
-    path: Path,
-    *,
-    encoder: Encoder,
-    ontology: CellOntology,
-    write: Callable[[Journal], Written],
-    source: Mapping[str, Any],
-    backend: str,
-    overwrite: bool,
-    seed: int,
-    plan: Mapping[str, Any] | None = None,
-    resume: bool = False,
-    recall: float = 0.98,
-) -> None:
-    """Make the folder of a new reference, which appears when it is whole.
-
-    Parameters
-    ----------
-    path
-        The folder.
-    encoder
-        What the cells were, or will be, embedded with.
-    ontology
-        What the labels are put on.
-    write
-        Writes the first segment to ``journal.segment``.
-    source
-        Where labels and studies come from, for the record and as defaults of what is added later.
-    backend, overwrite, seed, recall
-        See :meth:`scim.Reference.build`.
-    plan, resume
-        See :func:`scim.reference.build._journal.building`.
-    """
-    check_option(backend, BACKENDS, argument="backend")
-    if not isinstance(ontology, CellOntology):
-        raise TypeError(
-            f"ontology must be a scim.CellOntology, got {type(ontology).__name__}. Read a file with "
-            "scim.CellOntology.from_owl(path) or from_obo(path)."
-        )
-    seed = check_positive_int(seed, argument="seed", minimum=0, maximum=2**31 - 1)  # of faiss
-    check_fraction(recall, argument="recall")
-    with building(path, overwrite=overwrite, plan=plan, resume=resume) as journal:
-        root = journal.folder
-        encoder.save(root / files.ENCODER, decoder=False)  # which no search needs, and is as large again
-        written = write(journal)
-        if not written.label_ids:
-            raise ValueError(f"No cell has a label in obs[{source['labels_key']!r}]. A reference needs labelled cells.")
-        check_counts(root / files.SEGMENTS / "0001", written.n_cells)
-        terms, version = compile_terms(ontology, written.label_ids)
-        if len(written.studies) == 1:
-            warn(
-                "All cells come from one study: distances are judged by that study alone, which makes new data look "
-                "more unusual than they are. Name the studies with study_key, or add others."
-            )
-        facts: dict[str, Any] = {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "ontology_version": version,
-            "ontology_source": "" if version == "flat" else ontology.source,
-            "terms": terms.to_dict(),
-            "studies": written.studies,
-            "backend": backend,
-            "seed": seed,
-            "recall": recall,
-            "source": dict(source),
-            "n_latent": encoder.n_latent,
-            "n_genes": len(encoder.genes),
-            "encoder_id": encoder.id,
-        }
-        # Fails here, before anything is in place, where the backend is not installed.
-        make_backend(facts["backend"], [], seed=seed)
-        commit(root, Version([{"name": "0001", "n_cells": written.n_cells}], facts))
 
 
 def commit(root: Path, version: Version) -> dict[str, Any]:
@@ -120,12 +49,12 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
     The manifest.
     """
     facts, old, living, n = dict(version.facts), version.old or {}, version.living, version.number
-    folders = [(root / files.SEGMENTS / s["name"], int(s["n_cells"])) for s in version.segments]
+    folders = [(root / store.SEGMENTS / s["name"], int(s["n_cells"])) for s in version.segments]
     vectors = [open_vectors(folder, n_cells, facts["n_latent"]) for folder, n_cells in folders]
     cells = join_cells([open_cells(folder, n_cells) for folder, n_cells in folders])
     terms, studies = TermSpace.from_dict(facts["terms"]), dictionary(cells, STUDY)
     codes = label_codes(cells, terms)
-    listed = [p.relative_to(root).as_posix() for p in (root / files.ENCODER).iterdir()]
+    listed = [p.relative_to(root).as_posix() for p in (root / store.ENCODER).iterdir()]
     listed += _segment_files(root, version)
     if living is not None:
         terms = terms.keep(np.bincount(codes[living & (codes >= 0)], minlength=len(terms.labels)) > 0)
@@ -147,7 +76,7 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
         landmarks=None if landmarks is None else landmarks.rows,
         thinned=None if landmarks is None else lambda: _thinned(root, landmarks, codes, studies[0], facts["seed"]),
     )
-    made.save(root / calibration)
+    save_calibration(root / calibration, made)
     listed.append(calibration)
     index = _index(root, vectors, studies[0], version)
     n_rows = len(codes)
@@ -162,21 +91,21 @@ def commit(root: Path, version: Version) -> dict[str, Any]:
         "vectors": "int16, round(x / max(abs(x)) * 32767)",
         **facts,
         "generation": n,
-        "segments": [{**s, "n_empty": n_empty(root / files.SEGMENTS / s["name"])} for s in version.segments],
+        "segments": [{**s, "n_empty": n_empty(root / store.SEGMENTS / s["name"])} for s in version.segments],
         "calibration": calibration,
         "removed": None if living is None else {"file": f"removed-{n:04d}.npy", "n_cells": int((~living).sum())},
         "index": index,
         "engines": _engines(),
-        "files": known | describe_files(root, [name for name in listed if name not in known], block=files.SMALL),
+        "files": known | describe_files(root, [name for name in listed if name not in known], block=BLOCK_BYTES),
     }
     manifest["retired"] = _retired(old, manifest)
-    return files.write_manifest(root, manifest)
+    return store.write_manifest(root, manifest)
 
 
 def _thinned(root: Path, landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, seed: int) -> Scored:
     """Embed landmarks thinned, with all their genes; of very many, as many of each label and study."""
-    chosen = choose(codes[landmarks.rows], studies[landmarks.rows], seed=seed)
-    some, encoder = landmarks.take(chosen), Encoder.load(root / files.ENCODER)
+    chosen = balanced_sample(codes[landmarks.rows], studies[landmarks.rows], seed=seed)
+    some, encoder = landmarks.take(chosen), Encoder.load(root / store.ENCODER)
     return some.rows, some.thinned(seed=seed).embed(encoder, np.ones(len(encoder.genes), dtype=bool))
 
 
@@ -187,7 +116,7 @@ def _segment_files(root: Path, version: Version) -> list[str]:
     """
     old, found = (version.old or {}).get("files", {}), []
     for segment in version.segments:
-        names = ["/".join((files.SEGMENTS, segment["name"], name)) for name in files.SEGMENT_FILES]
+        names = ["/".join((store.SEGMENTS, segment["name"], name)) for name in store.SEGMENT_FILES]
         is_old = any(name in old for name in names)
         found += [name for name in names if (name in old if is_old else (root / name).is_file())]
     return found
@@ -199,9 +128,9 @@ def _index(root: Path, vectors: list[np.ndarray], studies: np.ndarray, version: 
     That of the version before serves as long as few cells came after it. The manifest does not list it among the files,
     for it can be made again.
     """
-    from ...index._ivf_flat import RECALL, WORTH, build_index
+    from ...index import RECALL, WORTH, build_index
 
-    n_rows, n_lost = sum(map(len, vectors)), sum(n_empty(root / files.SEGMENTS / s["name"]) for s in version.segments)
+    n_rows, n_lost = sum(map(len, vectors)), sum(n_empty(root / store.SEGMENTS / s["name"]) for s in version.segments)
     if version.facts["backend"] not in ("auto", "faiss") or n_rows - n_lost < WORTH:
         return None
     there = (version.old or {}).get("index")
@@ -209,8 +138,8 @@ def _index(root: Path, vectors: list[np.ndarray], studies: np.ndarray, version: 
         covered = int(there.get("n_cells", sum(int(s["n_cells"]) for s in (version.old or {})["segments"])))
         if n_rows - covered <= max(WORTH, MOST_BEYOND_INDEX * covered):
             return {**there, "n_cells": covered}
-    (root / files.INDEX).mkdir(exist_ok=True)
-    path, recall = root / files.INDEX / f"{version.number:04d}.safetensors", float(version.facts.get("recall", RECALL))
+    (root / store.INDEX).mkdir(exist_ok=True)
+    path, recall = root / store.INDEX / f"{version.number:04d}.safetensors", float(version.facts.get("recall", RECALL))
     return build_index(vectors, path, seed=version.facts["seed"], recall=recall, groups=studies)
 
 
@@ -227,3 +156,18 @@ def _engines() -> dict[str, str]:
     import pyarrow
 
     return {"scim": scim_version(), "numpy": np.__version__, "pyarrow": pyarrow.__version__}
+
+
+def compile_terms(ontology: CellOntology, label_ids: Iterable[str]) -> tuple[TermSpace, str]:
+    """Arrays of the labels, with the version of the ontology; "flat" if it knows none of them."""
+    ids = sorted(set(label_ids))
+    outside = [label for label in ids if label not in ontology]
+    if len(outside) == len(ids):
+        return CellOntology.flat(ids).term_space(ids), "flat"
+    if outside:
+        shown = ", ".join(map(repr, outside[:8])) + (" ..." if len(outside) > 8 else "")
+        warn(
+            f"{len(outside)} of {len(ids)} labels are not in the ontology and stand by themselves: {shown}. "
+            "scim.pp.harmonize_labels finds their terms."
+        )
+    return ontology.term_space(ids), ontology.version

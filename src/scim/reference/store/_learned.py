@@ -1,0 +1,106 @@
+"""What was learned of a reference, as files: calibration and landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..._disk import load_arrays
+from ...labels import Calibration, CalibrationKind, Head, Landmarks
+from ._manifest import LANDMARKS, SEGMENTS, ReferenceFolderError
+
+_REMEDY = "Build the reference again."
+
+
+def save_calibration(path: Path, calibration: Calibration) -> None:
+    """Write a calibration as an .npz file."""
+    arrays: dict[str, Any] = {} if calibration.head is None else dict(calibration.head.to_arrays())
+    kind = np.array(calibration.kind)
+    np.savez(path, background=calibration.background, kind=kind, doubted=calibration.doubted, **arrays)
+
+
+def load_calibration(path: Path) -> Calibration:
+    """Read what :func:`save_calibration` wrote.
+
+    Raises
+    ------
+    ReferenceFolderError
+        The file is damaged.
+    """
+    arrays = load_arrays(path, ReferenceFolderError, remedy=_REMEDY)
+    try:
+        kind: CalibrationKind = "within-study" if str(arrays["kind"]) == "within-study" else "cross-study"
+        doubted = np.asarray(arrays["doubted"], dtype=np.int64)
+        return Calibration(arrays["background"], kind, Head.from_arrays(arrays), doubted)
+    except (ValueError, KeyError) as error:
+        raise ReferenceFolderError(f"{path} is damaged: {error}. {_REMEDY}") from error
+
+
+def save_landmarks(path: Path, landmarks: Landmarks) -> None:
+    """Write the landmarks of a segment as a compressed .npz file; values are kept to three digits."""
+    small = np.uint16 if landmarks.genes.max(initial=0) < 2**16 else np.int32
+    # Counts are whole numbers, and float16 holds those up to 2,048 as they are.
+    values = np.minimum(landmarks.values, np.finfo(np.float16).max).astype(np.float16)
+    genes = landmarks.genes.astype(small)
+    with open(path, "wb") as file:
+        np.savez_compressed(file, rows=landmarks.rows, indptr=landmarks.indptr, genes=genes, values=values)
+
+
+def load_segment_landmarks(path: Path, *, n_cells: int, n_genes: int) -> Landmarks:
+    """Read what :func:`save_landmarks` wrote, for a segment of ``n_cells`` cells.
+
+    Raises
+    ------
+    ReferenceFolderError
+        The file is damaged, or names cells or genes that the segment does not have.
+    """
+    arrays = load_arrays(path, ReferenceFolderError, remedy=_REMEDY)
+    try:
+        rows, indptr = arrays["rows"].astype(np.int64), arrays["indptr"].astype(np.int64)
+        genes, values = arrays["genes"].astype(np.int32), arrays["values"].astype(np.float32)
+    except KeyError as error:
+        raise ReferenceFolderError(f"{path} is damaged: {error}. {_REMEDY}") from error
+    fits = len(indptr) == len(rows) + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
+    fits = fits and indptr[-1] == len(genes) == len(values) and np.isfinite(values).all()
+    if not fits or not _within(rows, n_cells) or not _within(genes, n_genes):
+        raise ReferenceFolderError(f"{path} does not fit the reference. {_REMEDY}")
+    return Landmarks(rows, indptr, genes, values)
+
+
+def load_landmarks(
+    root: Path, segments: Sequence[Mapping[str, Any]], listed: Collection[str], n_genes: int
+) -> Landmarks | None:
+    """Read the landmarks of all segments that have some, their positions in the reference.
+
+    Parameters
+    ----------
+    root
+        Folder of the reference.
+    segments
+        As in its manifest.
+    listed
+        Names of the reference's files: others are not read.
+    n_genes
+        Genes of the encoder.
+    """
+    parts, start = [], 0
+    for segment in segments:
+        name, n_cells = landmarks_file(segment), int(segment["n_cells"])
+        if name in listed:
+            part = load_segment_landmarks(root / name, n_cells=n_cells, n_genes=n_genes)
+            parts.append(replace(part, rows=part.rows + start))
+        start += n_cells
+    return Landmarks.join(parts) if parts else None
+
+
+def landmarks_file(segment: Mapping[str, Any]) -> str:
+    """Name of the file of a segment's landmarks, which it may not have."""
+    return "/".join((SEGMENTS, segment["name"], LANDMARKS))
+
+
+def _within(positions: np.ndarray, n: int) -> bool:
+    return not len(positions) or (positions.min() >= 0 and positions.max() < n)
