@@ -89,12 +89,14 @@ nitpick_ignore = [
     ("py:attr", "history"),  # of scvi-tools' models
     ("py:class", "Vote"),  # a Literal, spelt out in the text
     ("py:class", "LandmarkKind"),
-    ("py:class", "scim.reference._judged.JudgedCells"),  # their methods stand on the page of Reference
-    ("py:class", "scim.reference._writing.WritableCells"),
-    ("py:class", "scim.reference._making.MadeCells"),
-    ("py:class", "scim.encoder._function.EncoderFunction"),  # the same for Encoder
+    ("py:class", "scim.reference._snapshot.Snapshot"),  # one version, which Reference holds
     ("py:class", "scim.reference.cells._metadata.CellTable"),  # what Reference.obs is, read like a DataFrame
-    ("py:class", "scim.labels._model.Judge"),  # what tl.annotate works with
+    ("py:class", "scim.labels._model.MatchedModel"),  # what tl.annotate works with
+    ("py:class", "CalibrationKind"),
+    ("py:class", "Nearest"),
+    ("py:class", "Calibration"),
+    ("py:class", "Index"),
+    ("py:class", "LabelledLandmarks"),
     ("py:class", "scim.labels._landmarks.Landmarks"),
     ("py:class", "scim.labels._novelty.Profiles"),
     ("py:func", "scim.encoder._weights.check_weights"),  # the names of weights, for who reads the source

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
+import pytest
 
 import scim
 from scim.genes import GeneSpace
+from scim.index import IndexPlan
 
 #: 10x channel -> study, of the bundled blood cells.
 STUDIES = {"1": "first", "2": "first", "3": "first", "4": "second", "5": "second", "6": "second"}
@@ -15,3 +20,11 @@ def random_encoder(genes: GeneSpace, n_latent: int = 16, seed: int = 0) -> scim.
     """One random matrix: a projection, which keeps like cells together."""
     matrix = np.random.default_rng(seed).normal(size=(n_latent, len(genes))).astype(np.float32)
     return scim.Encoder(genes, {"output.weight": matrix, "output.bias": np.zeros(n_latent, dtype=np.float32)})
+
+
+_PLAN_OF = IndexPlan.of
+
+
+def index_sizes(patch: pytest.MonkeyPatch, **sizes: Any) -> None:
+    """Give the indexes of references other sizes, see :class:`scim.index.IndexPlan`: built, opened and served."""
+    patch.setattr(IndexPlan, "of", classmethod(lambda _, facts: replace(_PLAN_OF(facts), **sizes)))

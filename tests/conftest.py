@@ -14,10 +14,15 @@ import numpy as np
 import pytest
 from _made import STUDIES, random_encoder
 from anndata import AnnData
+from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 import scim
 from scim.genes import GeneSpace
+
+# Few examples, of any duration: property tests run beside other work on two cores.
+settings.register_profile("scim", max_examples=25, deadline=None, database=None)
+settings.load_profile("scim")
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

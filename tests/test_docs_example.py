@@ -10,6 +10,8 @@ import anndata
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "counts-to-labels.md"
 
 

@@ -56,7 +56,7 @@ def test_summary_by_column_and_enrichment(adata: anndata.AnnData) -> None:
     assert len(scim.get.summary(adata, query="c", column="label")) == 0
     with pytest.raises(KeyError, match="column='lable' .*Did you mean 'label'"):
         scim.get.summary(adata, column="lable")
-    with pytest.raises(KeyError, match="query='d' was not searched with"):
+    with pytest.raises(KeyError, match="query='d' is not a query of this result"):
         scim.get.summary(adata, query="d")
     with pytest.raises(ValueError, match="fdr must lie from 0 to 1"):
         scim.get.summary(adata, fdr=5)
@@ -65,7 +65,7 @@ def test_summary_by_column_and_enrichment(adata: anndata.AnnData) -> None:
 
 
 def test_coherence_of_groups(adata: anndata.AnnData) -> None:
-    with pytest.raises(KeyError, match="holds no coherence. Run scim.tl.query with groupby="):
+    with pytest.raises(KeyError, match="has no coherence. Run scim.tl.query with groupby="):
         scim.get.coherence(adata)
     adata.uns["scim_query"]["coherence"] = pd.DataFrame({"query": ["a", "b"], "coherence": [0.9, 0.1]})
     assert scim.get.coherence(adata, query=["b"])["coherence"].tolist() == [0.1]

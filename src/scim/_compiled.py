@@ -1,4 +1,4 @@
-"""Functions that numba compiles, and keeps from one run to the next where it can."""
+"""Compile functions with numba, cached between runs if possible."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def njit(**options: Any) -> Callable[[F], F]:
     """Compile a function without Python objects; see ``numba.njit`` for the options.
 
-    What was compiled is kept beside the module, in the user's cache or in ``NUMBA_CACHE_DIR``. Where none of them can
-    be written to, as in a container with a read-only installation, each run compiles anew, which takes seconds.
+    Compiled functions are cached next to the module, in the user's cache or in ``NUMBA_CACHE_DIR``. If none of them is
+    writable, as in a container with a read-only installation, each run compiles again, which takes seconds.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""Every name that scim writes into an AnnData object, in one place."""
+"""Names that scim writes into an AnnData."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Default ``key_added`` of :func:`scim.tl.embed` and :func:`scim.tl.annotate`; ``uns`` provenance lives under it.
+#: Default ``key_added`` of :func:`scim.tl.embed` and :func:`scim.tl.annotate`, and entry of ``uns`` with their record.
 DEFAULT: Final = "scim"
 #: Default ``key_added`` of :func:`scim.tl.query`.
 QUERY: Final = "scim_query"
@@ -16,7 +16,7 @@ MEASURED: Final = "scim_measured"
 PREPROCESSING: Final = "scim_pp"
 #: Entry of ``uns[key_added]`` with the table of groups that :func:`scim.tl.annotate` labelled.
 CLUSTERS: Final = "clusters"
-#: What a cell is called when no term of the reference can be given to it.
+#: Label of a cell to which no term of the reference can be given.
 UNASSIGNED: Final = "unassigned"
 
 
@@ -41,7 +41,7 @@ def obs_confidence(key_added: str = DEFAULT) -> str:
 
 
 def obs_novelty(key_added: str = DEFAULT) -> str:
-    """``obs`` name of the novelty p-value: small means unlike anything in the reference."""
+    """``obs`` name of the novelty p-value, which is small for cells unlike all cells of the reference."""
     return f"{key_added}_novelty"
 
 

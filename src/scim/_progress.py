@@ -1,26 +1,23 @@
-"""One progress bar for every room; silent for work that is over within two seconds."""
+"""Progress bar; silent for work that takes less than two seconds."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tqdm.std import tqdm
 
-T = TypeVar("T")
-
 _DELAY_SECONDS = 2.0
-#: Seconds between lines where no person watches, such as in the log of a job; None: there are none. The command line
-#: sets it, whose user asked for nothing else.
+#: Seconds between lines if stderr is not a terminal, as in the log of a job; None writes none. Set by the command line.
 log_every: float | None = None
 
 
 @contextmanager
 def progress_bar(total: int | None, *, desc: str, unit: str = "cells", enabled: bool | None = None) -> Iterator[tqdm]:
-    """Open a bar; call ``update(n)`` on what is yielded. ``enabled=None``: where a person can see it, or in a log."""
+    """Open a bar, to call ``update(n)`` on. ``enabled=None`` shows it in a terminal, or as lines in a log."""
     from tqdm.auto import tqdm
 
     disable = None if enabled is None else not enabled
@@ -32,7 +29,7 @@ def progress_bar(total: int | None, *, desc: str, unit: str = "cells", enabled: 
 
 
 class _Lines:
-    """Where a bar writes each of its states as a line of its own."""
+    """A file that writes each state of a bar as a line to stderr."""
 
     def write(self, text: str) -> None:
         if line := text.strip("\r\n "):
@@ -40,11 +37,3 @@ class _Lines:
 
     def flush(self) -> None:
         sys.stderr.flush()
-
-
-def track(items: Iterable[T], *, total: int | None = None, desc: str, unit: str = "it") -> Iterator[T]:
-    """Iterate over ``items`` behind a bar."""
-    with progress_bar(total, desc=desc, unit=unit) as bar:
-        for item in items:
-            yield item
-            bar.update(1)

@@ -1,4 +1,4 @@
-"""Work shared among threads of Python's own."""
+"""Share work among Python threads, while BLAS and faiss use one thread each."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-#: Cells that a thread works on at a time: numbers of these by labels and terms stay in its cache.
+#: Cells per block: their arrays by labels and terms fit into the cache of a core.
 _BLOCK = 1_024
 
 
 def in_threads(n: int, work: Callable[[int, int], object]) -> None:
-    """Call ``work(first, last)`` for parts of 0..n, each in a thread; it has to let go of the GIL.
+    """Call ``work(first, last)``, which must release the GIL, for parts of 0..n, each in a thread.
 
-    Threads of Python's own, and not numba's: its default ones kill the process where two callers meet.
+    These are Python threads because numba's default threads kill the process if two callers use them at once.
     """
     n_threads = max(1, min(_n_threads(), n))
     bounds = np.linspace(0, n, n_threads + 1).astype(int).tolist()
@@ -35,7 +35,7 @@ def in_threads(n: int, work: Callable[[int, int], object]) -> None:
 
 
 def in_blocks(n: int, work: Callable[[slice], object]) -> None:
-    """Call ``work`` for blocks of n cells, some in each thread; which cells are in a block depends on n alone."""
+    """Call ``work`` for blocks of n cells in threads; the blocks depend only on n, not on the number of threads."""
 
     def blocks(first: int, last: int) -> None:
         for block in range(first, last):
@@ -46,13 +46,13 @@ def in_blocks(n: int, work: Callable[[slice], object]) -> None:
 
 
 def one_thread_of_blas() -> AbstractContextManager[Any]:
-    """Keep BLAS to the thread that calls it, while threads of ours share the work."""
+    """Limit BLAS to the calling thread, while Python threads share the work."""
     return _blas().limit(limits=1, user_api="blas")
 
 
 @contextmanager
 def one_thread_of_faiss() -> Iterator[None]:
-    """Keep faiss to the thread that calls it: ours share the work, and its own spend more on waiting than they save."""
+    """Limit faiss to the calling thread: Python threads share the work, and more threads would mostly wait."""
     import faiss
 
     before = faiss.omp_get_max_threads()
@@ -65,8 +65,8 @@ def one_thread_of_faiss() -> Iterator[None]:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """Handle on the BLAS libraries that are loaded."""
-    # Numba's products are of SciPy's BLAS, which is found only where it is loaded already.
+    """Return a handle on the loaded BLAS libraries."""
+    # numba uses SciPy's BLAS, which the controller finds only if it is loaded.
     import scipy.linalg  # noqa: F401
     from threadpoolctl import ThreadpoolController
 
@@ -74,7 +74,7 @@ def _blas() -> ThreadpoolController:
 
 
 def _n_threads() -> int:
-    """As many as torch would take, where it is there, and else as the process may use."""
+    """Return torch's number of threads if it is loaded, or else OMP_NUM_THREADS, or else the cores of the process."""
     if "torch" in sys.modules:
         return int(sys.modules["torch"].get_num_threads())
     asked = os.environ.get("OMP_NUM_THREADS", "")

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-#: What published tables hold where a cell has no label, in lower case.
+#: Labels in published tables that mean "no label", in lower case.
 NO_LABEL = frozenset(
     {"", "nan", "na", "n/a", "<na>", "none", "unknown", "unassigned", "unlabeled", "unlabelled", "unannotated", "?"}
 )
-#: Names beyond this number are not searched for a near one.
-_MANY = 5_000
+#: Number of names that are searched for one that is spelled similarly.
+_SEARCHED_NAMES = 5_000
 
 
 def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) -> str:
-    """Say what is available, text in quotes, and which of it is close to ``name``.
+    """List what is available, text in quotes, and suggest what is spelled like ``name``.
 
     Examples
     --------
@@ -30,14 +30,14 @@ def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) 
     """
     quoted = {str(a): f"'{a}'" if isinstance(a, str) else str(a) for a in available}
     names = list(quoted)
-    plain = {n.casefold(): n for n in reversed(names[:_MANY])}
+    plain = {n.casefold(): n for n in reversed(names[:_SEARCHED_NAMES])}
     close = [plain[n] for n in difflib.get_close_matches(str(name).casefold(), plain, n=1, cutoff=0.6)]
     hint = f"Did you mean {quoted[close[0]]}? " if close else ""
     return f"{hint}Available: {first_names(quoted.values(), limit=limit) or 'nothing'}."
 
 
 def first_names(names: Iterable[str], *, limit: int = 5) -> str:
-    """List the first of some names, and say how many there are besides.
+    """List the first names, and the number of the others.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def first_names(names: Iterable[str], *, limit: int = 5) -> str:
 
 
 def as_names(given: object) -> list[str]:
-    """Names as text, of one or of several: groups of numbers may be asked for by numbers.
+    """Return one name or several names, text or numbers, as a list of text.
 
     Examples
     --------
@@ -61,14 +61,14 @@ def as_names(given: object) -> list[str]:
 
 
 def is_unlabeled(labels: pd.Series, category: str | None = None) -> pd.Series:
-    """Cells without a label: missing, one of :data:`NO_LABEL`, or of a category that means so; bool (n_cells,)."""
+    """Whether cells have no label: missing, one of :data:`NO_LABEL`, or ``category``; bool (n_cells,)."""
     text = labels.astype(object).where(labels.notna(), "").astype(str).str.strip()
     mask = text.str.lower().isin(NO_LABEL)
     return mask if category is None else mask | (text == str(category).strip())
 
 
 def check_key(table: Mapping[str, Any] | pd.DataFrame, key: str, *, argument: str, where: str) -> None:
-    """Raise a :class:`KeyError` that lists what there is, if ``key`` is not in ``table``."""
+    """Raise a :class:`KeyError` that lists the keys of ``table`` if ``key`` is not among them."""
     if not isinstance(key, str):
         raise TypeError(f"{argument} must be the name of one column or entry of {where}, got {key!r}.")
     if key not in table:
@@ -76,14 +76,14 @@ def check_key(table: Mapping[str, Any] | pd.DataFrame, key: str, *, argument: st
 
 
 def check_option(value: object, options: Iterable[object], *, argument: str) -> None:
-    """Raise a :class:`ValueError` that lists the options, if ``value`` is none of them."""
+    """Raise a :class:`ValueError` that lists the options if ``value`` is not among them."""
     options = list(options)
     if value not in options:
         raise ValueError(f"{argument}={value!r} is not known. {did_you_mean(value, options)}")
 
 
 def check_positive_int(value: object, *, argument: str, minimum: int = 1, maximum: int | None = None) -> int:
-    """Return ``value`` as an int of at least ``minimum``, and at most ``maximum`` if there is one, or raise."""
+    """Return ``value`` as an int from ``minimum`` to ``maximum``, or raise."""
     import numbers
 
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -114,18 +114,18 @@ def get_adata(data: object, *, mod: str | None = None, allow_empty: bool = False
     data
         An AnnData (a view or a backed one too) or a MuData.
     mod
-        Name of the modality, needed for a MuData with several and refused for an AnnData.
+        Name of the modality, required for a MuData with several and not allowed for an AnnData.
     allow_empty
-        Accept an object without cells or genes.
+        Accept data without cells or genes.
 
     Raises
     ------
     TypeError
-        ``data`` is neither.
+        ``data`` is neither AnnData nor MuData.
     KeyError
-        ``mod`` is not a modality.
+        There is no such modality.
     ValueError
-        ``mod`` is missing or out of place, or the object has no cells or no genes.
+        ``mod`` is missing or not allowed, or the data have no cells or no genes.
     """
     from anndata import AnnData
 

@@ -1,4 +1,4 @@
-"""Read what the verbs wrote, as tables."""
+"""Results of the verbs as tables."""
 
 from __future__ import annotations
 
@@ -24,44 +24,40 @@ def clusters(
     group: str | int | Sequence[str | int] | None = None,
     mod: str | None = None,
 ) -> pd.DataFrame:
-    """Labels of groups, from :func:`scim.tl.annotate` with ``by``, one row a group.
+    """Get the labels of groups from :func:`scim.tl.annotate` with ``by``, one row per group.
 
     Parameters
     ----------
-    adata
-        AnnData, or MuData with ``mod``.
-    key
-        ``key_added`` of the annotation.
+    adata, key, mod
+        As in :func:`scim.get.hits`, for ``key_added`` of the annotation.
     group
-        Groups to give; None: all.
-    mod
-        Modality of a MuData.
+        Groups to get; by default all.
 
     Returns
     -------
     DataFrame with the columns
 
     ``group``, ``cells``
-        The group, and how many cells it has.
+        Name of the group, and its number of cells.
     ``label``, ``term_id``
-        Name and id of its term; ``"unassigned"`` and ``""`` for none.
+        Name and id of its term; ``"unassigned"`` and ``""`` if it has none.
     ``confidence``
-        Mean probability of the term (or share of the votes) over the cells that are like something in the reference: at
-        best the share of them that are it. 0 for none.
+        Mean probability of the term, or its share of the votes, over the cells that are similar to reference cells. At
+        best, this is the share of these cells that are of the type. 0 without a term.
     ``agreement``
-        Share of the cells whose own label is the group's, or below it on the ontology.
+        Share of the cells whose own label is the term of the group or a descendant.
     ``unassigned``, ``novel``
-        Shares of the cells without a label, and of those that are unlike anything in the reference (NaN where a vote
-        does not test that).
+        Share of the cells without a label, and share of the cells that are unlike all reference cells (NaN if the vote
+        does not test this).
     ``set``
-        Labels that cannot be ruled out for the group, most probable first, joined by ``";"``.
+        Labels that cannot be excluded for the group, joined by ``";"``, the most probable first.
     ``runner_up``, ``runner_up_confidence``
-        Most probable label neither under the term nor above it, and its mean probability.
+        Most probable label that is neither an ancestor nor a descendant of the term, and its mean probability.
 
     Raises
     ------
     KeyError
-        There are no labels of groups of that name, or no such group among them.
+        ``key`` has no labels of groups, or a group is not among them.
 
     Examples
     --------
@@ -91,27 +87,23 @@ def genes(
     group: str | int | Sequence[str | int] | None = None,
     mod: str | None = None,
 ) -> pd.DataFrame:
-    """Genes of :func:`scim.tl.explain`, one row a group and gene.
+    """Get the genes of :func:`scim.tl.explain`, one row per group and gene.
 
     Parameters
     ----------
-    adata
-        AnnData, or MuData with ``mod``.
-    key
-        ``key_added`` of the explanation.
+    adata, key, mod
+        As in :func:`scim.get.hits`, for ``key_added`` of the explanation.
     group
-        Groups to give; None: all.
-    mod
-        Modality of a MuData.
+        Groups to get; by default all.
 
     Returns
     -------
-    DataFrame with the columns group, gene, score (mean attribution), score_std and logfoldchange, by falling score.
+    DataFrame with the columns group, gene, score (mean attribution), score_std and logfoldchange. Highest scores first.
 
     Raises
     ------
     KeyError
-        There is no result of that name, or no such group in it.
+        ``key`` has no explanation, or a group is not in it.
 
     Examples
     --------
@@ -148,18 +140,16 @@ def hits(
     query: str | int | Sequence[str | int] | None = None,
     mod: str | None = None,
 ) -> pd.DataFrame:
-    """Hits of :func:`scim.tl.query`, one row a hit.
+    """Get the hits of :func:`scim.tl.query`, one row per hit.
 
     Parameters
     ----------
-    adata
-        AnnData, or MuData with ``mod``.
+    adata, mod
+        AnnData; or MuData, and the name of its modality.
     key
         ``key_added`` of the query.
     query
-        Cells or groups that were searched with; None: all.
-    mod
-        Modality of a MuData.
+        Cells or groups whose hits to get; by default all.
 
     Returns
     -------
@@ -169,7 +159,7 @@ def hits(
     Raises
     ------
     KeyError
-        There is no result of that name, or no such query in it.
+        ``key`` has no hits, or a query is not in them.
 
     Examples
     --------
@@ -193,34 +183,28 @@ def summary(
     fdr: float | None = None,
     mod: str | None = None,
 ) -> pd.DataFrame:
-    """Metadata that the hits of :func:`scim.tl.query` have in common, one row a query and value.
+    """Get the metadata that hits of :func:`scim.tl.query` have in common, one row per query and value.
 
     Parameters
     ----------
-    adata
-        AnnData, or MuData with ``mod``.
-    key
-        ``key_added`` of the query.
-    query
-        Cells or groups that were searched with; None: all.
+    adata, key, query, mod
+        As in :func:`scim.get.hits`.
     column
-        Of the metadata: label, study, sample, tissue or disease, as far as the reference has them; None: all.
+        Columns of metadata to get: label, study, sample, tissue or disease, if the reference has them; by default all.
     fdr
-        Only what is enriched among the hits at this false discovery rate; None: all that occurs among them.
-    mod
-        Modality of a MuData.
+        Keep values that are enriched among the hits at this false discovery rate. None keeps all.
 
     Returns
     -------
-    DataFrame with the columns query, column, value, n_cells, n_samples, fraction, enrichment, pvalue and fdr, see
-    :func:`scim.tl.query`; the most frequent value of a query and column first.
+    DataFrame with the columns query, column, value, n_cells, n_samples, fraction, enrichment, pvalue and fdr; see
+    :func:`scim.tl.query`. Within a query and column, the most frequent value comes first.
 
     Raises
     ------
     KeyError
-        There is no result of that name, or no such query or column in it.
+        ``key`` has no summary, or a query or column is not in it.
     ValueError
-        ``fdr`` is no share.
+        ``fdr`` is not between 0 and 1.
 
     Examples
     --------
@@ -241,7 +225,7 @@ def summary(
     chosen = np.ones(len(table), dtype=bool)
     if column is not None:
         wanted, there = as_names(column), dict.fromkeys(map(str, result["summary"]["column"]))
-        for name in wanted if there else ():  # without hits there is none
+        for name in wanted if there else ():  # without hits the table is empty
             check_key(there, name, argument="column", where=f"adata.uns[{key!r}]['summary']")
         chosen &= table["column"].astype(str).isin(wanted).to_numpy()
     if fdr is not None:
@@ -256,28 +240,24 @@ def coherence(
     query: str | int | Sequence[str | int] | None = None,
     mod: str | None = None,
 ) -> pd.DataFrame:
-    """How well the centroid of each group speaks for its cells, from :func:`scim.tl.query` with ``groupby``.
+    """Get how well the centroid of each group represents its cells, from :func:`scim.tl.query` with ``groupby``.
 
     Parameters
     ----------
-    adata
-        AnnData, or MuData with ``mod``.
-    key
-        ``key_added`` of the query.
+    adata, key, mod
+        As in :func:`scim.get.hits`.
     query
-        Groups that were searched with; None: all.
-    mod
-        Modality of a MuData.
+        Groups to get; by default all.
 
     Returns
     -------
-    DataFrame with the columns query, n_cells, n_clusters and coherence: near 1, the centroid speaks for all cells; near
-    0, the group is a mixture.
+    DataFrame with the columns query, n_cells, n_clusters and coherence. With a coherence near 1, the centroid
+    represents all cells; near 0, the group is a mixture.
 
     Raises
     ------
     KeyError
-        There is no result of that name, or it is not of groups, or there is no such group in it.
+        ``key`` has no query with groups, or a group is not in it.
 
     Examples
     --------
@@ -296,18 +276,14 @@ def coherence(
 def scores(
     adata: AnnData | Any, key: str = _keys.DEFAULT, *, terms: str | Sequence[str] | None = None, mod: str | None = None
 ) -> pd.DataFrame:
-    """Scores of :func:`scim.tl.annotate`: the share of votes per cell and term.
+    """Get the scores of :func:`scim.tl.annotate`: the share of votes per cell and term.
 
     Parameters
     ----------
-    adata
-        AnnData, or MuData with ``mod``.
-    key
-        ``key_added`` of the annotation.
+    adata, key, mod
+        As in :func:`scim.get.hits`, for ``key_added`` of the annotation.
     terms
-        Names of terms; None: all.
-    mod
-        Modality of a MuData.
+        Names of terms to get; by default all.
 
     Returns
     -------
@@ -316,7 +292,7 @@ def scores(
     Raises
     ------
     KeyError
-        There is no annotation of that name, or no such term in it.
+        ``key`` has no scores, or a term is not in them.
 
     Examples
     --------
@@ -342,7 +318,7 @@ def scores(
 
 
 def _of_queries(result: Mapping[str, Any], part: str, query: str | int | Sequence[str | int] | None) -> pd.DataFrame:
-    """Rows of some queries, of a table in what :func:`scim.tl.query` left."""
+    """Get the rows of queries from one table of a result of :func:`scim.tl.query`."""
     table = pd.DataFrame(result[part]).copy()
     if query is None:
         return table
@@ -350,15 +326,15 @@ def _of_queries(result: Mapping[str, Any], part: str, query: str | int | Sequenc
     asked = dict.fromkeys(map(str, [*result.get("queries", ()), *table["query"].unique()]))
     for name in wanted:
         if name not in asked:
-            raise KeyError(f"query={name!r} was not searched with. {did_you_mean(name, asked)}")
+            raise KeyError(f"query={name!r} is not a query of this result. {did_you_mean(name, asked)}")
     return table[table["query"].astype(str).isin(wanted).to_numpy()].reset_index(drop=True)
 
 
 def _result(adata: AnnData | Any, key: str, mod: str | None, part: str, *, what: str, verb: str) -> Mapping[str, Any]:
-    """Read what a verb left in ``uns``: a mapping that has a ``part``."""
+    """Get the result of a verb in ``uns``: a mapping that has a ``part``."""
     data = get_adata(adata, mod=mod, allow_empty=True)
     check_key(data.uns, key, argument="key", where="adata.uns")
     result = data.uns[key]
     if not isinstance(result, Mapping) or part not in result:
-        raise KeyError(f"adata.uns[{key!r}] holds no {what}. Run {verb} first.")
+        raise KeyError(f"adata.uns[{key!r}] has no {what}. Run {verb} first.")
     return result

@@ -1,4 +1,4 @@
-"""The page that annotation.py writes: tables of what was found, and the figure."""
+"""The page that annotation.py writes: tables of results, and the figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from _annotation_suites import jobs_of
 from _annotation_texts import ALL, CHOSEN, INTRO, OUTRO, TEXTS
 
 Rows = list[dict[str, Any]]
-#: Groups of studies that means over all are of, and words for them.
+#: Groups of studies in the means over all studies, and their names on the page.
 _HELD_OUT = {"blood": "blood", "distant": "distant studies", "chemistry": "chemistries", "pancreas": "islets"}
 _MAIN = {
     "accuracy": "accuracy",
@@ -33,10 +33,10 @@ _MAIN = {
     "cpu_seconds": "seconds",
     "peak_gib": "peak GiB",
 }
-#: Scores of what is given at alpha = 0.1, and of how sure that is.
+#: Scores of the terms given at alpha = 0.1, and of their confidence.
 _GIVEN = ("ece", "ece_given", "wrong_leaf", "unassigned", "exact")
 _CONDITIONS = {
-    "clean": "as it is",
+    "clean": "unchanged",
     "wrong-0.1": "10 % wrong",
     "wrong-0.2": "20 % wrong",
     "wrong-0.3": "30 % wrong",
@@ -49,7 +49,7 @@ _CONDITIONS = {
 
 
 def write_page(path: Path, kept: dict[str, Rows]) -> None:
-    """Write the page of all suites that have rows, and its figure beside it."""
+    """Write the page of all suites that have rows, and its figure next to it."""
     found = {suite: pd.DataFrame(rows) for suite, rows in kept.items() if rows}
     found = {suite: _with_same_term(rows) for suite, rows in found.items() if "macro_f1" in rows}
     parts = [INTRO.format(name=path.stem, suites=" ".join(found))]
@@ -57,7 +57,7 @@ def write_page(path: Path, kept: dict[str, Rows]) -> None:
         parts.append(absent)
     path.parent.mkdir(parents=True, exist_ok=True)
     if figure := draw(found, path.with_suffix(".svg")):
-        parts.append(f"![Macro-F1 of each method on each held-out study, and under wrong labels]({figure.name})\n")
+        parts.append(f"![Macro-F1 of each method on each held-out study, and with wrong labels]({figure.name})\n")
     if set(_HELD_OUT) <= set(found):
         parts += _overall({suite: found[suite] for suite in _HELD_OUT})
     for suite, rows in found.items():
@@ -69,13 +69,13 @@ def write_page(path: Path, kept: dict[str, Rows]) -> None:
 
 
 def _with_same_term(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of which those of methods that always give a label say how often it is the very one, too."""
+    """Fill in ``exact`` with the accuracy, for methods that always give a label."""
     exact = rows["exact"] if "exact" in rows else pd.Series(np.nan, index=rows.index)
     return rows.assign(exact=exact.fillna(rows["accuracy"]))
 
 
 def _not_run(found: dict[str, pd.DataFrame]) -> str:
-    """Say which methods have no row in a suite, or not in all of it."""
+    """List methods that have no rows in a suite, or only part of them."""
     lines = []
     for suite, rows in found.items():
         there = set(zip(rows["held_out"], rows["condition"], rows["method"], strict=True))
@@ -90,20 +90,20 @@ def _not_run(found: dict[str, pd.DataFrame]) -> str:
 
 
 def common(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Rows of the studies that all methods labelled, for means that can be compared; and a word on those left out."""
+    """Rows of the studies that all methods labelled, and a sentence that names the studies left out."""
     scored = rows[rows["macro_f1"].notna()]
     counts = scored.groupby("held_out")["method"].nunique()
     left_out = [str(study) for study in counts.index[counts < rows["method"].nunique()]]
     if not left_out or len(left_out) == len(counts):
         return scored, ""
-    return scored[~scored["held_out"].isin(left_out)], f"Means leave out {', '.join(left_out)}: not all labelled it."
+    return scored[~scored["held_out"].isin(left_out)], f"Means leave out {', '.join(left_out)}: not all methods did."
 
 
 def means(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Means over held-out studies, of means over seeds, best macro-F1 first; with the worst study and the spread.
+    """Means over held-out studies of means over seeds, with the worst study and the spread, best macro-F1 first.
 
-    Methods that did not label all studies have none, and come last. Seeds with which a method did not label all of its
-    studies are left out.
+    Methods that did not label all studies have no means, and come last. Seeds with which a method did not label all of
+    its studies are left out.
     """
     scored = of_whole_seeds(rows[rows["macro_f1"].notna()], ["held_out"])
     labelled = scored.groupby("method", sort=False)["held_out"].nunique()
@@ -118,25 +118,25 @@ def means(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def of_whole_seeds(rows: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
-    """Rows of the seeds with which a method did as many tasks as with any: others would shift a mean over seeds."""
+    """Keep the seeds with which a method did most tasks: seeds with fewer would shift a mean over seeds."""
     done = rows.drop_duplicates(["method", "seed", *tasks]).groupby(["method", "seed"]).size().rename("done")
     with_all = done[done == done.groupby(level=0).transform("max")].index
     return rows[pd.MultiIndex.from_frame(rows[["method", "seed"]]).isin(with_all)]
 
 
 def _in_part(mean: pd.DataFrame) -> str:
-    """A word on methods without means."""
+    """A sentence on methods without means, if there are any."""
     return "Methods that did not label all studies have no means." if mean["macro_f1"].isna().any() else ""
 
 
 def _overall(found: dict[str, pd.DataFrame]) -> list[str]:
-    """Means over the studies of several groups, of the methods that labelled all of them."""
+    """Means over the studies of several groups, for methods that labelled all of these studies."""
     rows = pd.concat([of_whole_seeds(rows, ["held_out"]) for rows in found.values()])
     rows = rows.assign(held_out=rows["group"] + "/" + rows["held_out"])
     studies = rows.loc[rows["method"] == "scim", "held_out"].unique()
     labelled = rows[rows["macro_f1"].notna()].groupby("method")["held_out"].nunique()
     rows = rows[rows["method"].isin(labelled.index[labelled == len(studies)])]
-    # A mean over the seeds that each group has; a spread where all have the same.
+    # The mean is over the seeds of each group. The spread needs the same seeds in all groups.
     mean = means(rows.assign(seed=0), list(_MAIN)).assign(spread=means(rows, list(_MAIN))["spread"])
     names = ("macro_f1", "spread", "worst_macro_f1", "balanced_accuracy", "hierarchical_f", *_GIVEN)
     table = mean[[c for c in names if c in mean]].rename(columns=_MAIN)
@@ -168,7 +168,7 @@ def _sets(rows: pd.DataFrame) -> list[str]:
 
 
 def _by_study(rows: pd.DataFrame) -> list[str]:
-    """Macro-F1 by held-out study, with the means of the scores; where scim refused a study, it says so."""
+    """Macro-F1 by held-out study with the means of the scores, and the studies that scim refused."""
     mean = means(rows, list(_MAIN))
     whole = of_whole_seeds(rows, ["held_out"])
     table = whole.pivot_table(index="method", columns="held_out", values="macro_f1", sort=False).round(3)
@@ -185,7 +185,7 @@ def _by_study(rows: pd.DataFrame) -> list[str]:
 
 def _integration(rows: pd.DataFrame) -> list[str]:
     if "scib_total" not in rows:
-        return ["scib-metrics was not there."]
+        return ["scib-metrics was not installed."]
     parts = [c for c in rows if str(c).startswith("scib: ")]
     columns = {"scib_total": "total", "scib_batch": "batch", "scib_bio": "bio"}
     columns |= {str(c): str(c).removeprefix("scib: ") for c in parts}
@@ -202,7 +202,7 @@ def _integration(rows: pd.DataFrame) -> list[str]:
 
 def _robustness(rows: pd.DataFrame) -> list[str]:
     rows = rows.assign(rare=rows["condition"].str.startswith("rare-"))
-    # What is as it is has more seeds, which the changes have nothing to do with.
+    # Unchanged data were run with more seeds than the conditions.
     rows = of_whole_seeds(rows, ["held_out", "condition"])
     clean = rows[rows["condition"] == "clean"].set_index(["method", "held_out", "seed"])["macro_f1"]
     before = clean.reindex(pd.MultiIndex.from_frame(rows[["method", "held_out", "seed"]])).to_numpy()
@@ -227,7 +227,7 @@ def _robustness(rows: pd.DataFrame) -> list[str]:
 
 
 def _spread_by_condition(rows: pd.DataFrame, order: Sequence[str]) -> list[str]:
-    """How far the seeds' means of each condition are apart, of methods with several seeds."""
+    """Spread of the seeds' means in each condition, for methods with several seeds."""
     by_seed = rows.groupby(["method", "shown", "seed", "held_out"])["macro_f1"].mean().groupby(level=[0, 1, 2]).mean()
     by_seed = by_seed.groupby(level=[0, 1])
     spread = (by_seed.max() - by_seed.min()).where(by_seed.size() > 1).unstack().dropna(how="all").round(3)
@@ -242,7 +242,7 @@ def _ablation(rows: pd.DataFrame) -> list[str]:
     mapped, rows = rows[rows["group"] == "integration"], rows[rows["group"] != "integration"]
     mean = means(common(rows)[0], list(_MAIN))
     mean = mean.loc[[m for m in (*TRAININGS, *LABELLINGS) if m in mean.index]]
-    # The same seeds of the default: that has more of them.
+    # Compare with the default of the same seeds: it was run with more.
     own = rows[rows["method"] == "scim"].set_index(["held_out", "seed"])["macro_f1"]
     same = own.reindex(pd.MultiIndex.from_frame(rows[["held_out", "seed"]])).to_numpy()
     change = rows.assign(change=rows["macro_f1"] - same).groupby(["method", "held_out"])["change"].mean()
@@ -257,19 +257,19 @@ def _ablation(rows: pd.DataFrame) -> list[str]:
         CHOSEN.format(*chosen_elsewhere(rows)),
         "Macro-F1 by held-out study:",
         to_markdown(by_study.round(3)),
-        *(["How well studies never seen are integrated:", *_integration(mapped)] if len(mapped) else []),
+        *(["Integration of unseen studies:", *_integration(mapped)] if len(mapped) else []),
     ]
 
 
 def _lead(found: dict[str, pd.DataFrame], suites: Sequence[str]) -> float:
-    """Points of hierarchical F that scim has over the best other method on the studies of some groups."""
+    """Hierarchical F of scim minus that of the best other method, in points, over the studies of ``suites``."""
     rows = pd.concat([of_whole_seeds(found[suite], ["held_out"]) for suite in suites])
     mean = rows.groupby(["method", "group", "held_out"])["hierarchical_f"].mean().groupby(level=0).mean()
     return float(100 * (mean["scim"] - mean.drop("scim").max()))
 
 
 def _better(found: dict[str, pd.DataFrame]) -> str:
-    """Studies on which other methods have more macro-F1 than scim, and these."""
+    """List the studies on which other methods have a higher macro-F1 than scim, with these methods."""
     words = []
     for suite in _HELD_OUT:
         rows = of_whole_seeds(found[suite], ["held_out"]) if suite in found else pd.DataFrame()
@@ -281,7 +281,7 @@ def _better(found: dict[str, pd.DataFrame]) -> str:
 
 
 def chosen_elsewhere(rows: pd.DataFrame) -> tuple[float, float]:
-    """Mean macro-F1 of what each study's others would have chosen, and of the default, both by the first seed."""
+    """Mean macro-F1 with the method chosen on the other studies, and with the default, both of the first seed."""
     table = rows[rows["seed"] == rows["seed"].min()].pivot_table(index="method", columns="held_out", values="macro_f1")
     table = table.dropna()
     best = [table.loc[table.drop(columns=study).mean(axis=1).idxmax(), study] for study in table]

@@ -47,7 +47,7 @@ LABELLINGS: dict[str, dict[str, Mapping[str, Any]]] = {
     "scim, simulated landmarks": {"build": {"landmarks": "simulated"}},
 }
 #: Rooms of the package that a row of scim hangs on.
-_ROOMS = ("model", "encoder", "reference", "ontology", "tl", "genes.py", "_counts.py", "pp")
+_ROOMS = ("model", "encoder", "reference", "index", "labels", "ontology", "tl", "genes", "counts", "pp")
 
 
 def run_scim(

@@ -207,17 +207,17 @@ def lognorm(adata: ad.AnnData, genes: scim.genes.GeneSpace) -> sparse.csr_matrix
     from scim.counts._scale import lognormal_in_place
     from scim.counts._values import find_counts
 
-    _, matrix, kind, _ = find_counts(adata)
-    return lognormal_in_place(genes.match_adata(adata).align(matrix), kind)
+    found = find_counts(adata)
+    return lognormal_in_place(genes.match_adata(adata).align(found.X), found.kind)
 
 
 def as_counts(adata: ad.AnnData, genes: scim.genes.GeneSpace) -> sparse.csr_matrix:
     """Counts, cells x genes; where a study has log1p values, multiples of a cell's smallest, which are its counts."""
     from scim.counts._values import find_counts
 
-    _, matrix, kind, _ = find_counts(adata)
-    found = genes.match_adata(adata).align(matrix).astype(np.float64)
-    if kind.kind == "log1p":
+    place = find_counts(adata)
+    found = genes.match_adata(adata).align(place.X).astype(np.float64)
+    if place.kind.kind == "log1p":
         found.data = np.expm1(found.data)
         lengths = np.diff(found.indptr)
         starts = found.indptr[:-1][lengths > 0]

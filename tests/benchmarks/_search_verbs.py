@@ -20,6 +20,7 @@ from scipy import sparse
 
 import scim
 from scim.genes import GeneSpace
+from scim.index import IndexPlan
 from scim.index._vectors import to_float
 from scim.ontology import CellOntology
 from scim.reference.build._recipe import Recipe
@@ -100,13 +101,12 @@ def _build(path: Path, vectors: np.ndarray, obs: pd.DataFrame) -> None:
     source = Recipe("label", "study", ["tissue"], None, None, None, ontology)
     create(
         path,
-        encoder=scim.Encoder(GeneSpace(["CD3E", "MS4A1", "NKG7"], aliases=False), weights),
-        ontology=ontology,
-        write=lambda to: write_blocks(to.segment, [(source.cells(obs, ""), [to_float(vectors)])], n_cells=len(obs)),
+        scim.Encoder(GeneSpace(["CD3E", "MS4A1", "NKG7"], aliases=False), weights),
+        ontology,
+        IndexPlan(),
+        lambda to: write_blocks(to.segment, [(source.cells(obs, ""), [to_float(vectors)])], n_cells=len(obs)),
         source={"labels_key": "label", "study_key": "study", "obs_columns": ["tissue"]},
-        backend="auto",
         overwrite=False,
-        seed=0,
     )
 
 

@@ -64,6 +64,7 @@ def build_reference(folder: Path, encoder: Any, vectors: np.ndarray, labels: np.
     """A reference of vectors that no counts belong to."""
     import pandas as pd
 
+    from scim.index import IndexPlan
     from scim.ontology import CellOntology
     from scim.reference.build._recipe import Recipe
     from scim.reference.build._segment import write_blocks
@@ -80,13 +81,12 @@ def build_reference(folder: Path, encoder: Any, vectors: np.ndarray, labels: np.
     source = Recipe("label", "study", ["tissue"], None, None, None, ontology)
     create(
         folder / "reference.scim",
-        encoder=encoder,
-        ontology=ontology,
-        write=lambda to: write_blocks(to.segment, [(source.cells(obs, ""), [vectors])], n_cells=len(obs)),
+        encoder,
+        ontology,
+        IndexPlan(),
+        lambda to: write_blocks(to.segment, [(source.cells(obs, ""), [vectors])], n_cells=len(obs)),
         source={"labels_key": "label", "study_key": "study", "obs_columns": ["tissue"]},
-        backend="auto",
         overwrite=False,
-        seed=0,
     )
     stanzas = [
         "\n".join(["[Term]", f"id: {t}", f"name: {ontology.name(t)}", *(f"is_a: {p}" for p in ontology.parents(t))])

@@ -55,7 +55,7 @@ def main() -> None:
                 line[name] = compare(reference, asked, client, **how)
             after = own_memory(client)
         line["memory_mb"] = [round((after[at] - before[at]) / 1e6) for at in sorted(before)]
-        line["index_mb"] = round(reference._manifest["index"]["bytes"] / 1e6 - vectors.nbytes / 1e6)
+        line["index_mb"] = round(reference._now.manifest["index"]["bytes"] / 1e6 - vectors.nbytes / 1e6)
     print(json.dumps(line))
 
 
@@ -72,7 +72,7 @@ def own_memory(client: Client) -> dict[str, int]:
 def compare(reference: scim.Reference, asked: np.ndarray, client: Client, **how: Any) -> dict[str, Any]:
     """Seconds and recall of both, and how many hits are the same, farther, or excluded by the filter."""
     allowed = reference.allowed(where=how.get("where"))
-    truth = ExactIndex(reference._segments).search(asked[:TRUE], how["k"], allowed)[0]
+    truth = ExactIndex(reference._now.vectors).nearest(asked[:TRUE], how["k"], allowed).indices
     line: dict[str, Any] = {}
     found = {}
     for name, options in {"local": {}, "served": {"client": client}}.items():

@@ -83,10 +83,10 @@ def take_turns(
     arguments: argparse.Namespace, batch: dict[str, np.ndarray], peer: Peer | None
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Medians of both, in milliseconds, and what they found."""
-    from scim.model._mining import mine_triplets
+    from scim.model._mining import MiningOptions, mine_triplets
 
     def call(seed: int) -> int:
-        return len(mine_triplets(**batch, margin=MARGIN, seed=seed).anchor)
+        return len(mine_triplets(**batch, options=MiningOptions(margin=MARGIN, seed=seed)).anchor)
 
     _, first = clock(lambda: call(0))  # compiles, or reads what was compiled before
     wall, cpu, peer_wall, peer_cpu, found = [], [], [], [], 0

@@ -30,9 +30,7 @@ from _search_data import Atlas, kept, write_vectors
 from _search_peers import hnswlib_search, pynndescent_search
 from _versus_inputs import peak
 
-from scim.index._exact import ExactIndex
-from scim.index._open import build_index, open_index
-from scim.index._protocol import Index
+from scim.index import ExactIndex, FixedVectors, Index, IndexPlan, build_index, open_index
 from scim.index._vectors import to_float
 from scim.reference.cells._filters import select
 
@@ -93,9 +91,9 @@ def serving_memory(path: Path, n: int, place: Path, facts: dict, queries: dict) 
     vectors = np.memmap(path, dtype="<i2", mode="r").reshape(n, -1)
     warm_up(vectors)  # what is imported and compiled does not grow with the cells
     before = memory()
-    backend = open_index("auto", [vectors], folder=place, index=facts)
+    backend = open_index(FixedVectors([vectors]), IndexPlan(), place, facts)
     for i in range(SINGLE):
-        backend.search(queries["held_out_cells"][i : i + 1], 50, None)
+        backend.nearest(queries["held_out_cells"][i : i + 1], 50)
     own, mapped = (round((b - a) / n, 1) for a, b in zip(before, memory(), strict=True))
     return {"ram_bytes_per_cell": own, "mapped_bytes_per_cell": mapped}
 
@@ -107,7 +105,7 @@ def truth_of(folder: Path, vectors: np.ndarray, queries: dict[str, np.ndarray]) 
         found = {}
         for k, n in ((50, SINGLE), (DEEP, FEW)):
             asked = np.concatenate([some[:n] for some in queries.values()])
-            positions = ExactIndex([vectors]).search(asked, k, None)[0]
+            positions = ExactIndex(FixedVectors([vectors])).nearest(asked, k).indices
             found |= {f"{w}@{k}": positions[i * n : (i + 1) * n] for i, w in enumerate(queries)}
         return found
 
@@ -123,7 +121,7 @@ def built(
     if not record.is_file():
         place.mkdir()
         with Clock() as clock:
-            facts = build_index([vectors], place / "0001.safetensors", seed=0, recall=recall, groups=studies)
+            facts = build_index(FixedVectors([vectors]), place / "0001.safetensors", IndexPlan(recall=recall), studies)
         cost = {"build_cpu_s": round(clock.cpu, 1), "build_s": round(clock.wall, 1), "build_peak_gib": round(peak(), 2)}
         record.write_text(json.dumps([facts, cost]))
     return place, *json.loads(record.read_text())
@@ -141,15 +139,15 @@ def ours(
     truth = truth_of(folder, vectors, queries)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         line |= pool.submit(serving_memory, Path(vectors.filename), n, place, facts, queries).result()
-    backend = open_index("auto", [vectors], folder=place, index=facts)
+    backend = open_index(FixedVectors([vectors]), IndexPlan(), place, facts)
     for which, asked in queries.items():
-        line[which] = search_one_by_one(lambda q, k: backend.search(q, k, None)[0], asked, truth, which)
-    deep = open_index("auto", [vectors], folder=place, index=facts | {"target": aims["deep"]})
+        line[which] = search_one_by_one(lambda q, k: backend.nearest(q, k).indices, asked, truth, which)
+    deep = open_index(FixedVectors([vectors]), IndexPlan(), place, facts | {"target": aims["deep"]})
     line["deep"] = search_one_by_one(
-        lambda q, k: deep.search(q, k, None)[0], queries["held_out_cells"], truth, "held_out_cells"
+        lambda q, k: deep.nearest(q, k).indices, queries["held_out_cells"], truth, "held_out_cells"
     )
-    quick = open_index("auto", [vectors], folder=place, index=facts | {"target": aims["batch"]})
-    line["batch"] = search_batch(lambda q, k: quick.search(q, k, None)[0], queries["held_out_cells"], truth)
+    quick = open_index(FixedVectors([vectors]), IndexPlan(), place, facts | {"target": aims["batch"]})
+    line["batch"] = search_batch(lambda q, k: quick.nearest(q, k).indices, queries["held_out_cells"], truth)
     rng = np.random.default_rng(5)
     columns = {"donor": rng.integers(0, 500, n), "tissue": Atlas().tissue_of_study[studies], "study": studies}
     cells = pa.table({name: _text(codes) for name, codes in columns.items()})
@@ -173,14 +171,12 @@ def _text(codes: np.ndarray) -> pa.DictionaryArray:
 
 def warm_up(vectors: np.ndarray) -> None:
     """Compile what is compiled once per installation."""
-    from scim.index._ivf_pq_build import build_pq
-
-    some = [vectors[:5_000]]
+    some, plan = FixedVectors([vectors[:5_000]]), IndexPlan(recall=0.9, short_codes_from_cells=5_000)
     with tempfile.TemporaryDirectory() as scratch:
-        facts = build_pq(some, Path(scratch) / "0001.safetensors", seed=0, recall=0.9)
-        backend = open_index("auto", some, folder=Path(scratch), index=facts)
-        backend.search(to_float(vectors[:3]), 5, np.arange(5_000) % 2 == 0)
-    ExactIndex(some).search(to_float(vectors[:3]), 5, None)
+        facts = build_index(some, Path(scratch) / "0001.safetensors", plan)
+        backend = open_index(some, plan, Path(scratch), facts)
+        backend.nearest(to_float(vectors[:3]), 5, np.arange(5_000) % 2 == 0)
+    ExactIndex(some).nearest(to_float(vectors[:3]), 5)
 
 
 def share(found: np.ndarray, truth: np.ndarray) -> float:
@@ -224,10 +220,10 @@ def search_filtered(
     with Clock() as choosing:
         allowed = select(cells, **condition)
     assert allowed is not None
-    backend.search(queries[:1], 50, allowed)
+    backend.nearest(queries[:1], 50, allowed)
     with Clock() as clock:
-        found = np.concatenate([backend.search(queries[i : i + 1], 50, allowed)[0] for i in range(len(queries))])
-    truth = ExactIndex([vectors]).search(queries, 50, allowed)[0]
+        found = np.concatenate([backend.nearest(queries[i : i + 1], 50, allowed).indices for i in range(len(queries))])
+    truth = ExactIndex(FixedVectors([vectors])).nearest(queries, 50, allowed).indices
     return {
         "share": round(float(allowed.mean()), 4),
         "recall@50": share(found, truth),
@@ -264,8 +260,8 @@ def scim_search(
 ) -> tuple[Callable[[np.ndarray, int], Any], float]:
     """Build scim's index and search it; and the CPU seconds of the build."""
     place, facts, cost = built(folder, vectors, studies, recall)
-    backend = open_index("auto", [vectors], folder=place, index=facts)
-    return lambda queries, k: backend.search(queries, k, None)[0], cost["build_cpu_s"]
+    backend = open_index(FixedVectors([vectors]), IndexPlan(), place, facts)
+    return lambda queries, k: backend.nearest(queries, k).indices, cost["build_cpu_s"]
 
 
 if __name__ == "__main__":

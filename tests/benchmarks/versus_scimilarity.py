@@ -136,36 +136,36 @@ def page(report: dict[str, Any]) -> str:
 
     lines = [
         line(f"counts to embedding, fp32, {report['cells']:,} cells", "embed", "per_s", "cells/s", 0),
-        line("peak memory of that", "embed", "peak_gib", "GiB", 2),
+        line("peak memory of this step", "embed", "peak_gib", "GiB", 2),
         line("load the encoder", "embed", "load_s", "s", 2),
         line(
             f"open {report['reference_cells']:,} cells and label {report['cells']:,}", "annotate", "per_s", "cells/s", 0
         ),
-        line("peak memory of that", "annotate", "peak_gib", "GiB", 2),
+        line("peak memory of this step", "annotate", "peak_gib", "GiB", 2),
         line("100 queries, 1,000 hits each, with metadata", "query", "seconds", "s", 2),
         line("mine triplets of 1,000 cells", "mine", "seconds", "s", 4),
         line("training step of 1,000 cells", "train", "seconds", "s", 2),
         line("import the package", "imports", "seconds", "s", 2),
-        line("import what embeds, annotates and queries", "imports", "ready_s", "s", 2),
+        line("import embed, annotate and query", "imports", "ready_s", "s", 2),
         line("size of the installation", "imports", "install_mb", "MB", 0),
     ]
     table = "\n".join(lines)
     backed_rows = rows["backed"]["ours"]
-    return f"""# Speed beside SCimilarity
+    return f"""# Speed compared with SCimilarity
 
-scim and SCimilarity 0.4.1 on the same inputs, weights and threads, in turn, each in fresh processes. {N_GENES:,} genes,
-{"-".join(map(str, HIDDEN))} -> {LATENT}, about 2,000 genes a cell. {report["threads"]} threads of {report["machine"]};
-load {report["load"]} before the run.
+scim and SCimilarity 0.4.1 run in turn on the same inputs, weights and threads, each in a new process. {N_GENES:,}
+genes, {"-".join(map(str, HIDDEN))} -> {LATENT}, about 2,000 genes a cell. {report["threads"]} threads of
+{report["machine"]}. The load was {report["load"]} before the run.
 
 | | SCimilarity | scim | |
 | --- | --- | --- | --- |
 {table}
 
-The embeddings differ by {rows["embed"]["ours"]["difference"]:.1g} at most. From a backed file scim embeds
-{backed_rows["per_s"]:,.0f} cells/s, {backed_rows["per_s"] / backed_rows["memory_per_s"]:.0%} of what it does from
-memory ({backed_rows["memory_per_s"]:,.0f}), at a peak of {backed_rows["peak_gib"]:.2f} GiB.
+The embeddings differ by {rows["embed"]["ours"]["difference"]:.1g} at most. From a backed file, scim embeds
+{backed_rows["per_s"]:,.0f} cells/s. This is {backed_rows["per_s"] / backed_rows["memory_per_s"]:.0%} of the speed from
+memory ({backed_rows["memory_per_s"]:,.0f} cells/s). Peak memory is {backed_rows["peak_gib"]:.2f} GiB.
 
-Made by
+Command:
 
 ```bash
 python tests/benchmarks/versus_scimilarity.py

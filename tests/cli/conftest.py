@@ -1,7 +1,8 @@
-"""Files that the commands work on, and what calls them."""
+"""Commands called in this process, and files that they work on."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 import scim
 from scim.cli import app
+from scim.genes import GeneSpace
 
 GENES = list(scim.datasets.pbmc68k().var_names[:200])
 LABELS = ["B cell", "T cell", "monocyte"]
@@ -67,7 +69,7 @@ def make_study() -> Callable[..., anndata.AnnData]:
 
 @pytest.fixture(scope="session")
 def files(make_study: Callable[..., anndata.AnnData], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with two studies, a new dataset, and an encoder and a reference made by the commands."""
+    """Folder with two studies, new cells, an encoder, and a reference that a command built."""
     folder = tmp_path_factory.mktemp("cli")
     make_study(0).write_h5ad(folder / "one.h5ad")
     make_study(1, tissue="lung").write_h5ad(folder / "two.h5ad")
@@ -76,13 +78,11 @@ def files(make_study: Callable[..., anndata.AnnData], tmp_path_factory: pytest.T
 
 
 @pytest.fixture(scope="session")
-def encoder(scim_command: Callable[..., Result], files: Path) -> Path:
+def encoder(files: Path) -> Path:
+    """An encoder of random weights, which keep cells of three kinds as far apart as training does."""
+    matrix = np.random.default_rng(0).normal(size=(16, len(GENES))).astype(np.float32)
     out = files / "made.encoder"
-    done = scim_command(
-        "train", files / "one.h5ad", files / "two.h5ad", "--labels-key", "cell_type", "--out", out, "--max-epochs", 3
-    )
-    assert done.exit_code == 0, done.output
-    assert "Training on 120 cells x 200 genes" in done.stdout
+    scim.Encoder(GeneSpace(GENES), {"output.weight": matrix, "output.bias": np.zeros(16)}).save(out)
     return out
 
 
@@ -96,3 +96,30 @@ def reference(scim_command: Callable[..., Result], files: Path, encoder: Path) -
     assert done.exit_code == 0, done.output
     assert "Reference of 120 cells with 3 labels" in done.stdout
     return out
+
+
+@pytest.fixture(scope="session")
+def studies(make_study: Callable[..., anndata.AnnData], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of four studies, one of them zarr."""
+    folder = tmp_path_factory.mktemp("data") / "meine Studien"
+    folder.mkdir()
+    for i in range(3):
+        make_study(i, tissue=["blood", "lung", "gut"][i]).write_h5ad(folder / f"s{i}.h5ad")
+    make_study(3).write_zarr(folder / "s3.zarr")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built_once(
+    scim_command: Callable[..., Result], studies: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("built") / "made.scim"
+    done = scim_command("build", studies, "--labels-key", "cell_type", "--encoder", encoder, "--out", out)
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.fixture
+def built(built_once: Path, tmp_path: Path) -> Path:
+    """A reference of the four studies, which the test may change."""
+    return shutil.copytree(built_once, tmp_path / "made.scim")

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import Result
 
 import scim
-from scim.cli import _verbs as _commands
+from scim.cli import _references
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_help_has_examples(scim_command: Callable[..., Result], command: str) ->
     assert f"Examples:\n    scim {command}" in done.stdout
 
 
-def test_help_lists_commands_and_version(scim_command: Callable[..., Result]) -> None:
+def test_help_lists_references_and_version(scim_command: Callable[..., Result]) -> None:
     done = scim_command("--help")
     assert done.exit_code == 0
     assert "130 interrupted" in " ".join(done.stdout.split())
@@ -47,7 +47,7 @@ def test_help_lists_commands_and_version(scim_command: Callable[..., Result]) ->
         ("annotate new.h5ad --reference R --out x.csv --label Bcell", ["Did you mean 'B cell'?"]),
         ("annotate new.h5ad --reference R --out x.csv --use-rep X_scvi", ["--use-rep='X_scvi'"]),
         ("query new.h5ad --reference R --out x.csv --groupby clusters", ["'cluster'"]),
-        ("train one.h5ad --labels-key cell_type --out /proc/e", ["--out /proc/e"]),
+        ("train one.h5ad --labels-key cell_type --out /proc/e", ["/proc/e cannot be made"]),
         ("train one.h5ad --labels-key celltype --out e", ["Did you mean 'cell_type'?"]),
         ("train one.h5ad two.h5ad --labels-key celltype --out e", ["Did you mean 'cell_type'?"]),
         ("train one.h5ad --labels-key cell_type --study-key tisue --out e", ["'tissue'"]),
@@ -59,7 +59,7 @@ def test_help_lists_commands_and_version(scim_command: Callable[..., Result]) ->
         ("info made.txt", ["no file"]),
         ("annotate . --out x.csv", ['scanpy.read_10x_mtx(".")']),
         ("demo --labels-key cell_type", ["--data"]),
-        ("demo --out one.h5ad", ["--out one.h5ad is a file. Name a folder."]),
+        ("demo --out one.h5ad", ["one.h5ad is not a folder"]),
         ("demo --data onee.h5ad", ["no file", "Did you mean 'one.h5ad'?"]),
         ("demo --data one.h5ad --labels-key celltype", ["Did you mean 'cell_type'?"]),
     ],
@@ -100,10 +100,10 @@ def test_interrupt_ends_with_130(
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_commands, "describe", interrupt)
+    monkeypatch.setattr(_references, "describe", interrupt)
     done = scim_command("info", tmp_path)
     assert done.exit_code == 130
-    assert "interrupted; nothing half-written was left" in done.stderr
+    assert "interrupted; no incomplete results were left" in done.stderr
 
 
 @pytest.mark.parametrize(("kind", "code"), [(KeyboardInterrupt, 130), (OSError, 1)])
@@ -119,9 +119,9 @@ def test_what_is_kept_of_a_build_is_said(
         error.add_note("40,000 cells are done and kept: build it again to go on from there.")
         raise error
 
-    monkeypatch.setattr(_commands, "describe", stop)
+    monkeypatch.setattr(_references, "describe", stop)
     done = scim_command("info", tmp_path)
-    assert done.exit_code == code and "nothing half-written" not in done.stderr
+    assert done.exit_code == code and "no incomplete results" not in done.stderr
     assert "40,000 cells are done and kept" in done.stderr
 
 
@@ -129,10 +129,10 @@ def test_warnings_of_scim_are_one_line_and_others_are_silent(
     scim_command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def noisy(path: Path) -> dict[str, object]:
-        warnings.warn_explicit("few genes\nare shared", UserWarning, _commands.__file__, 1)
+        warnings.warn_explicit("few genes\nare shared", UserWarning, _references.__file__, 1)
         warnings.warn_explicit("noise", UserWarning, "elsewhere.py", 1)
         return {"kind": "noisy"}
 
-    monkeypatch.setattr(_commands, "describe", noisy)
+    monkeypatch.setattr(_references, "describe", noisy)
     done = scim_command("info", tmp_path)
     assert done.stderr == "scim: warning: few genes are shared\n"

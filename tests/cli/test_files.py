@@ -12,6 +12,7 @@ import pytest
 from typer.testing import Result
 
 import scim
+from scim._disk import replace_file
 from scim.cli import _files
 
 
@@ -52,6 +53,19 @@ def test_broken_file_is_named(scim_command: Callable[..., Result], fails: Callab
     fails(scim_command("info", tmp_path / "table.txt"), "not an .h5ad file")
 
 
+def test_a_folder_is_not_overwritten_by_a_file_or_by_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for marker in (None, "encoder.json"):
+        with pytest.raises(FileExistsError, match="not overwritten"):
+            _files.check_out(tmp_path / "mine", overwrite=True, marker=marker)
+    (tmp_path / "mine" / "encoder.json").write_text("{}")
+    _files.check_out(tmp_path / "mine", overwrite=True, marker="encoder.json")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        _files.check_out(tmp_path / "no" / "labels.csv", overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_write_leaves_nothing_half_written(tmp_path: Path) -> None:
     target = tmp_path / "x.csv"
     target.write_text("old")
@@ -61,7 +75,7 @@ def test_write_leaves_nothing_half_written(tmp_path: Path) -> None:
         raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError, match="disk full"):
-        _files.write(target, fail)
+        replace_file(target, fail)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -9,27 +9,25 @@ import anndata
 from typer.testing import Result
 
 import scim
-from scim.cli import _train as _training
+from scim.cli import _train
 
 
-def test_train_writes_an_encoder_and_a_model(
-    scim_command: Callable[..., Result], files: Path, encoder: Path, tmp_path: Path
-) -> None:
-    loaded = scim.Encoder.load(encoder)
-    assert len(loaded.genes) == 200
+def test_train_writes_an_encoder_and_a_model(scim_command: Callable[..., Result], files: Path, tmp_path: Path) -> None:
     done = scim_command(
         *("train", files / "one.h5ad", "--labels-key", "cell_type", "--max-epochs", 1, "--triplet-weight", 0.5),
         *("--out", tmp_path / "e", "--model-out", tmp_path / "m"),
     )
     assert done.exit_code == 0, done.output
+    assert "Training on 60 cells x 200 genes" in done.stdout
+    assert len(scim.Encoder.load(tmp_path / "e").genes) == 200
     assert (tmp_path / "m" / "model.pt").exists()
 
 
 def test_several_files_are_a_study_each_unless_a_column_says_more(files: Path) -> None:
     paths = [files / "one.h5ad", files / "two.h5ad"]
-    adata, key = _training.studies(paths, labels_key="cell_type", study_key=None, layer=None)
+    adata, key = _train.studies(paths, labels_key="cell_type", study_key=None, layer=None)
     assert adata.obs[key].astype(str).value_counts().to_dict() == {"one": 60, "two": 60}
-    adata, key = _training.studies(paths, labels_key="cell_type", study_key="tissue", layer=None)
+    adata, key = _train.studies(paths, labels_key="cell_type", study_key="tissue", layer=None)
     assert adata.obs[key].astype(str).value_counts().to_dict() == {"blood": 60, "lung": 60}
 
 
@@ -44,9 +42,9 @@ def test_labels_in_other_words_meet_by_harmonizing(
     two = (tmp_path / "a.h5ad", tmp_path / "b.h5ad", "--labels-key", "cell_type")
     done = scim_command("train", *two, "--out", tmp_path / "plain", "--max-epochs", 1)
     assert done.exit_code == 0
-    assert "no terms of the Cell Ontology" in done.stderr
+    assert "not terms of the Cell Ontology" in done.stderr
     assert "No label occurs in two studies" in done.stderr
-    assert "--harmonize finds their terms." in done.stderr
+    assert "--harmonize finds" in done.stderr
     done = scim_command("train", *two, "--harmonize", "--out", tmp_path / "enc", "--max-epochs", 1)
     assert done.exit_code == 0, done.output
     assert "Cell Ontology" not in done.stderr and "No label occurs" not in done.stderr

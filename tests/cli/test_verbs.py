@@ -1,8 +1,7 @@
-"""Cells labelled and searched by the commands, and what they say of files and references."""
+"""Cells annotated and searched by the commands."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,7 +119,7 @@ def test_query_says_what_the_hits_have_in_common(
     table = pd.read_csv(tmp_path / "common.csv")
     assert set(table["query"]) == {0, 1, 2} and table.loc[table["column"] == "label", "n_cells"].sum() == 60
     again = (*asked[:-1], tmp_path / "no.csv", "--summary")
-    fails(scim_command(*again, tmp_path / "common.csv"), "--summary", "exists already", "--overwrite")
+    fails(scim_command(*again, tmp_path / "common.csv"), "common.csv exists already", "--overwrite")
     fails(scim_command(*again, tmp_path / "common.h5ad"), "--summary", "must end in one of .parquet, .csv, .csv.gz")
     assert not (tmp_path / "no.csv").exists()
 
@@ -139,72 +138,3 @@ def test_query_takes_so_many_of_a_group(
     fails(none, "--where: ")
     fails(scim_command(*asked, "--out", tmp_path / "no.csv", "--where", "tisue=lung"), "--where names the column")
     assert not (tmp_path / "no.csv").exists()
-
-
-def test_info_of_all_kinds(scim_command: Callable[..., Result], files: Path, encoder: Path, reference: Path) -> None:
-    for path, kind in ((encoder, "encoder"), (reference, "reference"), (files / "new.h5ad", "h5ad")):
-        done = scim_command("info", path, "--json")
-        assert done.exit_code == 0, done.output
-        assert json.loads(done.stdout)["kind"] == kind
-    assert "expression: X: counts" in scim_command("info", files / "new.h5ad").stdout
-
-
-def test_info_finds_names_as_the_others_do(
-    scim_command: Callable[..., Result], fails: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "blood").mkdir()  # no reference
-    done = scim_command("info", "blood", "--json")
-    assert done.exit_code == 0 and json.loads(done.stdout)["cells"] == 8_708
-    fails(scim_command("info", "bloood"), "Did you mean 'blood'")
-
-
-def test_info_of_a_scaled_file_says_so(
-    scim_command: Callable[..., Result], make_study: Callable[..., anndata.AnnData], tmp_path: Path
-) -> None:
-    adata = make_study(0)
-    adata.X = adata.X.toarray() - 5
-    adata.write_h5ad(tmp_path / "scaled.h5ad")
-    done = scim_command("info", tmp_path / "scaled.h5ad")
-    assert done.exit_code == 0
-    assert "expression: unusable" in done.stdout
-
-
-def test_references_have_names(
-    scim_command: Callable[..., Result],
-    fails: Callable[..., None],
-    reference: Path,
-    files: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import shutil
-
-    from scim._disk._checksums import sha256
-
-    monkeypatch.setenv("SCIM_HOME", str(tmp_path / "home"))
-    assert json.loads(scim_command("references", "--json").output)[0]["name"] == "blood"
-    assert "cells: 8,708" in scim_command("info", "blood").output
-    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", reference.parent, reference.name)
-    done = scim_command("install-reference", archive, "--sha256", sha256(Path(archive)), "--name", "mine")
-    assert done.exit_code == 0 and "Installed mine" in done.output
-    assert "mine" in scim_command("references").output
-    out = tmp_path / "labels.csv"
-    assert scim_command("annotate", files / "new.h5ad", "--reference", "mine", "--out", out).exit_code == 0
-    assert out.exists()
-    for options in ([], ["--quick"]):
-        done = scim_command("verify", "mine", *options)
-        assert done.exit_code == 0 and "Whole: " in done.output
-    with open(tmp_path / "home" / "mine.scim" / "segments/0001/vectors.i16", "r+b") as file:
-        file.write(b"xx")
-    fails(scim_command("verify", "mine"), "vectors.i16 was changed")
-    fails(scim_command("verify", "yours"), "yours")
-    shutil.rmtree(tmp_path / "home" / "mine.scim")
-    assert (
-        scim_command("install-reference", archive, "--sha256", sha256(Path(archive)), "--name", "mine").exit_code == 0
-    )
-    again = ("install-reference", archive, "--sha256", sha256(Path(archive)), "--name", "mine")
-    fails(scim_command(*again), "exists already", "pass --overwrite")
-    assert scim_command(*again, "--overwrite").exit_code == 0
-    fails(scim_command("install-reference", archive, "--sha256", "0" * 64), "Nothing was unpacked")
-    fails(scim_command("annotate", files / "new.h5ad", "--reference", "mime", "--out", tmp_path / "x.csv"), "'mine'")

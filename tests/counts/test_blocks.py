@@ -7,9 +7,12 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
-from scim.counts._blocks import iter_blocks, n_rows
+from scim.counts._blocks import iter_blocks
 
 DENSE = np.random.default_rng(0).poisson(0.5, (25, 6)).astype("float32")
 
@@ -33,7 +36,6 @@ FORMS = [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, spa
 def test_all_rows_in_order(form: object, chunk_size: int) -> None:
     X = form(DENSE)  # type: ignore[operator]
     np.testing.assert_array_equal(together(X, chunk_size=chunk_size), DENSE)
-    assert n_rows(X) == 25
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -42,10 +44,24 @@ def test_chosen_rows_in_the_order_given(form: object) -> None:
     np.testing.assert_array_equal(together(form(DENSE), rows=rows, chunk_size=2), DENSE[rows])  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("rows", [slice(3, 20, 2), np.arange(25) % 3 == 0], ids=["slice", "mask"])
-def test_slices_and_masks_of_rows(form: object, rows: object) -> None:
-    np.testing.assert_array_equal(together(form(DENSE), rows=rows, chunk_size=4), DENSE[rows])  # type: ignore[operator,index]
+ROWS = st.one_of(
+    st.none(),
+    st.slices(25),
+    arrays(bool, 25),
+    st.lists(st.integers(-25, 24), max_size=40).map(lambda rows: np.array(rows, dtype=int)),
+)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(rows=ROWS, chunk_size=st.integers(1, 30), form=st.sampled_from(FORMS))
+def test_any_choice_of_rows_is_that_of_plain_indexing(rows: object, chunk_size: int, form: object) -> None:
+    expected = DENSE if rows is None else DENSE[rows]  # type: ignore[index]
+    blocks = list(iter_blocks(form(DENSE), rows=rows, chunk_size=chunk_size))  # type: ignore[operator,arg-type]
+    places = [place for span, _ in blocks for place in range(span.start, span.stop)]
+    assert places == list(range(len(expected)))
+    for span, block in blocks:
+        assert block.shape[0] <= chunk_size
+        np.testing.assert_array_equal(block.toarray() if sparse.issparse(block) else block, expected[span])
 
 
 @pytest.mark.parametrize(("blocks", "chunk_size"), [(7, 2), (7, 10), (2, 7), (25, 4)])

@@ -1,4 +1,4 @@
-"""Which values of an AnnData are embedded."""
+"""Which matrix of an AnnData is embedded, and over which genes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import scanpy as sc
 
 import scim
-from scim.counts._values import find_values
+from scim.counts._values import find_counts, find_values
 from scim.genes import GeneSpace
 
 
@@ -22,14 +22,44 @@ def cells() -> anndata.AnnData:
     return adata[:, ::3].copy()
 
 
+def counts() -> np.ndarray:
+    return np.random.default_rng(0).poisson(1.5, (60, 400)).astype("float32")
+
+
+def test_find_counts_prefers_counts_and_falls_back() -> None:
+    X = counts()
+    adata = anndata.AnnData(np.log1p(X / X.sum(axis=1, keepdims=True) * 1e4))
+    assert find_counts(adata).place == "X"
+    adata.layers["counts"] = X
+    found = find_counts(adata)
+    assert (found.place, found.kind.kind, found.use_raw) == ("counts", "counts", False)
+    assert find_counts(adata, layer="X").kind.kind == "log1p"
+
+
+def test_find_counts_takes_raw_where_x_is_scaled() -> None:
+    found = find_counts(sc.datasets.pbmc68k_reduced())
+    assert (found.place, found.kind.kind, found.use_raw) == ("raw", "log1p", True) and found.X.shape == (700, 765)
+
+
+def test_find_counts_lists_every_place_that_failed() -> None:
+    adata = anndata.AnnData(counts() - 1)
+    with pytest.raises(ValueError, match="X holds negative values.*Name the layer"):
+        find_counts(adata)
+    with pytest.raises(KeyError, match="layer='count' is not there. Did you mean"):
+        adata.layers["counts"] = counts()
+        find_counts(adata, layer="count")
+    with pytest.raises(ValueError, match="adata has no X"):
+        find_counts(anndata.AnnData(obs=adata.obs, var=adata.var))
+
+
 def test_raw_is_taken_where_it_has_more_genes(cells: anndata.AnnData) -> None:
     genes = GeneSpace(list(cells.raw.var_names))
-    place, X, kind, gene_map = find_values(cells, genes, layer=None, gene_column=None)
-    assert place == "raw" and X.shape[1] == cells.raw.n_vars and kind.kind == "log1p"
-    assert gene_map.n_matched == cells.raw.n_vars
+    found = find_values(cells, genes, layer=None, gene_column=None)
+    assert found.place == "raw" and found.X.shape[1] == cells.raw.n_vars and found.kind.kind == "log1p"
+    assert found.genes.n_matched == cells.raw.n_vars
     # Not where it is asked for X, or has no more of the encoder's genes.
-    assert find_values(cells, genes, layer="X", gene_column=None)[0] == "X"
-    assert find_values(cells, GeneSpace(list(cells.var_names)), layer=None, gene_column=None)[0] == "X"
+    assert find_values(cells, genes, layer="X", gene_column=None).place == "X"
+    assert find_values(cells, GeneSpace(list(cells.var_names)), layer=None, gene_column=None).place == "X"
 
 
 def test_raw_of_another_kind_is_left_alone(cells: anndata.AnnData) -> None:
@@ -37,15 +67,34 @@ def test_raw_of_another_kind_is_left_alone(cells: anndata.AnnData) -> None:
     scaled = cells.raw.to_adata()
     scaled.X = scaled.X.toarray() - 1
     cells.raw = scaled
-    assert find_values(cells, genes, layer=None, gene_column=None)[0] == "X"
+    assert find_values(cells, genes, layer=None, gene_column=None).place == "X"
 
 
 def test_names_in_a_column_of_var_may_be_the_index_of_raw(cells: anndata.AnnData) -> None:
     genes = GeneSpace(list(cells.raw.var_names))
     cells.var["symbol"] = cells.var_names
     cells.var_names = [f"g{i}" for i in range(cells.n_vars)]
-    place, _, _, gene_map = find_values(cells, genes, layer=None, gene_column="symbol")
-    assert place == "raw" and gene_map.n_matched == cells.raw.n_vars
+    found = find_values(cells, genes, layer=None, gene_column="symbol")
+    assert found.place == "raw" and found.genes.n_matched == cells.raw.n_vars
+
+
+def test_values_come_over_the_genes_of_an_encoder() -> None:
+    adata = anndata.AnnData(np.array([[1.0, 3.0, 6.0], [0.0, 5.0, 5.0], [2.0, 0.0, 8.0]]))
+    adata.var_names = ["CD3E", "MS4A1", "CD3E-copy"]
+    adata.var["symbol"] = ["CD3E", "MS4A1", "CD3E"]
+    genes = GeneSpace(["NKG7", "MS4A1", "CD3E"])
+    expected = np.array([[0, 3, 7], [0, 5, 5], [0, 0, 10]])
+    for logged in (False, True):
+        if logged:
+            adata.X = np.log1p(adata.X / adata.X.sum(axis=1, keepdims=True) * 1e4)
+        values = find_values(adata, genes, layer=None, gene_column="symbol")
+        linear = values.linear().toarray() / (1000 if logged else 1)
+        np.testing.assert_allclose(linear, expected, rtol=1e-5)
+        np.testing.assert_array_equal(values.linear(np.array([0, 2])).toarray(), values.linear().toarray()[[0, 2]])
+        kept = values.aligned(slice(1, 3)).toarray()
+        np.testing.assert_allclose(np.expm1(kept) / 1000 if logged else kept, expected[1:], rtol=1e-5)
+        assert values.linear(np.array([], dtype=int)).shape == (0, 3)
+        np.testing.assert_array_equal(np.vstack([block for _, block in values.blocks(chunk_size=2)]), adata.X)
 
 
 @pytest.mark.filterwarnings("ignore:The data have", "ignore:Most hits")

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from scim._disk import _atomic as _folder
-from scim._disk._atomic import check_target, new_folder
-from scim._disk._checksums import FolderError, check_files, describe_files
-from scim._disk._documents import read_json, write_json
+from scim._disk._atomic import check_target, explain_full_disk, new_folder, new_parents
 
 OPTIONS = {"marker": "mark", "what": "thing"}
 
@@ -90,36 +88,6 @@ def test_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert names(tmp_path) == []
 
 
-def test_files_are_compared_by_size_then_content(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).write_text("1234")
-    listed = describe_files(tmp_path, ["a", "b"])
-    check_files(tmp_path, listed, FolderError)
-    (tmp_path / "b").write_text("1235")
-    with pytest.raises(FolderError, match="b was changed"):
-        check_files(tmp_path, listed, FolderError)
-    (tmp_path / "a").write_text("123")
-    with pytest.raises(FolderError, match="a has 3 bytes where 4"):
-        check_files(tmp_path, listed, FolderError)
-    (tmp_path / "a").unlink()
-    with pytest.raises(FolderError, match="a is missing"):
-        check_files(tmp_path, listed, FolderError)
-    with pytest.raises(FolderError, match="outside itself"):
-        check_files(tmp_path, {"../x": {"bytes": 1, "sha256": ""}}, FolderError)
-
-
-def test_json_knows_its_own_hash(tmp_path: Path) -> None:
-    path = tmp_path / "m.json"
-    written = write_json(path, "scim-thing", {"名": [0.1, 1e-300, None], "n": 3})
-    assert read_json(path, "scim-thing", FolderError) == written
-    assert names(tmp_path) == ["m.json"]
-    path.write_text(path.read_text(encoding="utf-8").replace('"n": 3', '"n": 4'), encoding="utf-8")
-    with pytest.raises(FolderError, match="m.json was changed"):
-        read_json(path, "scim-thing", FolderError)
-    with pytest.raises(FolderError, match="does not describe a scim reference"):
-        read_json(path, "scim-reference", FolderError)
-
-
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a place where nobody can write")
 def test_a_place_where_an_administrator_cannot_write_either() -> None:
     with (
@@ -136,6 +104,31 @@ def test_of_two_that_finish_at_once_one_is_told(tmp_path: Path, monkeypatch: pyt
         (folder / "file").write_text(folder.name)
     seen = iter([False, True])  # the other one comes between the look and the move
     monkeypatch.setattr(_folder.os.path, "lexists", lambda path: next(seen))
-    with pytest.raises(FileExistsError, match="by somebody else just now"):
+    with pytest.raises(FileExistsError, match="by another process in the meantime"):
         _folder.move_into_place(late, path)
     assert (path / "file").read_text() == "target" and (late / "file").exists()
+
+
+def test_a_folder_that_is_something_else_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "text").write_text("mine")
+    with pytest.raises(FileExistsError, match="is not a thing"):
+        check_target(tmp_path / "notes", **OPTIONS, overwrite=True)
+    check_target(tmp_path, marker="notes/text", what="thing", overwrite=True)
+
+
+def test_new_parents_go_again_unless_somebody_uses_them(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), new_parents(tmp_path / "a" / "b" / "file"):
+        (tmp_path / "a" / "other").write_text("")
+        raise RuntimeError
+    assert names(tmp_path / "a") == ["other"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_is_explained(tmp_path: Path, number: int) -> None:
+    with pytest.raises(OSError, match=r"The disk is full.*while writing .*r\.scim.*Make room") as caught:
+        with explain_full_disk(tmp_path / "r.scim"):
+            raise OSError(number, "in the words of the system")
+    assert caught.value.errno == number
+    with pytest.raises(OSError, match="^.Errno 5. something else$"), explain_full_disk(tmp_path):
+        raise OSError(errno.EIO, "something else")

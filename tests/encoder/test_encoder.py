@@ -34,7 +34,7 @@ def plain_forward(X: np.ndarray, weights: Weights) -> np.ndarray:
 
 
 def test_embeds_as_the_network_written_out(encoder: Encoder, weights: Weights, pbmc: AnnData) -> None:
-    vectors = encoder(pbmc.X, kind="log1p")
+    vectors = encoder(pbmc.X, kind="log1p", precision="fp32")
     np.testing.assert_allclose(vectors, plain_forward(pbmc.X.toarray(), weights), atol=2e-6)
     assert vectors.dtype == np.float32
     assert vectors.shape == (700, encoder.n_latent) == (700, 16)
@@ -43,7 +43,7 @@ def test_embeds_as_the_network_written_out(encoder: Encoder, weights: Weights, p
 def test_normalises_counts(encoder: Encoder, weights: Weights, counts: AnnData) -> None:
     dense = counts.X.toarray().astype(np.float64)
     expected = plain_forward(np.log1p(dense / dense.sum(axis=1, keepdims=True) * 1e4), weights)
-    np.testing.assert_allclose(encoder.embed(counts), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder.embed(counts, precision="fp32"), expected, atol=1e-5)
 
 
 def test_gene_order_missing_and_duplicate_genes(encoder: Encoder, counts: AnnData) -> None:

@@ -79,7 +79,7 @@ def test_foreign_and_newer_folders(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no encoder at"):
         Encoder.load(tmp_path / "nothing")
     (tmp_path / "foreign").mkdir()
-    with pytest.raises(EncoderFolderError, match="has no encoder.json"):
+    with pytest.raises(EncoderFolderError, match="encoder.json is missing"):
         Encoder.load(tmp_path / "foreign")
     (tmp_path / "foreign" / "encoder.json").write_text('{"model": "bert"}')
     with pytest.raises(EncoderFolderError, match="does not describe a scim encoder"):
@@ -104,7 +104,7 @@ def test_something_else_is_never_replaced(encoder: Encoder, tmp_path: Path) -> N
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("...")
     for target in (tmp_path / "thesis", tmp_path / "thesis" / "chapter1.tex"):
-        with pytest.raises(FileExistsError, match="is no encoder"):
+        with pytest.raises(FileExistsError, match="is not an encoder"):
             encoder.save(target, overwrite=True)
     assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "..."
 

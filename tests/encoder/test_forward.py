@@ -13,18 +13,25 @@ from anndata import AnnData
 
 from scim import Encoder
 from scim.counts._kinds import InputKind
-from scim.encoder import _forward
 from scim.encoder._forward import DenseForward, SparseForward, make_forward, pick_device
 from scim.encoder._normalized import to_blocked_lognormal
 
 
-def test_auto_is_bf16_only_where_hardware_has_it(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_forward, "has_amx", lambda: False)
-    assert isinstance(make_forward(encoder.weights, device="cpu"), SparseForward)
-    monkeypatch.setattr(_forward, "has_amx", lambda: True)
-    assert isinstance(make_forward(encoder.weights, precision="fp32", device="cpu"), SparseForward)
-    found = make_forward(encoder.weights, device="cpu")
-    assert isinstance(found, DenseForward) and found.dtype == torch.bfloat16
+def test_half_precision_is_used_only_if_asked_for(encoder: Encoder) -> None:
+    for precision in ("auto", "fp32"):
+        assert isinstance(make_forward(encoder.weights, precision=precision, device="cpu"), SparseForward)
+    asked = make_forward(encoder.weights, precision="bf16", device="cpu")
+    assert isinstance(asked, DenseForward) and asked.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("flags", ["flags : fpu avx2", "flags : fpu avx512_bf16 amx_bf16 amx_tile"])
+def test_default_embedding_does_not_depend_on_the_processor(
+    encoder: Encoder, pbmc: AnnData, monkeypatch: pytest.MonkeyPatch, flags: str
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda self, *args, **kwargs: flags)  # of /proc/cpuinfo, if it is looked at
+    found = Encoder(encoder.genes, encoder.weights).embed(pbmc, device="cpu")
+    monkeypatch.undo()
+    np.testing.assert_array_equal(found, encoder.embed(pbmc, device="cpu", precision="fp32"))
 
 
 def test_dense_and_sparse_first_layers_agree(encoder: Encoder, pbmc: AnnData) -> None:
@@ -44,8 +51,9 @@ def test_weights_are_shared_not_copied(encoder: Encoder) -> None:
     assert forward.matrices[0].T.flags.c_contiguous
 
 
+@pytest.mark.slow
 def test_a_cpu_needs_no_torch(encoder: Encoder, pbmc: AnnData, tmp_path: Path) -> None:
-    if _forward.has_amx() or sys.platform != "linux" or torch.cuda.is_available():
+    if sys.platform != "linux" or torch.cuda.is_available():
         pytest.skip("this machine embeds with torch")
     encoder.save(tmp_path / "enc")
     pbmc.write_h5ad(tmp_path / "x.h5ad")

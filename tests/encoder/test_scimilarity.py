@@ -145,7 +145,7 @@ def test_ten_layers_are_in_the_order_of_their_numbers(tmp_path: Path, make_weigh
     shuffled = {key: state[key] for key in sorted(state)}
     for name, array in _canonical(shuffled, tmp_path).items():
         np.testing.assert_array_equal(array, weights[name])
-    with pytest.raises(ValueError, match="9 at most"):
+    with pytest.raises(ValueError, match="1 to 9 hidden layers"):
         Encoder(GeneSpace(["a", "b", "c"]), weights).to_scimilarity(tmp_path / "model")
 
 
@@ -155,7 +155,7 @@ def test_overwriting_is_asked_for(full: Encoder, model: Path, tmp_path: Path) ->
     full.to_scimilarity(model, overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("notes")
-    with pytest.raises(FileExistsError, match="no SCimilarity model"):
+    with pytest.raises(FileExistsError, match="not a SCimilarity model"):
         full.to_scimilarity(tmp_path / "mine", overwrite=True)
 
 
@@ -210,9 +210,9 @@ def test_damaged_files_are_named(model: Path, tmp_path: Path) -> None:
         Encoder.from_scimilarity(broken("gene_order.tsv", b"CD3E\nMS4A1\n"))
     with pytest.raises(EncoderFolderError, match="do not fit together.*twice"):
         Encoder.from_scimilarity(broken("gene_order.tsv", b"CD3E\nCD3E\n"))
-    with pytest.raises(EncoderFolderError, match="metadata.json is no JSON"):
+    with pytest.raises(EncoderFolderError, match="metadata.json is not JSON"):
         Encoder.from_scimilarity(broken("metadata.json", b"{"))
-    with pytest.raises(EncoderFolderError, match="gene_order.tsv is no list"):
+    with pytest.raises(EncoderFolderError, match="gene_order.tsv is not a list"):
         Encoder.from_scimilarity(broken("gene_order.tsv", b"\xff\xfe\xff"))
 
 
@@ -254,7 +254,7 @@ def test_indexes_of_another_model_are_not_deleted(full: Encoder, model: Path) ->
 
 def test_no_hidden_layer_cannot_be_written(tmp_path: Path) -> None:
     flat = Encoder(GeneSpace(["a", "b"]), {"output.weight": np.ones((2, 2)), "output.bias": np.zeros(2)})
-    with pytest.raises(ValueError, match="1 hidden layer to 9"):
+    with pytest.raises(ValueError, match="reads 1 to 9 hidden layers"):
         flat.to_scimilarity(tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -290,7 +290,7 @@ def test_negative_variances_are_refused(model: Path) -> None:
     saved = torch.load(model / "encoder.ckpt", weights_only=True)
     saved["state_dict"]["network.0.2.running_var"] *= -1
     torch.save(saved, model / "encoder.ckpt")
-    with pytest.raises(EncoderFolderError, match="negative values, which no variance can be"):
+    with pytest.raises(EncoderFolderError, match="negative values, but a variance cannot be negative"):
         Encoder.from_scimilarity(model)
 
 

@@ -8,6 +8,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 
 from scim.genes import GeneSpace
@@ -96,6 +98,36 @@ def test_every_form_of_x_is_aligned_alike_and_left_alone(form: object) -> None:
     assert aligned.has_sorted_indices
     aligned.data[:] = -1
     assert (X if isinstance(X, np.ndarray) else X.toarray()).min() >= 0
+
+
+#: Ids that no gene has, so that the table of human genes has no say.
+IDS = [f"ENSG999999{i:05d}" for i in range(12)]
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(
+    mine=st.lists(st.sampled_from(IDS), min_size=1, unique=True),
+    columns=st.lists(st.tuples(st.sampled_from([*IDS, "unheard-of"]), st.sampled_from(["", ".1", ".12"])), max_size=20),
+    seed=st.integers(0, 2**32 - 1),
+    logged=st.booleans(),
+)
+def test_align_sums_what_a_plain_dict_does(
+    mine: list[str], columns: list[tuple[str, str]], seed: int, logged: bool
+) -> None:
+    counts = np.random.default_rng(seed).poisson(1.0, (3, len(columns))).astype(float)
+    expected: dict[str, np.ndarray] = {}
+    for gene in mine:
+        same = [i for i, (name, version) in enumerate(columns) if name == gene and not version]
+        # A gene under its very name goes before the same one with a version.
+        found = same or [i for i, (name, _) in enumerate(columns) if name == gene]
+        if found:
+            expected[gene] = counts[:, found].sum(axis=1)
+    gene_map = GeneSpace(mine).match([name + version for name, version in columns])
+    aligned = gene_map.align(np.log1p(counts) if logged else counts, logged=logged).toarray()
+    for column, gene in enumerate(mine):
+        found = np.expm1(aligned[:, column]) if logged else aligned[:, column]
+        np.testing.assert_allclose(found, expected.get(gene, np.zeros(3)), rtol=1e-5, atol=1e-6)
+    assert gene_map.measured.tolist() == [gene in expected for gene in mine]
 
 
 def test_align_refuses_other_columns() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scim.index._kernels import best_of, few_rows, key_of, rows_of, to_unit
-from scim.index._rerank import compare_each
-from scim.index._vectors import to_fixed, to_float
+from scim.index._exact import compare_each
+from scim.index._kernels import best_of, key_of, rows_of, to_unit
+from scim.index._vectors import FixedVectors, to_fixed, to_float
 
 
 def test_keys_sort_by_similarity_and_then_position() -> None:
@@ -37,22 +37,24 @@ def test_one_pass_to_float() -> None:
     fixed, out = to_fixed(vectors), np.full((4, 33), np.nan, dtype=np.float32)
     rows = np.array([9, 4, 49, 20])
     assert to_unit(fixed, rows, out) == 2
-    np.testing.assert_array_equal(out, to_float(fixed[rows]))
+    exact = fixed[rows].astype(np.float64)
+    length = np.linalg.norm(exact, axis=1, keepdims=True)
+    np.testing.assert_allclose(out, np.divide(exact, length, out=np.zeros_like(exact), where=length > 0), rtol=1e-6)
     assert not out[[1, 3]].any()
 
 
 def test_cells_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     fixed = to_fixed(rng.normal(size=(300, 16)).astype(np.float32))
-    segments, queries, rows = [fixed[:120], fixed[120:]], to_float(fixed[:4]), np.arange(5, 300, 3)
-    whole = compare_each(segments, queries, rows, 20)
-    monkeypatch.setattr("scim.index._rerank._CELLS", 7)
-    monkeypatch.setattr("scim.index._rerank._PART", 3)
+    cells, queries, rows = FixedVectors([fixed[:120], fixed[120:]]), to_float(fixed[:4]), np.arange(5, 300, 3)
+    whole = compare_each(cells, queries, rows, 20)
+    monkeypatch.setattr("scim.index._exact._COMPARED_CELLS", 7)
+    monkeypatch.setattr("scim.index._exact._THREAD_CELLS", 3)
     monkeypatch.setattr("scim._threads._n_threads", lambda: 2)
-    parts = compare_each(segments, queries, rows, 20)
-    np.testing.assert_array_equal(parts[0], whole[0])
+    parts = compare_each(cells, queries, rows, 20)
+    np.testing.assert_array_equal(parts.indices, whole.indices)
     similarity = queries @ to_float(fixed[rows]).T
-    np.testing.assert_array_equal(whole[0], rows[np.argsort(-similarity, axis=1, kind="stable")[:, :20]])
+    np.testing.assert_array_equal(whole.indices, rows[np.argsort(-similarity, axis=1, kind="stable")[:, :20]])
 
 
 def test_cells_that_may_be_found() -> None:
@@ -61,6 +63,3 @@ def test_cells_that_may_be_found() -> None:
         for share in (0.0, 0.01, 0.6, 1.0):
             mask = rng.random(n) < share
             np.testing.assert_array_equal(rows_of(mask), np.flatnonzero(mask))
-            n = int(mask.sum())
-            np.testing.assert_array_equal(few_rows(mask, n), np.flatnonzero(mask))
-            assert n == 0 or few_rows(mask, n - 1) is None

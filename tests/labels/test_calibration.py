@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scim import Reference
-from scim.index._vectors import SCALE, to_fixed
+from scim.index._vectors import SCALE, FixedVectors, to_fixed
 from scim.labels import _calibration
 from scim.labels._calibration import Calibration, calibrate
 
@@ -14,20 +14,22 @@ def test_background_is_to_other_studies(reference: Reference) -> None:
     studies = reference.obs["study"].to_numpy()
     distances = 1 - vectors @ vectors.T
     distances[studies[:, None] == studies] = np.inf
-    assert reference.calibration_kind == "cross-study"
-    np.testing.assert_allclose(reference.background(), np.sort(distances.min(axis=1)), atol=1e-6)
+    assert reference.label_model.calibration_kind == "cross-study"
+    np.testing.assert_allclose(reference.label_model.background(), np.sort(distances.min(axis=1)), atol=1e-6)
 
 
 def test_background_within_one_study() -> None:
     vectors = np.round(np.array([[1, 0], [0, 1], [0.6, 0.8]]) * SCALE).astype(np.int16)
-    made = calibrate([vectors], np.zeros(3), np.full(3, -1), n_labels=0, seed=0)
+    made = calibrate(FixedVectors([vectors]), np.zeros(3), np.full(3, -1), n_labels=0, seed=0)
     assert made.kind == "within-study"
     np.testing.assert_allclose(made.background, [0.2, 0.2, 0.4], atol=1e-4)
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_cells_for_a_background(n: int) -> None:
-    made = calibrate([np.full((n, 2), 100, dtype=np.int16)], np.zeros(n), np.full(n, -1), n_labels=0, seed=0)
+    made = calibrate(
+        FixedVectors([np.full((n, 2), 100, dtype=np.int16)]), np.zeros(n), np.full(n, -1), n_labels=0, seed=0
+    )
     assert len(made.background) == 0
     assert made.pvalue(np.array([0.0, np.inf])).tolist() == [1, 1]
 
@@ -38,14 +40,14 @@ def test_small_studies_have_their_share(monkeypatch: pytest.MonkeyPatch) -> None
     studies = np.repeat([0, 1, 2], [1000, 10, 5])
     seen: list[np.ndarray] = []
 
-    def spy(segments: object, queries: object, query_groups: np.ndarray, *_: object) -> np.ndarray:
+    def spy(vectors: object, queries: object, query_groups: np.ndarray, *_: object) -> np.ndarray:
         seen.append(query_groups)
         return np.ones(len(query_groups), dtype=np.float32)
 
     monkeypatch.setattr(_calibration, "nearest_elsewhere", spy)
     vectors = rng.integers(-SCALE, SCALE, size=(1015, 4)).astype(np.int16)
     for seed in (0, 0, 1):
-        calibrate([vectors], studies, np.full(1015, -1), n_labels=0, seed=seed)
+        calibrate(FixedVectors([vectors]), studies, np.full(1015, -1), n_labels=0, seed=seed)
     assert np.bincount(seen[0]).tolist() == [15, 10, 5]
 
 
@@ -68,12 +70,12 @@ def test_wrong_labels_are_not_learned_from() -> None:
     centres = rng.normal(size=(3, 8))
     kinds, studies = np.repeat([0, 1, 2] * 2, 80), np.repeat([0, 1], 240)
     vectors = centres[kinds] + 0.3 * rng.normal(size=(480, 8))
-    segments = [to_fixed((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))]
+    cells = FixedVectors([to_fixed((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))])
     wrong = rng.random(480) < 0.1
     codes = np.where(wrong, (kinds + rng.integers(1, 3, 480)) % 3, kinds)
     options = {"n_labels": 3, "seed": 0}
-    naive = calibrate(segments, studies, codes, **options)
-    careful = calibrate(segments, studies, codes, comparable=np.eye(3, dtype=bool), landmarks=np.arange(9), **options)
+    naive = calibrate(cells, studies, codes, **options)
+    careful = calibrate(cells, studies, codes, comparable=np.eye(3, dtype=bool), landmarks=np.arange(9), **options)
     assert not len(naive.doubted)
     assert wrong[careful.doubted].mean() > 0.95
     assert np.isin(np.flatnonzero(wrong), careful.doubted).mean() > 0.9

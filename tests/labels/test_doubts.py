@@ -68,6 +68,6 @@ def test_large_studies_are_cut_into_blocks(
     X, kinds, studies = cells
     labels = kinds.copy()
     labels[:10] = 1
-    monkeypatch.setattr(_doubts, "_BLOCK", 250)
+    monkeypatch.setattr(_doubts, "_BLOCK_CELLS", 250)
     found = doubtful_labels(X, labels, studies, np.eye(4, dtype=bool), COUNTS, seed=0)
     assert found[:10].mean() > 0.85 and found[10:].mean() < 0.01

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scim.labels._balanced import balanced_sample
 from scim.labels._head import Head, Labelled, fit_head
 
 
@@ -116,11 +115,3 @@ def test_goes_through_arrays(head: Head) -> None:
     assert back is not None and back.kind == head.kind and back.temperature == head.temperature
     np.testing.assert_array_equal(back.scores, head.scores)
     assert Head.from_arrays({}) is None
-
-
-def test_choice_takes_as_many_of_each_label_and_study() -> None:
-    codes, studies = np.repeat([0, 1, -1], [500, 20, 10]), np.zeros(530, dtype=int)
-    chosen = balanced_sample(codes, studies, seed=0, per_group=50)
-    assert np.bincount(codes[chosen]).tolist() == [50, 20]
-    assert (np.diff(chosen) > 0).all()
-    assert np.bincount(codes[balanced_sample(codes, studies, seed=0, per_group=50, most=30)]).tolist() == [15, 15]

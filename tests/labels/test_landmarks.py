@@ -40,10 +40,10 @@ def test_embedded_with_some_genes_they_are_like_a_query(reference: Reference, en
     linear.X = np.expm1(query.X.toarray())
     expected = encoder(encoder.genes.match_adata(linear).align(linear.X), kind="counts")
     np.testing.assert_allclose(landmarks.embed(encoder, measured), expected, atol=1e-2)
-    judge = reference.judge(measured)
+    judge = reference.label_model.matched(measured)
     assert landmarks.missing(measured) == before
-    assert judge.panel_matched and reference.judge(measured) is judge
-    assert not reference.judge().panel_matched
+    assert judge.panel_matched and reference.label_model.matched(measured) is judge
+    assert not reference.label_model.matched().panel_matched
 
 
 @pytest.mark.parametrize("unit", [1.0, 2.625], ids=["counts", "normalised"])
@@ -124,8 +124,8 @@ def test_simulated_ones_are_like_the_cells_and_are_none_of_them(
         if mine.sum() > 50:
             assert np.corrcoef(drawn[mine].mean(axis=0), own[mine].mean(axis=0))[0, 1] > 0.95
     none = Reference.build(tmp_path / "n.scim", pbmc, encoder, landmarks="none", **options)
-    assert none.landmarks is None and none.profiles(None) is None
-    assert not none.judge(np.arange(765) < 300).panel_matched
+    assert none.landmarks is None and none.label_model.profiles(None) is None
+    assert not none.label_model.matched(np.arange(765) < 300).panel_matched
     with pytest.raises(ValueError, match="landmarks"):
         Reference.build(tmp_path / "x.scim", pbmc, encoder, landmarks="some", **options)
 
@@ -137,23 +137,23 @@ def test_profiles_are_learned_once_for_a_panel_and_depth(
     learned = []
     learn = ProfileFolds.of.__func__
     monkeypatch.setattr(ProfileFolds, "of", classmethod(lambda cls, *args: learned.append(1) or learn(cls, *args)))
-    first = reference.profiles(None, depth=1234.0)
+    first = reference.label_model.profiles(None, depth=1234.0)
     assert first is not None
-    assert reference.profiles(None, depth=1190.0) is first
-    deeper = reference.profiles(None, depth=2600.0)
+    assert reference.label_model.profiles(None, depth=1190.0) is first
+    deeper = reference.label_model.profiles(None, depth=2600.0)
     assert deeper is not None and deeper is not first and len(learned) == 1
     np.testing.assert_array_equal(deeper.centroids, first.centroids)
     few = np.arange(765) < 300
-    other = reference.profiles(few, depth=1234.0)
+    other = reference.label_model.profiles(few, depth=1234.0)
     assert other is not None and len(learned) == 2 and other.measured.sum() == 300
-    again = Reference.open(folder).profiles(None, depth=1234.0)
+    again = Reference.open(folder).label_model.profiles(None, depth=1234.0)
     assert again is not None
     np.testing.assert_array_equal(again.background, first.background)
     # Cells that are added change what there is to compare with.
     more = pbmc[:80].copy()
     more.obs_names = "more-" + more.obs_names
     more.obs["study"] = "fourth"
-    reference.profiles(None, depth=1234.0)
+    reference.label_model.profiles(None, depth=1234.0)
     reference.add(more)
-    changed = reference.profiles(None, depth=1234.0)
+    changed = reference.label_model.profiles(None, depth=1234.0)
     assert changed is not None and len(changed.background) > len(first.background)

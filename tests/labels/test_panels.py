@@ -47,7 +47,7 @@ def test_only_genes_of_the_query_are_taken() -> None:
 
 def test_few_genes_or_few_labels_are_not_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen({0: list(range(15)), 1: [15]}, {1}, n=6) is None
-    monkeypatch.setattr(_panels, "_GENES", 700)
+    monkeypatch.setattr(_panels, "_MIN_GENES", 700)
     assert chosen({0: [0, 1], 1: [0, 1, 2]}, {1}) is None
 
 

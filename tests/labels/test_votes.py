@@ -1,11 +1,10 @@
-"""Votes of neighbours: their weights, sums, labels and sets."""
+"""Votes of neighbours: weights, sums and labels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from scim.labels import _sets as sets
 from scim.labels import _votes as v
 from scim.ontology import CellOntology, TermSpace
 
@@ -58,7 +57,7 @@ def test_far_neighbours_of_a_tight_group_do_not_underflow() -> None:
 
 def test_votes_are_summed_up_the_ontology(terms: TermSpace) -> None:
     codes = np.array([[0, 1, 2, -1], [-1, -1, -1, -1]])
-    by_label, by_term = v.vote(np.full((2, 4), 0.2), codes, terms)
+    by_label, by_term = v.ontology_vote(np.full((2, 4), 0.2), codes, terms)
     np.testing.assert_allclose(by_label, [[1 / 3, 1 / 3, 1 / 3, 0], [0, 0, 0, 0]], atol=1e-6)
     score = dict(zip(terms.term_names, by_term[0], strict=True))
     assert score["T cell"] == pytest.approx(2 / 3, abs=1e-6)
@@ -71,7 +70,7 @@ def test_votes_equal_a_plain_loop_across_blocks(terms: TermSpace, monkeypatch: p
     distances = np.sort(rng.random((50, 9)), axis=1).astype(np.float32)
     codes = rng.integers(-1, 4, (50, 9))
     monkeypatch.setattr("scim._threads._BLOCK", 7)
-    by_label, by_term = v.vote(distances, codes, terms)
+    by_label, by_term = v.ontology_vote(distances, codes, terms)
     for i in range(50):
         mine = codes[i] >= 0
         weights = np.exp(-distances[i][mine].astype(float) / np.median(distances[i][mine]))
@@ -79,31 +78,6 @@ def test_votes_equal_a_plain_loop_across_blocks(terms: TermSpace, monkeypatch: p
         np.add.at(expected, codes[i][mine], weights / weights.sum())
         np.testing.assert_allclose(by_label[i], expected, atol=1e-5)
         np.testing.assert_allclose(by_term[i], expected @ terms.closure, atol=1e-5)
-
-
-def test_the_most_specific_term_with_enough_votes(terms: TermSpace) -> None:
-    def label(*votes: float, alpha: float) -> str:
-        by_term = np.array([votes], dtype=np.float32) @ terms.closure.astype(np.float32)
-        term = sets.assign(by_term, terms, alpha=alpha)[0]
-        return "none" if term < 0 else str(terms.term_names[term])
-
-    assert label(0.9, 0.1, 0, 0, alpha=0.2) == "CD4-positive, alpha-beta T cell"
-    assert label(0.6, 0.4, 0, 0, alpha=0.2) in ("mature alpha-beta T cell", "alpha-beta T cell")
-    assert label(0.3, 0.3, 0.4, 0, alpha=0.1) == "lymphocyte"
-    assert label(0.5, 0, 0, 0.5, alpha=0.3) == "none"
-    assert label(0, 0, 0, 1, alpha=0.0) == "my own cells"
-    assert label(0, 0, 0, 0, alpha=0.3) == "none"
-
-
-def test_the_smallest_set() -> None:
-    shares = np.array([[0.2, 0.5, 0.3, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0] * 4, [0.1, 0.2, 0.3, 0.4]], dtype=np.float32)
-    sets = sets.prediction_sets(shares, alpha=0.25)
-    assert sets.tolist() == [
-        [False, True, True, False],
-        [False, True, False, False],
-        [False] * 4,
-        [False, True, True, True],
-    ]
 
 
 def test_plain_votes_count_and_ties_go_to_the_nearest() -> None:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from scim.model import SCIM
 from scim.model._losses import LOSSES, loss_name, pair_loss, pair_term, triplet_term, twin_term
-from scim.model._mining import mine_triplets
+from scim.model._mining import MiningOptions, mine_triplets
 from scim.model._mining_torch import pair_masks
 
 QUICK = {"accelerator": "cpu", "enable_progress_bar": False, "max_epochs": 2}
+pytestmark = pytest.mark.usefixtures("one_thread")
 OF_PAIRS = [loss for loss in LOSSES if loss != "triplet"]
 #: T cell above CD4 T cell; B cell beside them.
 BELOW = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
@@ -65,9 +66,9 @@ def test_a_loss_with_weights_of_its_own_is_refused() -> None:
 def test_triplet_term_is_the_formula_to_the_bit(strategy: str, per_pair: bool) -> None:
     labels, studies = codes(200)
     here, there = vectors(200), vectors(200)
-    options = {"margin": 0.3, "strategy": strategy, "positives": "prefer_cross_study", "seed": 7}
-    found, counted = triplet_term(here, labels, studies, COMPARABLE, per_pair=per_pair, **options)
-    t = mine_triplets(there.detach().numpy(), labels.numpy(), studies.numpy(), COMPARABLE, **options)
+    mining = MiningOptions(margin=0.3, strategy=strategy, seed=7)
+    found, counted = triplet_term(here, labels, studies, COMPARABLE, mining, per_pair=per_pair)
+    t = mine_triplets(there.detach().numpy(), labels.numpy(), studies.numpy(), COMPARABLE, mining)
     a, p, n = (there.index_select(0, torch.as_tensor(i).long()) for i in (t.anchor, t.positive, t.negative))
     costs = torch.relu((a - p).norm(dim=1) - (a - n).norm(dim=1) + 0.3)
     n_active = int((costs > 0).sum())
@@ -155,8 +156,8 @@ def test_twins_are_contrasted_with_all_but_their_kin() -> None:
     assert twin_term(one, one, labels, COMPARABLE, 0.5) < found
 
 
-def trained(blood: ad.AnnData, hidden: float = 0.0, **options: object) -> SCIM:
-    adata = blood.copy()
+def trained(few: ad.AnnData, hidden: float = 0.0, **options: object) -> SCIM:
+    adata = few.copy()
     adata.obs["cell_type"] = adata.obs["cell_type"].astype(object)
     adata.obs.loc[np.random.default_rng(0).random(adata.n_obs) < hidden, "cell_type"] = None
     SCIM.setup_anndata(adata, labels_key="cell_type", batch_key="study")
@@ -170,21 +171,21 @@ def weights(model: SCIM) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def default(blood: ad.AnnData) -> SCIM:
-    return trained(blood)
+def default(few: ad.AnnData) -> SCIM:
+    return trained(few)
 
 
-def test_triplets_are_the_default_and_draw_what_they_drew(blood: ad.AnnData, default: SCIM) -> None:
-    named = trained(blood, loss="triplet", plan_kwargs={"self_supervised_weight": 0.0})
+def test_triplets_are_the_default_and_draw_what_they_drew(few: ad.AnnData, default: SCIM) -> None:
+    named = trained(few, loss="triplet", plan_kwargs={"self_supervised_weight": 0.0})
     np.testing.assert_array_equal(weights(named), weights(default))
     assert default.training_["loss"] == named.training_["loss"] == "triplet"
     assert not {"pair_loss_train", "self_supervised_loss_train"} & set(default.history)
 
 
 @pytest.mark.parametrize("loss", OF_PAIRS)
-def test_training_with_a_loss_over_pairs(loss: str, blood: ad.AnnData, default: SCIM) -> None:
+def test_training_with_a_loss_over_pairs(loss: str, few: ad.AnnData, default: SCIM) -> None:
     library()
-    model, again = (trained(blood, loss=loss, train_size=0.9) for _ in range(2))
+    model, again = (trained(few, loss=loss, train_size=0.9) for _ in range(2))
     np.testing.assert_array_equal(weights(model), weights(again))
     assert not np.array_equal(weights(model), weights(default))
     assert model.to_encoder().provenance["loss"] == loss
@@ -195,24 +196,25 @@ def test_training_with_a_loss_over_pairs(loss: str, blood: ad.AnnData, default: 
     assert "triplet_loss_train" not in model.history
 
 
-def test_a_loss_of_the_package_is_taken_as_it_is(blood: ad.AnnData) -> None:
+def test_a_loss_of_the_package_is_taken_as_it_is(few: ad.AnnData) -> None:
     losses = library()
-    model = trained(blood, loss=losses.SupConLoss(temperature=0.1))
-    np.testing.assert_array_equal(weights(model), weights(trained(blood, plan_kwargs={"loss": "supcon"})))
+    model = trained(few, loss=losses.SupConLoss(temperature=0.1))
+    np.testing.assert_array_equal(weights(model), weights(trained(few, plan_kwargs={"loss": "supcon"})))
     assert model.training_["loss"] == "SupConLoss"
 
 
 @pytest.mark.filterwarnings("ignore:.*no partner for triplets")
-def test_unlabelled_cells_take_part_in_the_self_supervised_contrast(blood: ad.AnnData) -> None:
-    model, again = (trained(blood, hidden=0.9, plan_kwargs={"self_supervised_weight": 1.0}) for _ in range(2))
+def test_unlabelled_cells_take_part_in_the_self_supervised_contrast(few: ad.AnnData) -> None:
+    options = {"hidden": 0.8, "max_epochs": 4, "plan_kwargs": {"self_supervised_weight": 1.0}}
+    model, again = (trained(few, **options) for _ in range(2))
     np.testing.assert_array_equal(weights(model), weights(again))
     found = model.history["self_supervised_loss_train"]["self_supervised_loss_train"].astype(float)
     assert found.iloc[-1] < found.iloc[0]
 
 
-def test_warnings_are_of_what_the_loss_needs(blood: ad.AnnData) -> None:
+def test_warnings_are_of_what_the_loss_needs(few: ad.AnnData) -> None:
     library()
-    adata = blood.copy()
+    adata = few.copy()
     adata.obs["cell_type"] = "B cell"
     adata.obs["study"] = "one"
     with pytest.warns(UserWarning) as caught:
@@ -230,12 +232,12 @@ def test_weights_of_losses_are_checked(default: SCIM) -> None:
         default.train(loss="supconn")
 
 
-def test_weights_can_be_averaged_by_lightnings_callback(blood: ad.AnnData, default: SCIM, tmp_path: Path) -> None:
+def test_weights_can_be_averaged_by_lightnings_callback(few: ad.AnnData, default: SCIM, tmp_path: Path) -> None:
     callbacks = pytest.importorskip("lightning.pytorch.callbacks")
     if not hasattr(callbacks, "EMAWeightAveraging"):
         pytest.skip("needs a newer lightning")
     # A decay of 0 keeps the last weights; one of 1 the first, which are those after a step.
-    last, first = (trained(blood, callbacks=[callbacks.EMAWeightAveraging(decay=d)]) for d in (0.0, 1.0))
+    last, first = (trained(few, callbacks=[callbacks.EMAWeightAveraging(decay=d)]) for d in (0.0, 1.0))
     np.testing.assert_array_equal(weights(last), weights(default))
     assert not np.array_equal(weights(first), weights(default))
     first.save(f"{tmp_path}/model")

@@ -6,12 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from scim.model._mining import Triplets, distances, mine_from_distances, mine_triplets
+from scim.model._mining import (
+    POSITIVES,
+    STRATEGIES,
+    MiningOptions,
+    Triplets,
+    distances,
+    mine_from_distances,
+    mine_triplets,
+)
 from scim.model._mining_torch import mine_from_distances_torch, mine_triplets_torch
 
-STRATEGIES = ("semihard", "hardest", "random")
-POSITIVES = ("cross_study", "prefer_cross_study", "any")
 _WRAP = 2**64
 
 
@@ -67,12 +76,13 @@ def listed(found: Triplets) -> tuple[list[tuple[int, int, int]], int, int]:
 
 
 def by_numba(batch: Batch, **options: Any) -> tuple[list[tuple[int, int, int]], int, int]:
-    return listed(mine_from_distances(batch.distance, batch.labels, batch.studies, batch.comparable, **options))
+    cells = (batch.distance, batch.labels, batch.studies, batch.comparable)
+    return listed(mine_from_distances(*cells, MiningOptions(**options)))
 
 
 def by_torch(batch: Batch, **options: Any) -> tuple[list[tuple[int, int, int]], int, int]:
-    arrays = (batch.distance, batch.labels, batch.studies, batch.comparable)
-    return listed(mine_from_distances_torch(*map(torch.from_numpy, arrays), **options))
+    cells = (batch.distance, batch.labels, batch.studies, batch.comparable)
+    return listed(mine_from_distances_torch(*map(torch.from_numpy, cells), MiningOptions(**options)))
 
 
 def unit(rng: np.random.Generator, n: int, d: int = 4) -> np.ndarray:
@@ -166,11 +176,9 @@ def test_long_rows_agree(strategy: str) -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_tiny_batches_have_no_triplets(n: int, strategy: str) -> None:
     z, zeros = np.eye(2, dtype=np.float32)[:n], np.zeros(n, dtype=np.int32)
-    arrays = (z, zeros, np.arange(n, dtype=np.int32), np.eye(1, dtype=bool))
-    for found in (
-        mine_triplets(*arrays, strategy=strategy),
-        mine_triplets_torch(*map(torch.from_numpy, arrays), strategy=strategy),
-    ):
+    cells = (z, zeros, np.arange(n, dtype=np.int32), np.eye(1, dtype=bool))
+    options = MiningOptions(strategy=strategy)
+    for found in (mine_triplets(*cells, options), mine_triplets_torch(*map(torch.from_numpy, cells), options)):
         n_pairs = 2 if n == 2 else 0
         assert listed(found) == ([], n_pairs, n_pairs)
 
@@ -270,20 +278,20 @@ def test_distances_are_euclidean() -> None:
     # Entries of +-1/2 in four dimensions: all inner products are exact, so both miners see the same distances.
     corners = (np.sign(np.random.default_rng(1).standard_normal((40, 4))) / 2).astype(np.float32)
     batch = make("random")
-    arrays = (corners, batch.labels, batch.studies, batch.comparable)
+    cells = (corners, batch.labels, batch.studies, batch.comparable)
     for strategy in STRATEGIES:
-        found = listed(mine_triplets(*arrays, margin=0.5, strategy=strategy, seed=9))
-        tensors = map(torch.from_numpy, arrays)
-        assert listed(mine_triplets_torch(*tensors, margin=0.5, strategy=strategy, seed=9)) == found
-        exact_batch = Batch(distances(corners), *arrays[1:])
+        options = MiningOptions(margin=0.5, strategy=strategy, seed=9)
+        found = listed(mine_triplets(*cells, options))
+        assert listed(mine_triplets_torch(*map(torch.from_numpy, cells), options)) == found
+        exact_batch = Batch(distances(corners), *cells[1:])
         assert plain(exact_batch, margin=0.5, strategy=strategy, positives="prefer_cross_study", seed=9) == found
 
 
 def test_positions_can_index_and_have_the_promised_types() -> None:
     batch, z = make("flat"), unit(np.random.default_rng(7), 40)
-    arrays = (z, batch.labels, batch.studies, batch.comparable)
-    found = mine_triplets(*arrays, margin=0.5)
-    on_tensors = mine_triplets_torch(*map(torch.from_numpy, arrays), margin=0.5)
+    cells = (z, batch.labels, batch.studies, batch.comparable)
+    found = mine_triplets(*cells, MiningOptions(margin=0.5))
+    on_tensors = mine_triplets_torch(*map(torch.from_numpy, cells), MiningOptions(margin=0.5))
     assert {found.anchor.dtype, found.positive.dtype, found.negative.dtype} == {np.dtype(np.int32)}
     assert {on_tensors.anchor.dtype, on_tensors.positive.dtype, on_tensors.negative.dtype} == {torch.int64}
     assert len(found.anchor) > 0
@@ -297,11 +305,16 @@ BAD = {
     "short studies": ({"studies": np.zeros(5, dtype=np.int32)}, ValueError, "studies"),
     "unknown label": ({"labels": np.array([0, 1, 2, 0])}, ValueError, "labels go up to 2, but comparable has 2"),
     "oblong comparable": ({"comparable": np.ones((2, 3), dtype=bool)}, ValueError, "comparable must be"),
-    "negative margin": ({"margin": -0.1}, ValueError, "margin must be at least 0"),
-    "nan margin": ({"margin": float("nan")}, ValueError, "margin must be at least 0"),
-    "strategy": ({"strategy": "semi-hard"}, ValueError, "Did you mean 'semihard'"),
-    "positives": ({"positives": "cross-study"}, ValueError, "Did you mean 'cross_study'"),
-    "max_pairs": ({"max_pairs": 0}, ValueError, "max_pairs must be at least 1"),
+    "labels as numbers": (
+        {"labels": np.array([0.0, 0, 1, 1])},
+        TypeError,
+        "labels must hold integer codes, got .*float",
+    ),
+    "studies as truths": (
+        {"studies": np.ones(4, dtype=bool)},
+        TypeError,
+        "studies must hold integer codes, got .*bool",
+    ),
 }
 
 
@@ -316,14 +329,56 @@ def test_bad_input_is_named(case: str, on: str) -> None:
         "comparable": np.eye(2, dtype=bool),
     } | change
     if on == "torch":
-        arguments = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
+        arguments = {name: torch.from_numpy(array) for name, array in arguments.items()}
     with pytest.raises(error, match=match):
-        (mine_triplets if on == "numpy" else mine_triplets_torch)(**arguments)
+        (mine_triplets if on == "numpy" else mine_triplets_torch)(**arguments, options=MiningOptions())
 
 
-def test_codes_that_are_no_integers_are_refused() -> None:
+def test_names_instead_of_codes_are_refused() -> None:
     z, codes, comparable = np.eye(2, dtype=np.float32), np.array([0, 1]), np.eye(2, dtype=bool)
-    with pytest.raises(TypeError, match="labels must hold integer codes, got float64"):
-        mine_triplets(z, codes * 1.0, codes, comparable)
     with pytest.raises(TypeError, match="studies must hold integer codes, got <U"):
-        mine_triplets(z, codes, codes.astype(str), comparable)
+        mine_triplets(z, codes, codes.astype(str), comparable, MiningOptions())
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"margin": -0.1}, "margin must be at least 0"),
+        ({"margin": float("nan")}, "margin must be at least 0"),
+        ({"strategy": "semi-hard"}, "Did you mean 'semihard'"),
+        ({"positives": "cross-study"}, "Did you mean 'cross_study'"),
+        ({"max_pairs": 0}, "max_pairs must be at least 1"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        MiningOptions(**options)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    """Up to 14 cells; distances from a few values, so that many are equal."""
+    n, n_labels = draw(st.integers(0, 14)), draw(st.integers(1, 4))
+    upper = np.triu(draw(arrays(np.int32, (n, n), elements=st.integers(0, 8))), 1)
+    related = np.triu(draw(arrays(bool, (n_labels, n_labels))), 1)
+    return Batch(
+        ((upper + upper.T) / 4).astype(np.float32),
+        draw(arrays(np.int32, n, elements=st.integers(-1, n_labels - 1))),
+        draw(arrays(np.int32, n, elements=st.integers(0, 3))),
+        related | related.T | np.eye(n_labels, dtype=bool),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    batch=batches(),
+    margin=st.sampled_from([0.0, 0.2, 0.25, 1.0, 5.0]),
+    strategy=st.sampled_from(STRATEGIES),
+    positives=st.sampled_from(POSITIVES),
+    seed=st.integers(0, 2**63 - 2),
+    max_pairs=st.integers(1, 60),
+)
+def test_miners_agree_with_a_loop_on_any_batch(batch: Batch, **options: Any) -> None:
+    expected = plain(batch, **options)
+    assert by_numba(batch, **options) == expected
+    assert by_torch(batch, **options) == expected

@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from scim.model._augment import Augmentation
-from scim.model._module import _RECONSTRUCTED, SCIMModule
+from scim.model._mining import MiningOptions
+from scim.model._module import _GENES_PER_STEP, SCIMModule
+
+HARDEST = MiningOptions(margin=1.0, strategy="hardest")
 
 
 def batch(n: int = 6, n_genes: int = 5, labels: list[int] | None = None) -> dict[str, torch.Tensor]:
@@ -36,7 +39,7 @@ def module(n_genes: int = 5, **kwargs: object) -> SCIMModule:
 def test_loss_is_the_weighted_sum_of_its_parts() -> None:
     net = module().eval()
     for w in (0.0, 0.3, 1.0):
-        _, _, output = net(batch(), loss_kwargs={"triplet_weight": w, "margin": 1.0, "strategy": "hardest"})
+        _, _, output = net(batch(), loss_kwargs={"triplet_weight": w, "mining": HARDEST})
         parts = output.extra_metrics
         expected = w * parts["triplet_loss"] + (1 - w) * parts["reconstruction_loss"]
         torch.testing.assert_close(output.loss.detach(), expected)
@@ -57,16 +60,15 @@ def test_gradient_separates_labels() -> None:
     net = module().train()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     data = batch()
-    losses = []
     for _ in range(60):
-        inference, _, output = net(data, loss_kwargs={"triplet_weight": 1.0, "margin": 0.5, "strategy": "hardest"})
+        _, _, output = net(data, loss_kwargs={"triplet_weight": 1.0, "mining": MiningOptions(0.5, "hardest")})
         optimizer.zero_grad()
         output.loss.backward()
         optimizer.step()
     net.eval()
     z = net.inference(**net._get_inference_input(data))["z"].detach()
-    losses = torch.cdist(z, z)
-    assert losses[:3, :3].max() < losses[:3, 3:].min()
+    distances = torch.cdist(z, z)
+    assert distances[:3, :3].max() < distances[:3, 3:].min()
 
 
 def test_empty_cells_do_no_harm() -> None:
@@ -92,11 +94,11 @@ def test_target_is_the_undisturbed_lognormalised_profile() -> None:
 
 
 def test_many_genes_are_reconstructed_by_draws() -> None:
-    n_genes = _RECONSTRUCTED + 500
+    n_genes = _GENES_PER_STEP + 500
     net = module(n_genes, measured=np.ones((2, n_genes), dtype=bool)).train()
     data = batch(n_genes=n_genes)
     inference, generative, output = net(data)
-    assert inference["target"].shape == generative["profile"].shape == (6, _RECONSTRUCTED)
+    assert inference["target"].shape == generative["profile"].shape == (6, _GENES_PER_STEP)
     net.eval()
     whole = net.inference(**net._get_inference_input(data))["target"]
     assert whole.shape == (6, n_genes)
@@ -133,7 +135,7 @@ def test_nothing_to_sample_from() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_gives_the_same_loss() -> None:
     net = module().eval()
-    options = {"margin": 1.0, "strategy": "hardest"}
+    options = {"mining": HARDEST}
     _, _, here = net(batch(), loss_kwargs=options)
     _, _, there = net.cuda()({k: v.cuda() for k, v in batch().items()}, loss_kwargs=options)
     torch.testing.assert_close(here.loss, there.loss.cpu(), atol=1e-4, rtol=1e-4)
@@ -169,6 +171,8 @@ def test_the_same_gradients_every_time() -> None:
     for _ in range(5):
         here = z.clone().requires_grad_()
         zeros = {"target": torch.zeros(n, 5), "z": here}
-        net.loss(tensors, zeros, {"profile": torch.zeros(n, 5)}, triplet_weight=1.0, margin=2.0).loss.backward()
+        net.loss(
+            tensors, zeros, {"profile": torch.zeros(n, 5)}, triplet_weight=1.0, mining=MiningOptions(2.0)
+        ).loss.backward()
         found.append(here.grad)
     assert all(torch.equal(found[0], other) for other in found[1:])

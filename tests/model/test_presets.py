@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from scim.model import _presets
-from scim.model._presets import architecture, choose_precision, schedule
+from scim.model._presets import Architecture, architecture, schedule
 
 SIZES = [10, 700, 6_000, 60_000, 1_000_000, 10_000_000]
 
@@ -27,18 +25,11 @@ def test_passes_become_fewer_as_data_grow() -> None:
     assert epochs == sorted(epochs, reverse=True)
 
 
+def test_given_values_replace_the_chosen_ones() -> None:
+    layers = architecture(10, 10, n_hidden=[64, 32], n_latent=None, dropout_input=0.0)
+    assert layers == Architecture([64, 32], architecture(10, 10).n_latent, 0.0, architecture(10, 10).dropout_hidden)
+    assert schedule(10, max_epochs=3).max_epochs == 3
+
+
 def test_batch_size_given_keeps_the_number_of_steps() -> None:
     assert schedule(6_000, 512).max_epochs > schedule(6_000, 128).max_epochs
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_half_precision_where_hardware_has_it(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    half, whole = "bf16-mixed", "32-true"
-    monkeypatch.setattr(_presets, "has_amx", lambda: there)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_precision("auto") == choose_precision("cpu") == (half if there else whole)
-    assert choose_precision("mps") == whole
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not there)
-    assert choose_precision("auto") == choose_precision("gpu") == (whole if there else half)
-    assert choose_precision("cpu") == (half if there else whole)

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scim.model._sampling import TermStudySampler
 
@@ -43,6 +45,30 @@ def test_batches_hold_terms_of_two_studies() -> None:
             assert len({studies[cell] for cell in batch if labels[cell] == term}) >= 2
         for term in terms - several:
             assert sum(labels[batch] == term) >= 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.dictionaries(st.tuples(st.integers(-1, 5), st.integers(0, 3)), st.integers(1, 40), min_size=1),
+    batch_size=st.integers(1, 80),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_batch_is_full_and_holds_its_terms_from_two_studies(
+    sizes: dict[tuple[int, int], int], batch_size: int, seed: int
+) -> None:
+    labels, studies = cells(sizes)
+    sampler = TermStudySampler(labels, studies, batch_size=batch_size, seed=seed)
+    batches = list(sampler)
+    assert len(batches) == -(-len(labels) // sampler.batch_size)
+    n_labels = len(set(labels[labels >= 0]))
+    for batch in batches:
+        assert len(batch) == len(set(batch)) == min(batch_size, len(labels))
+        terms, counts = np.unique(labels[batch][labels[batch] >= 0], return_counts=True)
+        # A last term may only fill the batch up; all others have their share.
+        assert len(terms) >= min(n_labels, 2, counts.sum())
+        for term, n in zip(terms, counts, strict=True):
+            if n > 1 and len(set(studies[labels == term])) > 1:
+                assert len(set(studies[[cell for cell in batch if labels[cell] == term]])) > 1
 
 
 def test_a_pass_is_as_long_as_the_data() -> None:

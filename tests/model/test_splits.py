@@ -15,10 +15,10 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 def choose(labels: np.ndarray, studies: np.ndarray, **kwargs: object) -> tuple[np.ndarray, np.ndarray, list[str]]:
     options = {"validation_studies": None, "train_size": 0.9, "seed": 0} | kwargs
-    train, validation, held_out = choose_validation(labels, studies, NAMES, **options)
-    assert not np.intersect1d(train, validation).size
-    assert len(train) + len(validation) == len(labels)
-    return train, validation, held_out
+    split = choose_validation(labels, studies, NAMES, **options)
+    assert not np.intersect1d(split.train, split.validation).size
+    assert len(split.train) + len(split.validation) == len(labels)
+    return split.train, split.validation, split.held_out
 
 
 def test_every_study_trains_unless_asked() -> None:
@@ -84,3 +84,8 @@ def test_same_seed_same_split() -> None:
 def test_refusals(options: dict, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         choose(*data(), **options)
+
+
+def test_two_cells_have_to_be_left() -> None:
+    with pytest.raises(ValueError, match="There are 1 cells to train on"):
+        choose(np.zeros(1, dtype=int), np.zeros(1, dtype=int))

@@ -15,6 +15,7 @@ import scim
 from scim.model import SCIM
 
 QUICK = {"accelerator": "cpu", "enable_progress_bar": False}
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def set_up(adata: ad.AnnData) -> SCIM:
@@ -25,21 +26,21 @@ def set_up(adata: ad.AnnData) -> SCIM:
 def test_counts_and_their_logarithms_train_the_same_kind_of_model(counts: ad.AnnData) -> None:
     model = set_up(counts)
     assert model.inputs.kind.kind == "counts"
-    model.train(max_epochs=2, **QUICK)
+    model.train(max_epochs=1, **QUICK)
     assert np.isfinite(model.get_latent_representation()).all()
 
 
 @pytest.mark.filterwarnings("ignore:Training will be faster:UserWarning")  # scvi-tools, of CSC
-@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csr_array, sp.csc_matrix])
-def test_shape_of_x_does_not_matter(counts: ad.AnnData, form: type) -> None:
-    sparse = counts.copy()
-    sparse.X = form(counts.X)
+def test_format_of_x_does_not_matter(counts: ad.AnnData) -> None:
     weights = []
-    for adata in (counts.copy(), sparse):
+    for form in (np.asarray, sp.csr_matrix, sp.csr_array, sp.csc_matrix):
+        adata = counts.copy()
+        adata.X = form(counts.X)
         model = set_up(adata)
         model.train(max_epochs=1, **QUICK)
         weights.append(model.module.encoder_weights()["output.weight"])
-    np.testing.assert_allclose(weights[0], weights[1], atol=1e-6)
+    for other in weights[1:]:
+        np.testing.assert_allclose(other, weights[0], atol=1e-6)
 
 
 def test_layer(counts: ad.AnnData) -> None:
@@ -48,11 +49,11 @@ def test_layer(counts: ad.AnnData) -> None:
     SCIM.setup_anndata(counts, labels_key="cell_type", batch_key="study", layer="mine")
     model = SCIM(counts, n_hidden=[16], n_latent=4)
     model.train(max_epochs=1, **QUICK)
-    assert model.get_latent_representation().shape == (700, 4)
+    assert model.get_latent_representation().shape == (210, 4)
 
 
-def test_reconstruction_leaves_out_genes_that_a_study_did_not_measure(blood: ad.AnnData) -> None:
-    studies = {name: blood[blood.obs["study"] == name].copy() for name in ("first", "second", "third")}
+def test_reconstruction_leaves_out_genes_that_a_study_did_not_measure(few: ad.AnnData) -> None:
+    studies = {name: few[few.obs["study"] == name].copy() for name in ("first", "second", "third")}
     studies["second"] = studies["second"][:, :500].copy()
     for part in studies.values():
         del part.obs["study"]
@@ -70,16 +71,16 @@ def test_reconstruction_leaves_out_genes_that_a_study_did_not_measure(blood: ad.
     model.train(max_epochs=1, **QUICK)
 
 
-def test_measured_genes_under_another_key_are_warned_about(blood: ad.AnnData) -> None:
-    adata = blood.copy()
+def test_measured_genes_under_another_key_are_warned_about(few: ad.AnnData) -> None:
+    adata = few.copy()
     adata.varm["scim_measured"] = pd.DataFrame({"elsewhere": True}, index=adata.var_names)
     with pytest.warns(UserWarning, match="scim_measured.*'first'"):
         model = set_up(adata)
     assert model.inputs.measured is None
 
 
-def test_cells_without_a_label_train_the_reconstruction_only(blood: ad.AnnData) -> None:
-    adata = blood.copy()
+def test_cells_without_a_label_train_the_reconstruction_only(few: ad.AnnData) -> None:
+    adata = few.copy()
     labels = adata.obs["cell_type"].astype(object)
     labels.iloc[::4] = np.nan
     labels.iloc[1::50] = ""
@@ -93,9 +94,9 @@ def test_cells_without_a_label_train_the_reconstruction_only(blood: ad.AnnData) 
     assert model.training_["n_labelled_cells"] == int((~missing).sum())
 
 
-def test_labels_of_the_ontology_and_others(blood: ad.AnnData) -> None:
-    adata = blood.copy()
-    adata.obs["cell_type"] = np.resize(["T cell", "CL:0000084", "CD8-positive, alpha-beta T cell", "my cells"], 700)
+def test_labels_of_the_ontology_and_others(few: ad.AnnData) -> None:
+    adata = few.copy()
+    adata.obs["cell_type"] = np.resize(["T cell", "CL:0000084", "CD8-positive, alpha-beta T cell", "my cells"], 210)
     model = set_up(adata)
     ids = list(model.inputs.terms.label_ids)
     assert sorted(ids) == ["CL:0000084", "CL:0000625", "my cells"]
@@ -108,38 +109,39 @@ def test_labels_of_the_ontology_and_others(blood: ad.AnnData) -> None:
     assert (model.inputs.labels[:2] == t_cell).all()
 
 
-def test_a_broader_label_of_other_studies_is_no_rival(blood: ad.AnnData) -> None:
-    adata = blood.copy()
+def test_a_broader_label_of_other_studies_is_no_rival(few: ad.AnnData) -> None:
+    adata = few.copy()
     first = adata.obs["study"].astype(str) == str(adata.obs["study"].iloc[0])
     adata.obs["cell_type"] = np.where(first, "T cell", "CD8-positive, alpha-beta T cell")
-    adata.obs.loc[~first & (np.arange(700) % 2 == 0), "cell_type"] = "B cell"
+    adata.obs.loc[~first & (np.arange(210) % 2 == 0), "cell_type"] = "B cell"
     model = set_up(adata)
     ids = list(model.inputs.terms.label_ids)
     assert model.module.comparable[ids.index("CL:0000084"), ids.index("CL:0000625")]
 
 
-def test_labels_that_no_ontology_knows_are_flat(blood: ad.AnnData) -> None:
-    adata = blood.copy()
-    adata.obs["cell_type"] = np.resize(["cluster 1", "cluster 2"], 700)
+def test_labels_that_no_ontology_knows_are_flat(few: ad.AnnData) -> None:
+    adata = few.copy()
+    adata.obs["cell_type"] = np.resize(["cluster 1", "cluster 2"], 210)
     model = set_up(adata)
     assert not (model.module.comparable ^ np.eye(2, dtype=bool)).any()
 
 
-def test_genes_that_hardly_any_cell_expresses_are_left_out(blood: ad.AnnData) -> None:
-    adata = blood.copy()
+def test_genes_that_hardly_any_cell_expresses_are_left_out(few: ad.AnnData) -> None:
+    adata = few.copy()
     X = adata.X.tolil()
     X[:, 3] = 0
     X[5, 3] = 1.0
     adata.X = X.tocsr()
     model = set_up(adata)
     assert adata.var_names[3] not in model.inputs.genes
-    assert len(model.inputs.genes) == adata.n_vars - 1
+    expressing = np.asarray((adata.X > 0).sum(axis=0)).ravel()
+    assert list(model.inputs.genes.names) == list(adata.var_names[expressing >= 3])
     model.train(max_epochs=1, **QUICK)
     assert model.to_encoder().genes == model.inputs.genes
 
 
-def test_one_label_is_warned_about_and_trains_the_reconstruction(blood: ad.AnnData) -> None:
-    adata = blood.copy()
+def test_one_label_is_warned_about_and_trains_the_reconstruction(few: ad.AnnData) -> None:
+    adata = few.copy()
     adata.obs["cell_type"] = "B cell"
     model = set_up(adata)
     with pytest.warns(UserWarning, match="No two labels exclude each other"):
@@ -147,8 +149,8 @@ def test_one_label_is_warned_about_and_trains_the_reconstruction(blood: ad.AnnDa
     assert float(model.history["triplet_loss_train"].iloc[0, 0]) == 0
 
 
-def test_label_with_one_cell_is_warned_about(blood: ad.AnnData) -> None:
-    adata = blood.copy()
+def test_label_with_one_cell_is_warned_about(few: ad.AnnData) -> None:
+    adata = few.copy()
     adata.obs["cell_type"] = adata.obs["cell_type"].astype(str)
     adata.obs.iloc[0, adata.obs.columns.get_loc("cell_type")] = "platelet"
     model = set_up(adata)
@@ -156,22 +158,22 @@ def test_label_with_one_cell_is_warned_about(blood: ad.AnnData) -> None:
         model.train(max_epochs=1, **QUICK)
 
 
-def test_nothing_is_warned_about_where_all_is_well(blood: ad.AnnData) -> None:
+def test_nothing_is_warned_about_where_all_is_well(few: ad.AnnData) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        set_up(blood.copy()).train(max_epochs=1, **QUICK)
+        set_up(few.copy()).train(max_epochs=1, **QUICK)
 
 
-def test_no_label_at_all(blood: ad.AnnData) -> None:
-    adata = blood.copy()
+def test_no_label_at_all(few: ad.AnnData) -> None:
+    adata = few.copy()
     adata.obs["cell_type"] = np.nan
     SCIM.setup_anndata(adata, labels_key="cell_type")
     with pytest.raises(ValueError, match="No cell has a label"):
         SCIM(adata)
 
 
-def test_scaled_data_are_refused(blood: ad.AnnData) -> None:
-    adata = blood.copy()
+def test_scaled_data_are_refused(few: ad.AnnData) -> None:
+    adata = few.copy()
     adata.X = adata.X.toarray() - 0.5
     SCIM.setup_anndata(adata, labels_key="cell_type")
     with pytest.raises(ValueError, match="negative"):

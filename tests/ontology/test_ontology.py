@@ -145,7 +145,7 @@ def test_generic_terms(cl: CellOntology) -> None:
 
 
 def test_unknown_terms_and_empty_calls_are_refused(cl: CellOntology) -> None:
-    with pytest.raises(KeyError, match="'T cel' is no term of the ontology. Did you mean 'T cell'"):
+    with pytest.raises(KeyError, match="'T cel' is not a term of the ontology. Did you mean 'T cell'"):
         cl.ancestors("T cel")
     with pytest.raises(ValueError, match="at least one term"):
         cl.lca()
@@ -200,6 +200,7 @@ def test_a_broken_ontology_is_refused() -> None:
         CellOntology(["CL:1"], ["a", "b"], [[], []])
 
 
+@pytest.mark.slow
 def test_real_owl_agrees_with_the_bundle(shared_dir: Path, cl: CellOntology) -> None:
     pytest.importorskip("owlready2")
     owl = CellOntology.from_owl(shared_dir / "ontology" / "cl.v2024-04-05.owl.gz")
@@ -232,9 +233,8 @@ def test_descendants_are_more_specific_than_their_ancestors(cl: CellOntology) ->
     for term in rank:
         if term in cl:
             assert all(rank[term] < rank[above] for above in cl.ancestors(term) if above in rank)
-    shared = space.closure[0] & space.closure[4]
-    assert space.term_names[space.most_specific(shared)] == "lymphocyte"
-    assert space.most_specific(np.zeros(len(space.terms), dtype=bool)) == -1
+    shared = np.flatnonzero(space.closure[0] & space.closure[4])
+    assert space.term_names[min(shared, key=lambda term: space.specificity()[term])] == "lymphocyte"
 
 
 def test_term_space_survives_json(cl: CellOntology) -> None:
@@ -268,5 +268,5 @@ def test_more_synonyms() -> None:
     assert (more.version, len(more)) == (known.version, len(known))
     assert more.source != known.source
     assert more.ancestors("CL:0001054") == known.ancestors("CL:0001054")
-    with pytest.raises(ValueError, match="table\\['x'\\] is 'no cell', which is no term of the ontology"):
+    with pytest.raises(ValueError, match="table\\['x'\\] is 'no cell', which is not a term of the ontology"):
         known.with_synonyms({"x": "no cell"})

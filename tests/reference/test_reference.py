@@ -70,12 +70,22 @@ def test_newer_format(folder: Path) -> None:
         Reference.open(folder)
 
 
-@pytest.mark.parametrize("key", ["files", "segments", "terms", "encoder_id", "source"])
+@pytest.mark.parametrize(
+    "key", ["files", "segments", "terms", "encoder_id", "source", "generation", "recall", "retired"]
+)
 def test_manifest_that_lacks_something(folder: Path, key: str) -> None:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     del manifest[key]
     write_json(folder / "manifest.json", "scim-reference", manifest)
     with pytest.raises(ReferenceFolderError, match=f"lacks '{key}'"):
+        Reference.open(folder)
+
+
+def test_segment_that_lacks_something(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["segments"][0]["n_empty"]
+    write_json(folder / "manifest.json", "scim-reference", manifest)
+    with pytest.raises(ReferenceFolderError, match="lacks 'n_empty'"):
         Reference.open(folder)
 
 
@@ -159,7 +169,7 @@ def test_obs_is_read_when_asked_for(reference: Reference) -> None:
     assert obs.head(3).astype(str).equals(table.head(3).astype(str))
     assert obs.to_arrow().num_rows == obs.to_dataset().count_rows() == 700
     assert "700 cells x 7 columns" in repr(obs) and table["cell_id"][0] in repr(obs)
-    with pytest.raises(AttributeError, match=r"no 'groupby': reference.metadata\(\)"):
+    with pytest.raises(AttributeError, match=r"no 'groupby'\. reference.metadata\(\)"):
         obs.groupby("study")
     with pytest.raises(KeyError, match="Did you mean 'study'"):
         _ = obs["studdy"]

@@ -12,7 +12,7 @@ from scim.index import _capped, _search
 
 def all_pairs(queries: np.ndarray, reference: Reference) -> np.ndarray:
     """Cosine distances in float64, from the vectors as they are stored."""
-    stored = np.asarray(np.concatenate(reference._segments), dtype=np.float64)
+    stored = np.asarray(np.concatenate(reference._now.vectors.segments), dtype=np.float64)
     stored /= np.linalg.norm(stored, axis=1, keepdims=True)
     queries = queries.astype(np.float64)
     return 1 - queries / np.linalg.norm(queries, axis=1, keepdims=True) @ stored.T
@@ -112,9 +112,9 @@ def test_cap_per_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whether searched ever deeper or all at once, in blocks or not."""
-    monkeypatch.setattr(_capped, "_HITS", at_a_time)
-    monkeypatch.setattr(_capped, "_KEYS", 30 * at_a_time)
-    monkeypatch.setattr(_capped, "_DEEP", deep)
+    monkeypatch.setattr(_capped, "HITS_AT_A_TIME", at_a_time)
+    monkeypatch.setattr(_capped, "KEYS_AT_A_TIME", 30 * at_a_time)
+    monkeypatch.setattr(_capped, "SORT_ALL_DIVISOR", deep)
     groups = reference.obs["channel"].to_numpy()
     hits = reference.search(vectors[:6], k=k, max_per_group={"channel": cap})
     for row, order in zip(hits.indices, reference.search(vectors[:6], k=700).indices, strict=True):
@@ -134,7 +134,7 @@ def test_caps_of_two_columns_with_a_filter(reference: Reference, vectors: np.nda
 def test_caps_bring_no_removed_cell_back(
     reference: Reference, vectors: np.ndarray, tmp_path: Path, deep: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_capped, "_DEEP", deep)
+    monkeypatch.setattr(_capped, "SORT_ALL_DIVISOR", deep)
     own = Reference.open(shutil.copytree(reference.path, tmp_path / "own.scim"))
     own.remove(rows=np.arange(0, own.n_rows, 2))
     hits = own.search(vectors[:8], k=30, max_per_group={"channel": 10})

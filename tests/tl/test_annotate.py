@@ -259,7 +259,7 @@ def test_a_layer_that_is_not_used_is_said(new: anndata.AnnData, reference: scim.
     new.layers["again"] = new.X.copy()
     scim.tl.annotate(new, reference, layer="again")
     scim.tl.annotate(new, reference, layer="again")
-    with pytest.warns(UserWarning, match="layer='X' is not used for the embedding"):
+    with pytest.warns(UserWarning, match="layer='X' is not used, because"):
         scim.tl.annotate(new, reference, layer="X")
 
 
@@ -343,7 +343,7 @@ def test_labels_that_differ_by_a_slash_only(
     cells.obs["l"] = np.where(np.arange(200) % 2, "x/y", "x|y")
     with pytest.warns(UserWarning, match="one study"):
         reference = scim.Reference.build(tmp_path / "r.scim", cells, encoder, labels_key="l")
-    with pytest.warns(UserWarning, match=r"of 100 cells are unassigned because no term .* at an alpha of 0\.1"):
+    with pytest.warns(UserWarning, match=r"of 100 cells are unassigned because no specific term .* at alpha=0\.1"):
         scim.tl.annotate(new, reference)
     assert new.obsm["scim_scores"].columns.is_unique
     new.write_h5ad(tmp_path / "new.h5ad")

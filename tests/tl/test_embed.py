@@ -118,7 +118,7 @@ def taken_uns(adata: anndata.AnnData) -> None:
     [
         (scaled, "negative values"),
         (foreign_genes, "genes"),
-        (taken_uns, "holds a str that scim did not write"),
+        (taken_uns, "is a str that scim did not write"),
     ],
 )
 def test_nothing_is_written_if_it_fails(

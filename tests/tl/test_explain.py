@@ -72,11 +72,11 @@ def test_a_gene_that_is_not_measured_is_not_named(new: anndata.AnnData, encoder:
     ("options", "error", "text"),
     [
         ({"groupby": "cell_typ"}, KeyError, "Did you mean 'cell_type'"),
-        ({"groupby": "cell_type", "groups": 7}, KeyError, "groups='7' is no group"),
+        ({"groupby": "cell_type", "groups": 7}, KeyError, "groups='7' is not a group"),
         ({"groupby": "cell_type", "groups": "B cel"}, KeyError, "groups='B cel'.*'B cell'"),
         ({"groupby": "cell_type", "against": "B cel"}, KeyError, "against='B cel'.*'B cell'"),
         ({"groupby": "cell_type", "groups": ["B cell"], "against": "B cell"}, ValueError, "also against="),
-        ({"groupby": "one"}, ValueError, "no group beside 'all'"),
+        ({"groupby": "one"}, ValueError, "no group besides 'all'"),
         ({"groupby": "cell_type", "n_cells": 0}, ValueError, "n_cells"),
         ({"groupby": "cell_type", "n_genes": "ten"}, TypeError, "n_genes"),
     ],

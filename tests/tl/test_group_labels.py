@@ -69,7 +69,7 @@ def test_groups_of_one_kind_get_its_label(grouped: anndata.AnnData, reference: s
 def test_a_label_stays_that_most_sets_hold_and_a_mixture_is_called_by_what_it_shares(
     new: anndata.AnnData, reference: scim.Reference
 ) -> None:
-    from scim.tl._labelling import Answer
+    from scim.tl._labelling import Answer, Labelling
 
     terms = reference.terms
     names = list(terms.term_names[terms.label_term])
@@ -86,7 +86,7 @@ def test_a_label_stays_that_most_sets_hold_and_a_mixture_is_called_by_what_it_sh
     chosen = np.where(novel, -1, terms.label_term[first])
     answer = Answer(by_label, by_term, inside, chosen, np.ones(30), novel, [], {}, {})
     groups = Groups(["one", "mixed", "strange"], np.repeat([0, 1, 2], 10))
-    table = label_groups(groups, answer, terms, vote="calibrated", alpha=0.1).set_index("group")
+    table = label_groups(groups, answer, terms, Labelling("calibrated", alpha=0.1)).set_index("group")
     assert table.loc["one", "set"] == names[cd4] == table.loc["one", "label"]
     assert table.loc["one", "runner_up"] == names[cd8]
     assert set(table.loc["mixed", "set"].split(";")) == {names[cd4], names[cd8]}

@@ -40,7 +40,7 @@ def plain_summary(reference: scim.Reference, hits: pd.DataFrame, searched: pd.Da
 def test_summary_equals_a_plain_count(
     new: anndata.AnnData, reference: scim.Reference, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(_hits, "_BLOCK", block)
+    monkeypatch.setattr(_hits, "_BLOCK_VALUES", block)
     scim.tl.query(new, reference, groupby="cell_type", k=40, where={"sample": ["s1", "s2", "s3", "s7"]})
     summary, hits = new.uns["scim_query"]["summary"], scim.get.hits(new)
     searched = reference.obs[reference.obs["sample"].isin(["s1", "s2", "s3", "s7"])]
@@ -108,4 +108,4 @@ def test_studies_that_hits_come_from_too_often() -> None:
     rows = [("a", 0.9, 0.45, 9), ("b", 0.9, 0.45, 10), ("c", 0.9, 0.55, 10), ("d", 0.8, 0.1, 10)]
     found = pd.DataFrame(rows, columns=["query", "fraction", "share", "n_cells"])
     table = found.assign(column="study", enrichment=found["fraction"] / found["share"])
-    assert _hits.one_sided(table) == ["b"]
+    assert _hits.dominated_by_one_study(table) == ["b"]

@@ -14,6 +14,7 @@ import scim
 from scim.labels import _panels
 from scim.labels._head import Head
 from scim.tl import _cells
+from scim.tl._cells import NewCells
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_record_says_how(annotated: anndata.AnnData) -> None:
 
 
 def test_record_names_labels_without_scores_of_their_own(annotated: anndata.AnnData, reference: scim.Reference) -> None:
-    head = reference.judge().calibration.head
+    head = reference.label_model.matched().calibration.head
     assert head is not None
     counts = np.bincount(head.labels, minlength=len(reference.terms.labels))
     names = reference.terms.term_names[reference.terms.label_term]
@@ -48,7 +49,7 @@ def test_labels_of_which_no_two_studies_share_one(
     cells = blood.copy()
     cells.obs["study"] = np.where(cells.obs["cell_type"].str.contains("T|NK|killer"), "first", "second")
     made = scim.Reference.build(tmp_path / "r.scim", cells, encoder, labels_key="cell_type", study_key="study")
-    with pytest.warns(UserWarning, match="Labels of r.scim could not be tried: no study left out has one"):
+    with pytest.warns(UserWarning, match="Labels of r.scim could not be tested: no two studies share a label"):
         scim.tl.annotate(new, made)
     assert len(new.uns["scim"]["annotate"]["pooled_labels"].split(";")) == len(made.terms.labels)
 
@@ -90,7 +91,7 @@ def test_cells_of_no_kind_are_unassigned_unless_that_is_switched_off(
 ) -> None:
     mixed = new.X.toarray()[:, np.random.default_rng(1).permutation(new.n_vars)]
     strange = anndata.AnnData(mixed, obs=new.obs[[]].copy(), var=new.var[[]].copy())
-    with pytest.warns(UserWarning, match="novelty_fdr=0 gives them what their sets allow"):
+    with pytest.warns(UserWarning, match="novelty_fdr=0, and cells get the label of their sets"):
         scim.tl.annotate(strange, reference)
     assert (strange.obs["scim_label"] == "unassigned").mean() > 0.95
     assert strange.uns["scim"]["annotate"]["n_novel"] > 95
@@ -199,7 +200,9 @@ def test_what_an_embedding_without_a_record_was_made_of_is_found_out(
         scim.tl.annotate(other, reference)
     assert other.uns["scim"]["annotate"]["panel_matched"] is False
     other.X = np.full(other.shape, 12.5, dtype="f4")
-    assert not _cells._makes(other, reference.encoder, other.obsm["X_scim"])
+    with pytest.warns(UserWarning, match="has no record of its encoder"):
+        cells = NewCells.read(other, reference, use_rep="X_scim", key="scim", layer=None)
+    assert not cells._gives_the_vectors()
 
 
 def test_genes_dropped_after_embedding_do_not_make_cells_novel(new: anndata.AnnData, reference: scim.Reference) -> None:
@@ -238,7 +241,7 @@ def test_without_values_novelty_is_told_by_distance(annotated: anndata.AnnData, 
 
 def test_blocks_do_not_matter(new: anndata.AnnData, reference: scim.Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     one = scim.tl.annotate(new, reference, copy=True)
-    monkeypatch.setattr(_cells, "_CELLS", 7)
+    monkeypatch.setattr(_cells, "_BLOCK_CELLS", 7)
     two = scim.tl.annotate(new, reference, copy=True)
     np.testing.assert_array_equal(one.obs["scim_novelty"], two.obs["scim_novelty"])
 
@@ -268,22 +271,10 @@ def test_values_of_a_layer_are_found_again(new: anndata.AnnData, reference: scim
     np.testing.assert_allclose(new.obs["scim_novelty"], plain.obs["scim_novelty"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("source", ["layers['counts']", 'layers["counts"]'])
-def test_records_of_old_name_the_layer_in_words(new: anndata.AnnData, reference: scim.Reference, source: str) -> None:
-    new.layers["counts"] = new.X.copy()
-    new.X = new.X.toarray() - 1
-    scim.tl.embed(new, reference, layer="counts")
-    made = new.uns["scim"]["embed"]["input"]
-    del made["layer"]
-    made["source"] = source
-    scim.tl.annotate(new, reference, layer="counts")  # and no warning that another layer was embedded
-    assert new.uns["scim"]["annotate"]["novelty"] == "expression"
-
-
 def test_a_label_that_only_a_panel_has_is_found_with_all_genes(
     encoder: scim.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_panels, "_GENES", 100)
+    monkeypatch.setattr(_panels, "_MIN_GENES", 100)
     rng, genes = np.random.default_rng(0), np.asarray(encoder.genes.names).astype(str)
     kinds = {"T cell": 0, "B cell": 1, "natural killer cell": 2}
     profiles = rng.gamma(0.3, 2.0, (3, len(genes)))
@@ -360,13 +351,13 @@ def test_columns_of_others_are_not_written_over(new: anndata.AnnData, reference:
 
 def test_cells_without_counts_are_told_of(new: anndata.AnnData, reference: scim.Reference) -> None:
     new.X = sparse.csr_matrix(new.shape, dtype="f4")
-    with pytest.warns(UserWarning, match="None of the 100 cells has a count"):
+    with pytest.warns(UserWarning, match="None of the 100 cells has counts"):
         scim.tl.annotate(new, reference)
 
 
 def test_the_bundled_reference_is_opened_once() -> None:
-    assert scim.Reference.open("blood") is scim.Reference.open(None)
-    assert scim.Reference.open("blood", verify="full") is not scim.Reference.open(None)
+    assert scim.Reference.open("blood")._now is scim.Reference.open(None)._now
+    assert scim.Reference.open("blood", verify="full")._now is not scim.Reference.open(None)._now
 
 
 def test_logs_of_shallow_cells_are_no_more_novel_than_their_counts(

@@ -33,7 +33,7 @@ def test_cells_are_searched_one_by_one(new: anndata.AnnData, reference: scim.Ref
     assert list(hits["rank"]) == [*range(7), *range(7)]
     obs = reference.metadata(wanted.indices.ravel())
     assert list(hits["cell_id"]) == list(obs["cell_id"]) and list(hits["label"]) == list(obs["label"])
-    np.testing.assert_allclose(hits["pvalue"], reference.distance_pvalue(wanted.distances.ravel()))
+    np.testing.assert_allclose(hits["pvalue"], reference.label_model.distance_pvalue(wanted.distances.ravel()))
     assert new.uns["scim_query"]["params"]["kind"] == "cells"
     assert "coherence" not in new.uns["scim_query"]
     assert "X_scim" in new.obsm and "embed" in new.uns["scim"]
@@ -59,8 +59,8 @@ def test_ways_to_name_cells(new: anndata.AnnData, reference: scim.Reference, how
         (["nobody"], KeyError, "'nobody' is not in adata.obs_names"),
         (np.ones(3, dtype=bool), ValueError, "mask of 3 values"),
         (np.zeros(100, dtype=bool), ValueError, "without a True"),
-        ([100], ValueError, "go from 0 to 99"),
-        ([-1], ValueError, "go from 0 to 99"),
+        ([100], ValueError, "must be 0 to 99"),
+        ([-1], ValueError, "must be 0 to 99"),
         ([], ValueError, "cells is empty"),
         ([0.5], TypeError, "names, positions or True and False"),
         (np.zeros((2, 2), dtype=int), ValueError, "shape"),
@@ -166,7 +166,7 @@ def test_too_many_hits_are_refused_with_a_remedy(
     before = names_of(new)
     with pytest.raises(ValueError, match="groupby=.*cells=, up to 50 at this k"):
         scim.tl.query(new, reference, k=10)
-    with pytest.raises(ValueError, match="'channel' has 8 groups, 5 can be searched"):
+    with pytest.raises(ValueError, match="'channel' has 8 groups, but 5 can be searched"):
         scim.tl.query(new, reference, groupby="channel", k=100)
     assert names_of(new) == before
     scim.tl.query(new, reference, k=5)
@@ -294,7 +294,7 @@ def test_arguments_that_do_not_fit(new: anndata.AnnData, reference: scim.Referen
 
 def test_what_others_wrote_is_not_erased(new: anndata.AnnData, reference: scim.Reference) -> None:
     scim.tl.embed(new, reference)
-    with pytest.raises(ValueError, match="no result of a query"):
+    with pytest.raises(ValueError, match="is not a result of scim.tl.query"):
         scim.tl.query(new, reference, cells=[0], k=2, key_added="scim")
     scim.tl.query(new, reference, cells=[0], k=2)
     scim.tl.query(new, reference, groupby="cell_type", k=2)
@@ -347,5 +347,5 @@ def test_measurements_are_no_groups(new: anndata.AnnData, reference: scim.Refere
     assert new.uns["scim_query"]["queries"] == ["2", "10"]
     assert len(scim.get.hits(new, query=2)) == 5
     many = pd.DataFrame({"total_counts": np.arange(300.0)})
-    with pytest.raises(ValueError, match="groupby='total_counts' has 300 groups for 300 cells.*not one of measurem"):
+    with pytest.raises(ValueError, match="groupby='total_counts' has 300 groups for 300 cells.*not of measurem"):
         read_groups(many, "total_counts", argument="groupby")

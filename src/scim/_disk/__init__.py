@@ -1,6 +1,6 @@
-"""What is on disk is whole, and is what was written."""
+"""Write files and folders whole, and check what is read against hashes."""
 
-from ._atomic import check_target, explain_full_disk, move_into_place, new_folder, new_parents, sync
+from ._atomic import check_target, explain_full_disk, move_into_place, new_folder, new_parents, replace_file, sync
 from ._checksums import (
     BLOCK_BYTES,
     CheckedFile,
@@ -15,26 +15,9 @@ from ._documents import load_arrays, plain, read_json, write_json, write_tensors
 from ._lock import LOCK, WRITER, one_writer
 
 __all__ = [
-    "CheckedFile",
-    "FolderError",
-    "IndexFileError",
-    "LOCK",
-    "BLOCK_BYTES",
-    "WRITER",
-    "check_blocks",
-    "check_files",
-    "check_target",
-    "describe_files",
-    "load_arrays",
-    "move_into_place",
-    "new_folder",
-    "new_parents",
-    "one_writer",
-    "plain",
-    "read_json",
-    "sha256",
-    "sync",
-    "explain_full_disk",
-    "write_json",
-    "write_tensors",
-]
+    "BLOCK_BYTES", "LOCK", "WRITER",
+    "CheckedFile", "FolderError", "IndexFileError",
+    "check_blocks", "check_files", "check_target", "describe_files", "explain_full_disk", "load_arrays",
+    "move_into_place", "new_folder", "new_parents", "one_writer", "plain", "read_json", "replace_file", "sha256",
+    "sync", "write_json", "write_tensors",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Check files against their SHA-256."""
+"""Describe files by size and SHA-256, and check them against the description."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REMEDY = "Copy the folder again, or make it again."
 
 
 class FolderError(ValueError):
-    """A folder is not what it should be: something else, damaged, edited, or written by a newer scim."""
+    """A folder holds something else, is damaged or edited, or was written by a newer scim."""
 
 
 def sha256(path: Path) -> str:
@@ -21,7 +21,7 @@ def sha256(path: Path) -> str:
 
 
 def describe_files(root: Path, names: Iterable[str], *, block: int | None = None) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of files below ``root``, by name; for those larger than ``block`` bytes of each block too."""
+    """Size and SHA-256 of files below ``root``, by name, and hashes of blocks of files of more than ``block`` bytes."""
     return {name: _describe(root / name, block) for name in sorted(names)}
 
 
@@ -38,13 +38,7 @@ def _describe(path: Path, block: int | None) -> dict[str, Any]:
 
 
 def check_blocks(path: Path, expected: Mapping[str, Any], which: Iterable[int], error: type[FolderError]) -> None:
-    """Compare some blocks of a large file with what :func:`describe_files` said of them.
-
-    Raises
-    ------
-    FolderError
-        As ``error``: a block has another content.
-    """
+    """Compare chosen blocks of a file with those of :func:`describe_files`. Raise ``error`` if a block was changed."""
     with open(path, "rb") as file:
         for i in which:
             file.seek(i * expected["block"])
@@ -59,12 +53,9 @@ def check_files(
     *,
     content: Callable[[str], bool] = lambda name: True,
 ) -> None:
-    """Compare files with their description: size first, then content, for the names that ``content`` says so of.
+    """Compare files with their description: the size of all, and the content of those that ``content`` accepts.
 
-    Raises
-    ------
-    FolderError
-        As ``error``: a file is missing, has another size, or another content; the message names it.
+    A file that is missing or was changed raises ``error``, whose message names the file.
     """
     for name, expected in files.items():
         path = root / name
@@ -78,29 +69,19 @@ def check_files(
             raise error(f"{path} was changed since it was written (its SHA-256 differs). {_REMEDY}")
 
 
-#: Files up to this size are hashed whenever a reference is opened; larger ones have a hash for each block of it.
+#: Bytes of a block. Smaller files are hashed whenever a reference is opened; larger ones have a hash for each block.
 BLOCK_BYTES = 8 << 20
 
 
 class IndexFileError(ValueError):
-    """A file of an index is missing, or is not what was written."""
+    """A file of an index is missing, or was changed since it was written."""
 
 
 class CheckedFile:
-    """A file of which each block is compared with its hash before anything of it is used.
+    """A file whose blocks are compared with their hashes before they are used.
 
-    Parameters
-    ----------
-    path
-        The file.
-    facts
-        Its size and hashes, see :func:`scim._disk._checksums.describe_files`; without those of blocks, all of it is
-        hashed at once.
-
-    Raises
-    ------
-    IndexFileError
-        It is missing, or has another size or content.
+    ``facts`` are its size and hashes, see :func:`describe_files`. If it has no hashes of blocks, the whole file is
+    hashed at once. A file that is missing or was changed raises an IndexFileError.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
@@ -117,7 +98,7 @@ class CheckedFile:
         self._file.close()
 
     def skip(self, n: int) -> None:
-        """Go on behind the next ``n`` bytes, which are not read."""
+        """Move on by ``n`` bytes without reading them."""
         self._at += n
 
     def read(self, n: int) -> bytes:

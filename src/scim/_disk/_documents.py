@@ -1,4 +1,4 @@
-"""JSON that carries its own hash, arrays and tensors."""
+"""Read and write JSON with its own hash, arrays and tensors."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import numpy as np
 from ._atomic import sync
 from ._checksums import _REMEDY, FolderError
 
-#: Version of the formats that this scim writes and reads, where they have no version of their own.
+#: Version of the formats that this scim writes and reads, unless a format has a version of its own.
 FORMAT = 1
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a safetensors file that others may read as far as the umask allows: its own writer lets nobody else."""
+    """Write a safetensors file with the permissions of the umask. Its own writer gives access to the user only."""
     from safetensors.numpy import save
 
     path.write_bytes(save(dict(tensors)))
 
 
 def write_json(path: Path, kind: str, content: Mapping[str, Any], *, version: int = FORMAT) -> dict[str, Any]:
-    """Write a description of ``kind`` with its own hash, in a single step: readers see the old or the new one."""
+    """Write JSON with its own hash, in one step: readers see the old or the new document. Return the document."""
     document = plain({"format": kind, "version": version, **content})
     document["sha256"] = _digest(document)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -46,12 +46,9 @@ def write_json(path: Path, kind: str, content: Mapping[str, Any], *, version: in
 
 
 def read_json(path: Path, kind: str, error: type[FolderError], *, newest: int = FORMAT) -> dict[str, Any]:
-    """Read what :func:`write_json` wrote, of versions up to ``newest``.
+    """Read a document of :func:`write_json` and check its kind, version and hash.
 
-    Raises
-    ------
-    FolderError
-        As ``error``: the file is something else, of a newer version, or was damaged or edited.
+    A file of another kind or a newer version, or one that was damaged or edited, raises ``error``.
     """
     try:
         document = json.loads(path.read_bytes().decode("utf-8"))
@@ -73,7 +70,7 @@ def _digest(document: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Value as JSON has it: NumPy's numbers and arrays, sets, paths and not-a-numbers become what is nearest."""
+    """Convert a value to one of JSON: arrays and sets to lists, NaN and infinity to null, paths to text."""
     if isinstance(value, Mapping):
         return {str(key): plain(v) for key, v in value.items()}
     if hasattr(value, "tolist"):
@@ -88,16 +85,9 @@ def plain(value: Any) -> Any:
 
 
 def load_arrays(path: Path, error: type[ValueError], *, remedy: str) -> dict[str, np.ndarray]:
-    """Read all arrays of an .npz file, or the one of an .npy file under the name ``""``; nothing is unpickled.
+    """Read the arrays of an .npz file, or the array of an .npy file under the name ``""``. Nothing is unpickled.
 
-    Parameters
-    ----------
-    path
-        The file.
-    error
-        Class of the error for a file that cannot be read.
-    remedy
-        What to do then, in words.
+    A file that cannot be read raises ``error``, whose message ends with the ``remedy``.
     """
     try:
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock of the operating system, which goes when its process does."""
+"""One writer at a time: a lock of the operating system, which ends with its process."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-#: The lock, and who holds it: files of a folder that is being written.
+#: File that is locked while a folder is written.
 LOCK = ".lock"
+#: File that says who holds the lock.
 WRITER = ".writer.json"
 
 
 @contextmanager
 def one_writer(folder: Path, what: str) -> Iterator[None]:
-    """Keep other processes, and threads, from writing to a folder meanwhile.
+    """Prevent other processes and threads from writing to a folder during the block.
 
-    The lock is the operating system's: that of a process that was killed is gone, and what it left is no hindrance.
-
-    Raises
-    ------
-    BlockingIOError
-        Somebody else is writing to it; the message says who.
+    If there is another writer, a BlockingIOError says which. A process that was killed no longer holds the lock, and
+    the files that it left do not matter.
     """
     from filelock import FileLock, Timeout
 
@@ -36,7 +33,7 @@ def one_writer(folder: Path, what: str) -> Iterator[None]:
             f"{folder} is being written to by {_who(folder)}. Wait until that is done; nothing was changed."
         ) from None
     try:
-        with suppress(OSError):  # it only serves the message
+        with suppress(OSError):  # the file only serves the message
             facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now(), "what": what}
             (folder / WRITER).write_text(json.dumps(facts), encoding="utf-8")
         yield

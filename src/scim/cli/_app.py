@@ -1,4 +1,4 @@
-"""The application: its commands, and how errors, warnings and interrupts reach the shell."""
+"""The application: its commands, and how they report errors, warnings and interrupts."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ import typer
 from typer.core import TyperGroup
 
 from .. import _progress
-from . import _build as _building
-from . import _train as _training
-from . import _verbs as _commands
-from ._messages import one_line, translated
+from ._build import add, build, compact, reindex, remove
+from ._demo import demo
+from ._messages import Words
+from ._references import info, install_reference, push_reference, references, verify
+from ._train import train
+from ._verbs import annotate, query
 
+#: Seconds between lines of progress, if standard error is not a terminal.
+_LOG_SECONDS = 60.0
 _USER_ERRORS = (ValueError, KeyError, TypeError, OSError, ImportError)
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 _EPILOG = (
-    "Exit status: 0 done; 1 the input cannot be used (one line says why); "
-    "2 the command line cannot be read; 130 interrupted."
+    "Exit status: 0 success; 1 an error in the input, explained in one line; 2 an error in the command line; "
+    "130 interrupted."
 )
 
 
 class _Group(TyperGroup):
-    """Commands whose user errors are one line on stderr; ``--debug`` anywhere brings the traceback."""
+    """Commands that report an error of the user in one line; with ``--debug``, in any place, as a traceback."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         if "--debug" in args:
@@ -40,24 +44,39 @@ class _Group(TyperGroup):
         debug = bool(ctx.params.get("debug"))
         with warnings.catch_warnings():
             if not debug:
-                _quieten_third_parties()
+                self._show_only_warnings_of_scim()
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt as stop:
                 if debug:
                     raise
-                kept = " ".join(getattr(stop, "__notes__", ())) or "nothing half-written was left."
+                kept = " ".join(getattr(stop, "__notes__", ())) or "no incomplete results were left."
                 typer.echo(f"scim: interrupted; {kept}", err=True)
                 raise typer.Exit(130) from None
             except BrokenPipeError:
                 raise
             except _USER_ERRORS as error:
-                # A missing part of scim itself is a fault of scim, not of its user.
+                # If a module of scim is missing, the fault is not the user's.
                 ours = isinstance(error, ImportError) and str(error.name or "").partition(".")[0] == "scim"
                 if debug or ours:
                     raise
-                typer.echo(f"scim: error: {one_line(error)}", err=True)
+                typer.echo(f"scim: error: {Words(self.commands).one_line(error)}", err=True)
                 raise typer.Exit(1) from None
+
+    def _show_only_warnings_of_scim(self) -> None:
+        words, shown = Words(self.commands), set()
+
+        # Warnings of scim are for users, each once. Those of other packages are for programmers.
+        def show(message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object) -> None:
+            text = words.translated(str(message))
+            if filename.startswith(_PACKAGE) and issubclass(category, UserWarning) and text not in shown:
+                shown.add(text)
+                typer.echo(f"scim: warning: {text}", err=True)
+
+        warnings.simplefilter("default")
+        warnings.showwarning = show
+        for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 app = typer.Typer(
@@ -72,10 +91,6 @@ app = typer.Typer(
 )
 
 
-#: Seconds between lines on how far a command is, where standard error is no terminal.
-_LOG_EVERY = 60.0
-
-
 def _version(value: bool) -> None:
     if value:
         from .._version import scim_version
@@ -88,80 +103,64 @@ def _version(value: bool) -> None:
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and all warnings.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Find similar cells: train an encoder, build a reference, annotate and query new data.
 
-    Every command reads .h5ad files and does what the Python function of the same name does.
-    Begin with: scim demo
+    Each command does the same as the Python function of its name, on .h5ad files.
+    Start with: scim demo
     """
-    _progress.log_every = _LOG_EVERY
+    _progress.log_every = _LOG_SECONDS
 
 
 _EXAMPLES: dict[Callable[..., None], str] = {
-    _training.demo: """
+    demo: """
         scim demo
         scim demo --data study.h5ad --labels-key cell_type --out results""",
-    _training.train: """
+    train: """
         scim train zheng.h5ad symphony.h5ad --labels-key cell_type --harmonize --out blood.encoder
         scim train atlas.h5ad --labels-key cell_type --study-key study --layer counts --out atlas.encoder""",
-    _building.build: """
+    build: """
         scim build zheng.h5ad symphony.h5ad --labels-key cell_type --harmonize --encoder blood.encoder --out blood.scim
         scim build atlas.h5ad --labels-key cell_type --study-key study --obs-column tissue --obs-column disease
             --encoder atlas.encoder --out atlas.scim
         scim build studies/ --labels-key cell_type --encoder atlas.encoder --out atlas.scim --workers 8""",
-    _building.add: """
+    add: """
         scim add atlas.scim new-study.h5ad
         scim add atlas.scim 'more/*/counts.h5ad' --labels-key author_cell_type --harmonize""",
-    _building.remove: """
+    remove: """
         scim remove atlas.scim --where donor=D7
         scim remove atlas.scim --where study=withdrawn && scim compact atlas.scim""",
-    _building.compact: """
+    compact: """
         scim compact atlas.scim""",
-    _building.reindex: """
+    reindex: """
         scim reindex atlas.scim""",
-    _commands.annotate: """
+    annotate: """
         scim annotate new.h5ad --out annotated.h5ad
         scim annotate new.h5ad --reference blood.scim --out annotated.h5ad
         scim annotate new.h5ad --by leiden --alpha 0.05 --out annotated.h5ad
         scim annotate new.h5ad --reference atlas.scim --where tissue=lung --where tissue=blood --out labels.csv""",
-    _commands.query: """
+    query: """
         scim query new.h5ad --reference atlas.scim --groupby leiden --out hits.parquet
         scim query new.h5ad --reference atlas.scim --groupby leiden --exclude disease=normal --k 200 --out hits.csv""",
-    _commands.references: """
+    references: """
         scim references""",
-    _commands.install_reference: """
+    install_reference: """
         scim install-reference lung.scim.tar.gz --sha256 6f1e... --name lung
         scim install-reference hf://me/lung@0123456789abcdef0123456789abcdef01234567""",
-    _commands.push_reference: """
+    push_reference: """
         scim push-reference lung.scim me/lung""",
-    _commands.verify: """
+    verify: """
         scim verify atlas.scim
         scim verify blood --quick""",
-    _commands.info: """
+    info: """
         scim info blood.scim
         scim info new.h5ad --json""",
 }
 for _command, _lines in _EXAMPLES.items():
-    # The control character keeps the help from wrapping the lines that follow it.
+    # The control character keeps the lines that follow from being wrapped.
     app.command(epilog="\b\nExamples:\n" + textwrap.indent(textwrap.dedent(_lines).strip(), "  "))(_command)
-
-
-def _quieten_third_parties() -> None:
-    said = set()
-
-    # What scim itself warns of is for the user, once; trainers and readers below it talk to programmers.
-    def show(message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object) -> None:
-        text = translated(str(message))
-        if filename.startswith(_PACKAGE) and issubclass(category, UserWarning) and text not in said:
-            said.add(text)
-            typer.echo(f"scim: warning: {text}", err=True)
-
-    warnings.simplefilter("default")
-    warnings.showwarning = show
-    for name in ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def main() -> None:

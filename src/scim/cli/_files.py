@@ -1,15 +1,13 @@
-"""Files in and out of the commands: by extension, checked before any work, and whole or not there at all."""
+"""Files that the commands read and write, and the filters that they are given."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._validate import check_key, did_you_mean
+from .._validate import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +19,7 @@ H5AD = ".h5ad"
 PARQUET = ".parquet"
 CSV = ".csv"
 TABLES = (PARQUET, CSV, ".csv.gz")
-#: What reads files of other kinds; a folder without an ending is 10x's.
+#: Function that reads files of another kind. A folder without an ending is one of 10x.
 _READERS = {
     ".zarr": "anndata.read_zarr",
     ".h5": "scanpy.read_10x_h5",
@@ -32,48 +30,26 @@ _READERS = {
 
 
 def output_kind(path: Path, *, overwrite: bool, option: str = "--out", kinds: Sequence[str] = (H5AD, *TABLES)) -> str:
-    """Return the extension of an output path that can be written: one of ``kinds``.
-
-    Raises
-    ------
-    ValueError
-        The extension is none of these.
-    FileExistsError, FileNotFoundError, PermissionError
-        The file is there already, or its folder is not or cannot be written to.
-    """
+    """Return the extension of an output path, one of ``kinds``, or raise if the file cannot be written."""
     kind = next((end for end in sorted(kinds, key=len, reverse=True) if path.name.lower().endswith(end)), None)
     if kind is None:
         raise ValueError(f"{option} {path} must end in one of {', '.join(kinds)}. {did_you_mean(path.suffix, kinds)}")
-    check_target(path, overwrite=overwrite, option=option)
+    check_out(path, overwrite=overwrite)
     return kind
 
 
-def check_target(path: Path, *, overwrite: bool, option: str = "--out") -> None:
-    """Raise if ``path`` cannot be written, before any work is done for it."""
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{option} {path} exists already. Choose another name, or add --overwrite.")
+def check_out(path: Path, *, overwrite: bool, marker: str | None = None, what: str = "file") -> None:
+    """Raise if an output cannot be written, before any work; see :func:`scim._disk.check_target`."""
+    from .._disk import check_target
+
+    check_target(path, overwrite=overwrite, marker=marker, what=what)
     folder = path.resolve().parent
     if not folder.is_dir():
-        raise FileNotFoundError(f"{option} {path}: there is no folder {folder}. Make it first (mkdir -p).")
-    try:  # os.access says yes to an administrator, even where nothing can be written
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".scim-"):
-            pass
-    except OSError as error:
-        raise PermissionError(
-            f"{option} {path}: the folder {folder} cannot be written to ({error.strerror}). Choose another place."
-        ) from error
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {folder}. Make it first (mkdir -p).")
 
 
 def read(path: Path) -> AnnData:
-    """Read an .h5ad file into memory.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file; close names in the same folder are given.
-    ValueError
-        The file is no .h5ad, or cannot be read as one.
-    """
+    """Read an .h5ad file into memory. The error for another file says how to convert it."""
     if not path.exists():
         folder = path.resolve().parent
         there = sorted(p.name for p in folder.glob("*.h5ad")) if folder.is_dir() else []
@@ -90,63 +66,26 @@ def read(path: Path) -> AnnData:
 
     try:
         return anndata.read_h5ad(path)
-    except Exception as error:  # h5py and anndata raise many kinds for a broken file
+    except Exception as error:  # h5py and anndata raise many kinds of errors
         raise ValueError(f"{path} cannot be read as .h5ad ({type(error).__name__}: {error}).") from error
-
-
-def check_columns(
-    columns: Iterable[str],
-    where: Path | str,
-    labels_key: str,
-    study_key: str | None,
-    obs_columns: Sequence[str] | None = None,
-) -> None:
-    """Raise a :class:`KeyError` if obs of ``where``, which has ``columns``, lacks one that an option names."""
-    there = dict.fromkeys(columns)
-    named = [("--labels-key", labels_key), ("--study-key", study_key)]
-    named += [("--obs-column", column) for column in obs_columns or ()]
-    for option, name in named:
-        if name is not None:
-            check_key(there, name, argument=option, where=f"obs of {where}")
-
-
-def read_studies(paths: Sequence[Path]) -> dict[str, AnnData]:
-    """Read several .h5ad files, each a study that is named after its file."""
-    names = [path.stem for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"Two files are named {twice[0]}.h5ad, and studies are named after their files. Rename one.")
-    return {name: read(path) for name, path in zip(names, paths, strict=True)}
-
-
-def write(path: Path, writer: Callable[[Path], None]) -> None:
-    """Call ``writer`` on a temporary sibling of ``path`` and move it into place when it is whole."""
-    path = path.resolve()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".scim-") as folder:
-        partial = Path(folder) / path.name
-        writer(partial)
-        os.replace(partial, path)
 
 
 def write_table(table: pd.DataFrame, path: Path, kind: str) -> None:
     """Write a table as Parquet or CSV, its index as the first column."""
+    from .._disk import replace_file
 
-    def writer(partial: Path) -> None:
-        if kind == PARQUET:
-            table.to_parquet(partial)
-        else:
-            table.to_csv(partial, index=True)
-
-    write(path, writer)
+    replace_file(path, table.to_parquet if kind == PARQUET else table.to_csv)
 
 
 def write_adata(adata: AnnData, path: Path) -> None:
     """Write an .h5ad file."""
-    write(path, lambda partial: adata.write_h5ad(partial, compression="gzip"))
+    from .._disk import replace_file
+
+    replace_file(path, lambda partial: adata.write_h5ad(partial, compression="gzip"))
 
 
 def filters(pairs: Sequence[str] | None, *, option: str) -> dict[str, list[str]] | None:
-    """Turn ``["tissue=lung", "tissue=blood"]`` into ``{"tissue": ["lung", "blood"]}``; None for none.
+    """Turn ``["tissue=lung", "tissue=blood"]`` into ``{"tissue": ["lung", "blood"]}``; no pairs are None.
 
     Examples
     --------
@@ -163,7 +102,7 @@ def filters(pairs: Sequence[str] | None, *, option: str) -> dict[str, list[str]]
 
 
 def caps(pairs: Sequence[str] | None, *, option: str) -> dict[str, int] | None:
-    """Turn ``["donor=50"]`` into ``{"donor": 50}``; None for none.
+    """Turn ``["donor=50"]`` into ``{"donor": 50}``; no pairs are None.
 
     Examples
     --------
@@ -182,12 +121,12 @@ def caps(pairs: Sequence[str] | None, *, option: str) -> dict[str, int] | None:
 
 
 def as_stored(chosen: dict[str, list[str]] | None, reference: Reference) -> dict[str, list[Any]] | None:
-    """Bring the values of filters to numbers, True and False in columns that hold such; what is none stays text."""
+    """Convert the values of filters to numbers or booleans, if the column holds these and the text is one."""
 
     def stored(text: str, values: Iterable[Any]) -> Any:
         with suppress(ValueError):
             number = float(text)
-            if number == number:  # the text nan is no number
+            if number == number:  # not NaN
                 plain = int(number) if number.is_integer() else number
                 return next((value for value in values if value == number), plain)
         return {"true": True, "false": False}.get(text.lower(), text)

@@ -1,80 +1,55 @@
-"""What errors and warnings of the package say, in words of the command line."""
+"""Errors and warnings of the package in words of the command line.
+
+Options are called like arguments of the package and commands like its functions, so that patterns find both.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
-#: Arguments that have an option of their name.
-_SAME = (
-    "labels_key",
-    "study_key",
-    "gene_column",
-    "max_epochs",
-    "triplet_weight",
-    "use_rep",
-    "key_added",
-    "novelty_fdr",
-    "max_distance",
-    "max_per_group",
+#: Functions of the package that are an option.
+_FUNCTIONS = {"scim.pp.harmonize_labels": "--harmonize"}
+#: A function, and its arguments if it is called: ``Reference.reindex()``, ``scim.tl.annotate``.
+_FUNCTION = re.compile(r"(?<![\w.])(?:scim\.(?:tl\.)?|Reference\.)(?P<name>\w+)\b(?:\((?P<arguments>[^()]*)\))?")
+#: An argument: ``labels_key``, ``labels_key=``, ``k=5``, ``overwrite=True``; not in paths, quotes and longer names.
+_ARGUMENT = re.compile(
+    r"(?<![\w/'\"\[.-])(?:(?P<long>[a-z]+(?:_[a-z]+)+)\b|(?P<short>[a-z]+)(?==))"
+    r"(?:=True\b|(?P<off>=False\b)|=(?=[\s.,:;)]|$))?"
 )
-#: Arguments of short names, which are recognised where a value follows.
-_SHORT = ("backend", "by", "groupby", "landmarks", "vote")
-#: What is named otherwise, or done otherwise.
-_OTHER = {
-    "batch_key": "--study-key",
-    "obs_columns": "--obs-column",
-    "overwrite=True": "--overwrite",
-    "resume=False": "--fresh",
-    "check_labels=False": "--keep-labels",
-    "labels=": "--label",
-    "Leave labels out": "Leave --label out",
-    "where= or exclude=": "--where or --exclude",
-    "with name=": "with --name",
-    "where:": "--where:",
-    "exclude:": "--exclude:",
-    "where names the column": "--where names the column",
-    "exclude names the column": "--exclude names the column",
-    "Use the study_key of scim.pp.merge_studies as batch_key": "Leave --study-key out, and each file is a study",
-    "scim.pp.harmonize_labels": "--harmonize",
-    'their terms; ontology="flat" says that this is meant': "their terms",
-    "Give them one with table=, or leave them": "Rename them in the files, or leave them",
-    "Embed the cells with the reference's: scim.tl.embed(adata, reference), after del": (
-        "`scim annotate --key-added NAME` embeds them anew, and so does scim after, in Python, del"
-    ),
-    "Reference.reindex()": "`scim reindex`",
-    'Reference.build(landmarks="simulated")': "`scim build --landmarks simulated`",
-    "See client.cluster.scale(), and": "Start one (dask worker), or see",
-    "Give the same one with ontology=": "Add the cells in Python, with the same one as ontology=",
-}
-_HERE = {name: "--" + name.replace("_", "-") for name in _SAME} | {f"{name}=": f"--{name}=" for name in _SHORT} | _OTHER
-# The longest that fits. Names in paths, quotes and other names are none, and no option ends in an equals sign.
-_PYTHON = re.compile(
-    r"(?<![\w/'\"\[.-])("
-    + "|".join(re.escape(name) + r"\b" * name[-1].isalnum() for name in sorted(_HERE, key=len, reverse=True))
-    + r")(?:=(?=[\s.,;)]|$))?"
-)
+#: An argument that begins a message: ``where: no cell has age=9.``
+_SUBJECT = re.compile(r"([a-z]\w*)(?=: | must | names )")
 
 
-def one_line(error: BaseException) -> str:
-    """Return the message of an error, and its notes, translated, and without the quotes that KeyError adds.
+class Words:
+    """Words of the command line for the arguments and functions of the package; ``commands`` are typer's, by name."""
 
-    Examples
-    --------
-    >>> one_line(KeyError("labels_key='x' is not in obs."))
-    "--labels-key='x' is not in obs."
-    >>> one_line(FileExistsError("Choose another path, or pass overwrite=True."))
-    'Choose another path, or pass --overwrite.'
-    """
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return translated(" ".join([str(message), *getattr(error, "__notes__", ())])) or type(error).__name__
+    def __init__(self, commands: Mapping[str, Any]) -> None:
+        options = [o for command in commands.values() for o in command.params if o.opts[0].startswith("--")]
+        self._commands = {name.replace("-", "_"): name for name in commands}
+        self._options = {str(option.name): option.opts[0] for option in options}
+        self._off = {str(option.name): option.secondary_opts[0] for option in options if option.secondary_opts}
 
+    def one_line(self, error: BaseException) -> str:
+        """Return the message of an error and its notes on one line, without the quotes that KeyError adds."""
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        return self.translated(" ".join([str(message), *getattr(error, "__notes__", ())])) or type(error).__name__
 
-def translated(text: str) -> str:
-    """Put a message on one line, with options in place of the arguments that it names.
+    def translated(self, text: str) -> str:
+        """Return a message on one line, with options for its arguments and commands for its functions."""
+        text = " ".join(text.split())
+        for function, option in _FUNCTIONS.items():
+            text = text.replace(function, option)
+        text = _FUNCTION.sub(self._command, text)
+        if found := _SUBJECT.match(text):
+            text = self._options.get(found[0], found[0]) + text[found.end() :]
+        return _ARGUMENT.sub(self._option, text)
 
-    Examples
-    --------
-    >>> translated("Name the study of each cell with batch_key.")
-    'Name the study of each cell with --study-key.'
-    """
-    return _PYTHON.sub(lambda found: _HERE[found[1]], " ".join(text.split()))
+    def _command(self, found: re.Match[str]) -> str:
+        command = self._commands.get(found["name"])
+        return found[0] if command is None else f"`scim {command} {found['arguments'] or ''}".rstrip() + "`"
+
+    def _option(self, found: re.Match[str]) -> str:
+        name = found["long"] or found["short"]
+        return (self._off if found["off"] else self._options).get(name, found[0])

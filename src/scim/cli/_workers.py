@@ -1,4 +1,4 @@
-"""Workers of Dask that commands let work for them: their options, and a client of theirs."""
+"""Dask workers: the options that ask for them, and a client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Embed in this many processes of Dask on this machine (scim-tools[dask]).")
+    int | None,
+    typer.Option(min=1, help="Number of Dask processes on this machine that embed (needs scim-tools[dask])."),
 ]
 Scheduler = Annotated[
     str | None,
@@ -20,30 +21,20 @@ SearchScheduler = Annotated[
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Search on the workers of this Dask scheduler, such as tcp://node1:8786, which see the reference under "
-        "the same path.",
+        help="Search on the workers of this Dask scheduler, such as tcp://node1:8786. The workers must find the "
+        "reference at the same path.",
     ),
 ]
 
 
 @contextmanager
 def dask_client(scheduler: str | None, workers: int | None = None) -> Iterator[Any]:
-    """Yield a client of Dask, or None where none is asked for.
-
-    Raises
-    ------
-    ValueError
-        Both are asked for.
-    ImportError
-        dask.distributed is not installed.
-    ConnectionError
-        There is no such scheduler.
-    """
+    """Yield a Dask client, or None if neither workers nor a scheduler are given."""
     if workers is None and scheduler is None:
         yield None
         return
     if workers is not None and scheduler is not None:
-        raise ValueError("--workers starts processes here, and --scheduler names those that run. Give one of them.")
+        raise ValueError("--workers starts processes, and --scheduler uses running ones. Give one of the two.")
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
@@ -53,8 +44,8 @@ def dask_client(scheduler: str | None, workers: int | None = None) -> Iterator[A
             client = Client(scheduler)
         except (OSError, ValueError) as error:
             raise ConnectionError(
-                f"--scheduler {scheduler}: no scheduler of Dask answers there ({error}). Start one (dask scheduler), "
-                "or give the address that it printed."
+                f"--scheduler {scheduler}: no Dask scheduler answers there ({error}). Start one (dask scheduler), or "
+                "give the address that it printed."
             ) from error
         with client:
             yield client

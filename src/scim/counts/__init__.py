@@ -1,24 +1,13 @@
-"""Which values of an AnnData are taken, what they are, and how they come to one scale."""
+"""Values of an AnnData: which matrix, whether it holds counts or log1p values, and how to bring them to one scale."""
 
-from ._blocks import BLOCK_ROWS, iter_blocks, n_rows, read_ahead
+from ._blocks import BLOCK_ROWS, iter_blocks, read_ahead
 from ._kinds import TARGET_SUM, InputKind, check_values, input_kind
-from ._scale import as_counts, lognormal_in_place
-from ._values import WIDER, find_counts, find_values, place_name, values_of
+from ._scale import as_counts, gene_moments, lognormal, lognormal_in_place
+from ._values import WIDER, Matrix, Values, find_counts, find_values, place_name
 
 __all__ = [
-    "BLOCK_ROWS",
-    "InputKind",
-    "TARGET_SUM",
-    "WIDER",
-    "as_counts",
-    "check_values",
-    "find_counts",
-    "find_values",
-    "input_kind",
-    "iter_blocks",
-    "n_rows",
-    "lognormal_in_place",
-    "place_name",
-    "read_ahead",
-    "values_of",
-]
+    "BLOCK_ROWS", "TARGET_SUM", "WIDER",
+    "InputKind", "Matrix", "Values",
+    "as_counts", "check_values", "find_counts", "find_values", "gene_moments", "input_kind", "iter_blocks",
+    "lognormal", "lognormal_in_place", "place_name", "read_ahead",
+]  # fmt: skip

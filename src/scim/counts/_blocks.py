@@ -1,4 +1,4 @@
-"""Blocks of rows of X, wherever X lives: in memory, in a file, or in a Dask graph."""
+"""Read a matrix in blocks of rows: from memory, a file or a Dask array."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ from typing import Any
 
 import numpy as np
 
-#: Rows of a block: more are hardly faster, and cost memory.
+#: Rows of a block; larger blocks need more memory and are hardly faster.
 BLOCK_ROWS = 500
-
-
-def n_rows(X: Any) -> int:
-    """Count the rows of ``X``."""
-    return int(X.shape[0])
 
 
 def iter_blocks(
@@ -25,8 +20,8 @@ def iter_blocks(
     Parameters
     ----------
     X
-        ndarray, CSR or CSC matrix or array, a backed sparse dataset of anndata, an HDF5 or zarr array, or a Dask array
-        of any of these, (n, m). Each block of a Dask array is computed once.
+        Matrix (n, m): ndarray, CSR or CSC matrix or array, backed sparse dataset of anndata, HDF5 or zarr array, or a
+        Dask array of any of these. Each block of a Dask array is computed once.
     chunk_size
         Rows of a block.
     rows
@@ -34,8 +29,8 @@ def iter_blocks(
 
     Yields
     ------
-    The positions of the block within ``rows`` (or within X), and the block, an ndarray, CSR matrix or CSR array. It may
-    share memory with ``X`` and is not to be changed.
+    Positions of the block within ``rows`` (or within X), and the block: ndarray, CSR matrix or CSR array. It may share
+    memory with ``X``: do not change it.
     """
     from scipy import sparse
 
@@ -44,29 +39,29 @@ def iter_blocks(
         return
     source = _by_rows(X)
     if rows is None:
-        for span in _spans(0, n_rows(X), chunk_size):
+        for span in _spans(0, X.shape[0], chunk_size):
             yield span, _view(source, span) if sparse.issparse(source) else _in_memory(source[span])
         return
-    if isinstance(rows, slice) and not hasattr(X, "dask") and rows.indices(n_rows(X))[2] == 1:
-        first, last, _ = rows.indices(n_rows(X))
+    if isinstance(rows, slice) and not hasattr(X, "dask") and rows.indices(X.shape[0])[2] == 1:
+        first, last, _ = rows.indices(X.shape[0])
         for span in _spans(first, last, chunk_size):
             block = _view(source, span) if sparse.issparse(source) else _in_memory(source[span])
             yield slice(span.start - first, span.stop - first), block
         return
-    chosen = np.arange(n_rows(X))[rows]
+    chosen = np.arange(X.shape[0])[rows]
     for span in _spans(0, len(chosen), chunk_size):
         yield span, _in_memory(_take(source, chosen[span]))
 
 
 def read_ahead(chunks: Iterator[tuple[slice, Any]], X: Any) -> Iterator[tuple[slice, Any]]:
-    """Yield what ``chunks`` does, and get the next one while the last one is worked on, where ``X`` is not in memory.
+    """Yield the blocks in ``chunks``; if ``X`` is not in memory, read the next block while the last is worked on.
 
     Parameters
     ----------
     chunks
         Blocks of ``X``, from :func:`iter_blocks`.
     X
-        The matrix; for one in memory there is nothing to wait for.
+        The matrix.
     """
     from scipy import sparse
 
@@ -86,14 +81,14 @@ def _spans(start: int, stop: int, size: int) -> Iterator[slice]:
 
 
 def _view(source: Any, span: slice) -> Any:
-    """Rows of a CSR matrix without a copy of what is in them."""
+    """Rows of a CSR matrix, without a copy of its values."""
     start, stop = source.indptr[span.start], source.indptr[span.stop]
     parts = (source.data[start:stop], source.indices[start:stop], source.indptr[span.start : span.stop + 1] - start)
     return type(source)(parts, shape=(span.stop - span.start, source.shape[1]), copy=False)
 
 
 def _iter_dask(X: Any, chunk_size: int) -> Iterator[tuple[slice, Any]]:
-    """Compute blocks, small ones together, and cut what came into chunks: a slice across a block computes all of it."""
+    """Compute each Dask block once, small ones together, and cut the results into chunks."""
     ends = np.cumsum(X.chunks[0]).tolist()
     start = 0
     for i, end in enumerate(ends):
@@ -106,19 +101,19 @@ def _iter_dask(X: Any, chunk_size: int) -> Iterator[tuple[slice, Any]]:
 
 
 def _by_rows(X: Any) -> Any:
-    """``X`` in a form whose rows are cheap to slice."""
+    """``X`` in a form that is fast to slice by rows."""
     from scipy import sparse
 
     if sparse.issparse(X) and X.format != "csr":
         return X.tocsr()
-    # A backed CSC file is read column by column: once as a whole beats once per block.
+    # A CSC file must be read whole to get rows: once is faster than once per block.
     if getattr(X, "format", None) == "csc" and hasattr(X, "to_memory"):
         return X.to_memory().tocsr()
     return X
 
 
 def _take(source: Any, rows: np.ndarray) -> Any:
-    """Rows of ``source`` in the order given; files want them sorted and distinct."""
+    """Rows of ``source`` in the given order; files are read by sorted distinct rows."""
     from scipy import sparse
 
     if isinstance(source, np.ndarray) or sparse.issparse(source):
@@ -138,4 +133,4 @@ def _in_memory(part: Any) -> Any:
     if sparse.issparse(part):
         return part if part.format == "csr" else part.tocsr()
     part = np.asarray(part)
-    return part.astype(np.float32) if part.dtype == np.float16 else part  # no sparse matrix holds these
+    return part.astype(np.float32) if part.dtype == np.float16 else part  # SciPy has no float16 sparse matrices

@@ -1,4 +1,4 @@
-"""Bring values to one scale: counts to log1p of 1e4 a cell, and scaled values back to counts."""
+"""Bring values to one scale: counts to log1p of 1e4 per cell, and scaled values back to counts."""
 
 from __future__ import annotations
 
@@ -6,23 +6,42 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._kinds import _WHOLE, TARGET_SUM, InputKind, check_values
+from ._kinds import TARGET_SUM, WHOLE_SHARE, InputKind, check_values
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-#: Counts that are small enough to tell multiples by; no cell has more of a gene than the most.
-_SMALL = 20
+#: Multiples of a cell's smallest value are looked for below this multiple: rounding hides larger ones.
+_MULTIPLES_BELOW = 20
+#: A value within this distance of a whole multiple is one: landmarks are kept to three digits.
+_MULTIPLE_TOLERANCE = 0.06
+#: Largest count of a gene in a cell.
+_MAX_COUNT = 2**31
 
 
-_MOST_COUNTS = 2**31
+def lognormal(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Scale the counts of each cell to 1e4, and take log1p.
+
+    Parameters
+    ----------
+    values, indptr
+        Counts of a CSR matrix, (nnz,), and the start of each cell's, (n + 1,).
+
+    Returns
+    -------
+    float32 (nnz,); 0 in cells without counts.
+    """
+    cells = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    sums = np.bincount(cells, weights=values, minlength=len(indptr) - 1)
+    scaled = values * (TARGET_SUM / np.maximum(sums, 1e-12)).astype(np.float32)[cells]
+    return np.log1p(scaled, out=scaled)
 
 
 def lognormal_in_place(X: csr_matrix, kind: InputKind) -> csr_matrix:
     """Bring rows to log1p of 1e4 per cell, in place.
 
-    Counts are scaled to 1e4 over the given columns and logged; log1p values are kept, rescaled where their sum per cell
-    is known to be another one. Cells without counts stay zero.
+    Counts are scaled to 1e4 over the given columns and logged. log1p values are kept, or rescaled if their sum per cell
+    is known to differ from 1e4. Cells without counts stay zero.
 
     Parameters
     ----------
@@ -34,31 +53,36 @@ def lognormal_in_place(X: csr_matrix, kind: InputKind) -> csr_matrix:
     Raises
     ------
     ValueError
-        A value is negative, NaN or infinite: :func:`input_kind` looks at some rows only.
+        A value is negative, NaN or infinite: :func:`input_kind` looks at a sample of the rows.
     """
     check_values(X.data)
     if kind.kind == "counts":
-        sums = np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
-        scale = np.divide(TARGET_SUM, sums, out=np.zeros_like(sums), where=sums > 0).astype(np.float32)
-        X.data *= np.repeat(scale, np.diff(X.indptr))
-        np.log1p(X.data, out=X.data)
-    elif kind.target_sum is not None and abs(kind.target_sum - TARGET_SUM) > 1e-3 * TARGET_SUM:
+        X.data = lognormal(X.data, X.indptr)
+    elif kind.factor != 1:
         np.expm1(X.data, out=X.data)
-        X.data *= np.float32(TARGET_SUM / kind.target_sum)
+        X.data *= np.float32(kind.factor)
         np.log1p(X.data, out=X.data)
     return X
 
 
-def as_counts(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
-    """Undo the scaling of counts: values of a cell that are no whole numbers are divided by one count.
+def gene_moments(X: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each gene over the cells of a CSR matrix (n_cells, n_genes), each (n_genes,)."""
+    from sklearn.utils.sparsefuncs import mean_variance_axis
 
-    That is a cell's smallest value where the others are multiples of it, and else the tenth part from below: counts
-    without ambient RNA have residues that are none.
+    mean, variance = mean_variance_axis(X, axis=0)
+    return np.asarray(mean), np.asarray(variance)
+
+
+def as_counts(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Undo the scaling of counts: divide the values of a cell by the value of one count, unless all are whole numbers.
+
+    The value of one count is the smallest value of the cell if the others are multiples of it. Otherwise it is the
+    value that a tenth of the cell's values are below: counts corrected for ambient RNA leave residues below one count.
 
     Parameters
     ----------
     values, indptr
-        Linear values of a CSR matrix, (nnz,), and where each cell's begin, (n + 1,).
+        Linear values of a CSR matrix, (nnz,), and the start of each cell's, (n + 1,).
 
     Returns
     -------
@@ -77,13 +101,11 @@ def as_counts(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
     ordered = np.where(values > 0, values, np.inf)
     ordered = ordered[np.lexsort((ordered, np.repeat(np.arange(len(starts)), lengths)))]
     smallest, n_positive = ordered[starts], np.add.reduceat(values > 0, starts)
-    # Landmarks are kept to three digits, which hide the pattern of large ones.
     ratio = values / np.repeat(smallest, lengths)
-    small = (values > 0) & (ratio < _SMALL)
-    n_small, n_multiple = (
-        np.add.reduceat(some, starts) for some in (small, small & (np.abs(ratio - np.round(ratio)) < 0.06))
-    )
-    scaled = (n_small > 0.5 * n_positive) & (n_multiple > _WHOLE * n_small)
+    small = (values > 0) & (ratio < _MULTIPLES_BELOW)
+    is_multiple = small & (np.abs(ratio - np.round(ratio)) < _MULTIPLE_TOLERANCE)
+    n_small, n_multiple = np.add.reduceat(small, starts), np.add.reduceat(is_multiple, starts)
+    scaled = (n_small > 0.5 * n_positive) & (n_multiple > WHOLE_SHARE * n_small)
     unit = np.where(scaled, smallest, ordered[starts + n_positive // 10])
     unit[np.logical_and.reduceat(values == np.round(values), starts) | np.isinf(unit)] = 1
-    return np.round(np.clip(values / np.repeat(unit, lengths), 0, _MOST_COUNTS)).astype(np.int64)
+    return np.round(np.clip(values / np.repeat(unit, lengths), 0, _MAX_COUNT)).astype(np.int64)

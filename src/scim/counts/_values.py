@@ -1,79 +1,145 @@
-"""Which values of an AnnData are embedded: those with counts, or logarithms of them, of the most genes."""
+"""Find the values of an AnnData that scim works on, what they are, and which gene each column is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._validate import did_you_mean
 from ..genes import GeneMap, GeneSpace
-from ._blocks import iter_blocks
-from ._kinds import _REMEDY, InputKind, input_kind
+from ._blocks import BLOCK_ROWS, iter_blocks
+from ._kinds import REMEDY, InputKind, input_kind
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
+#: ``raw`` is preferred to X if it has more than this many times the genes of X: X was cut to variable genes.
+WIDER = 1.1
 
-def find_values(
-    data: AnnData, genes: GeneSpace, *, layer: str | None, gene_column: str | None
-) -> tuple[str, Any, InputKind, GeneMap]:
-    """Find the values and the genes of the data, and refuse what cannot be embedded.
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A matrix of an AnnData with counts or log1p values.
+
+    Attributes
+    ----------
+    place
+        Where it is: the name of a layer, ``"X"`` or ``"raw"``.
+    X
+        The matrix, (n_cells, n_columns).
+    kind
+        What its values are.
+    use_raw
+        Whether its columns are those of ``adata.raw``.
+    """
+
+    place: str
+    X: Any
+    kind: InputKind
+    use_raw: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """A matrix with counts or log1p values, and the gene of each column.
+
+    Attributes
+    ----------
+    place
+        Where the matrix is: the name of a layer, ``"X"`` or ``"raw"``.
+    X
+        The matrix, (n_cells, n_columns).
+    kind
+        What its values are.
+    genes
+        Position of each column's gene in a gene space.
+    """
+
+    place: str
+    X: Any
+    kind: InputKind
+    genes: GeneMap
+
+    def blocks(
+        self, rows: slice | np.ndarray | None = None, *, chunk_size: int = BLOCK_ROWS
+    ) -> Iterator[tuple[slice, Any]]:
+        """Yield blocks of the matrix as it is, see :func:`scim.counts._blocks.iter_blocks`."""
+        return iter_blocks(self.X, rows=rows, chunk_size=chunk_size)
+
+    def aligned_blocks(
+        self, rows: slice | np.ndarray | None = None, *, linear: bool = False
+    ) -> Iterator[tuple[slice, csr_matrix]]:
+        """Yield blocks over the genes of the space, float32 CSR; log1p values are undone if ``linear``."""
+        logged = self.kind.kind == "log1p"
+        for span, block in self.blocks(rows):
+            aligned = self.genes.align(block, logged=logged)
+            if linear and logged:
+                np.expm1(aligned.data, out=aligned.data)
+            yield span, aligned
+
+    def aligned(self, rows: slice | np.ndarray | None = None) -> csr_matrix:
+        """Return values as they are over the genes of the space: float32 CSR (n, n_genes)."""
+        return self._stacked(self.aligned_blocks(rows))
+
+    def linear(self, rows: slice | np.ndarray | None = None) -> csr_matrix:
+        """Return counts, or what log1p was taken of, over the genes of the space: float32 CSR (n, n_genes)."""
+        return self._stacked(self.aligned_blocks(rows, linear=True))
+
+    def _stacked(self, blocks: Iterator[tuple[slice, csr_matrix]]) -> csr_matrix:
+        from scipy import sparse
+
+        parts = [part for _, part in blocks]
+        return sparse.vstack(parts or [sparse.csr_matrix((0, len(self.genes.space)), dtype=np.float32)], format="csr")
+
+
+def find_values(data: AnnData, genes: GeneSpace, *, layer: str | None, gene_column: str | None) -> Values:
+    """Find the values of the data and their genes. Raise if an encoder of these genes cannot embed them.
 
     Parameters
     ----------
     data
         Cells.
     genes
-        Those of the encoder.
+        Genes of the encoder.
     layer
-        As in :func:`scim.counts._values.find_counts`. None takes ``raw`` in the place of X, too, where that has more of
-        the genes.
+        As in :func:`scim.counts._values.find_counts`. None takes ``raw`` instead of X if it has more of the genes.
     gene_column
         Column of ``var`` with gene names; None finds them.
-
-    Returns
-    -------
-    The place, as ``layer`` has it; the matrix; what it holds; and where its genes are in the encoder.
 
     Raises
     ------
     ValueError, KeyError
-        Those of :func:`scim.counts._values.find_counts` and :meth:`scim.genes.GeneSpace.match_adata`; too few genes.
+        As in :func:`scim.counts._values.find_counts` and :meth:`scim.genes.GeneSpace.match_adata`; or the data have too
+        few of the genes.
     """
-    place, X, kind, use_raw = find_counts(data, layer=layer)
-    gene_map = _match(data, genes, gene_column, use_raw=use_raw)
-    if layer is None and not use_raw and data.raw is not None and data.raw.n_vars > data.n_vars:
-        wider = _in_raw(data, genes, gene_column)
-        if wider is not None and wider[3].n_matched > WIDER * gene_map.n_matched:
-            place, X, kind, gene_map = wider
-    gene_map.check()
-    return place, X, kind, gene_map
+    found = find_counts(data, layer=layer)
+    values = _with_genes(data, found, genes, gene_column)
+    if layer is None and not found.use_raw and data.raw is not None and data.raw.n_vars > data.n_vars:
+        try:
+            raw = Matrix("raw", data.raw.X, input_kind(data.raw.X, where="raw"), use_raw=True)
+            wider = _with_genes(data, raw, genes, gene_column)
+        except (ValueError, KeyError):  # raw has values or gene names of another kind
+            wider = values
+        if wider.genes.n_matched > WIDER * values.genes.n_matched:
+            values = wider
+    values.genes.check()
+    return values
 
 
-def _in_raw(data: AnnData, genes: GeneSpace, gene_column: str | None) -> tuple[str, Any, InputKind, GeneMap] | None:
-    try:
-        kind = input_kind(data.raw.X, where="raw")
-        return "raw", data.raw.X, kind, _match(data, genes, gene_column, use_raw=True)
-    except (ValueError, KeyError):  # values, or names, of another kind
-        return None
-
-
-def _match(data: AnnData, genes: GeneSpace, gene_column: str | None, *, use_raw: bool) -> GeneMap:
-    # Names that X has in a column may be the index of raw.
-    if use_raw and gene_column in data.var and gene_column not in data.raw.var:
+def _with_genes(data: AnnData, found: Matrix, genes: GeneSpace, gene_column: str | None) -> Values:
+    # Gene names in a column of var may be the index of raw.var.
+    if found.use_raw and gene_column in data.var and gene_column not in data.raw.var:
         gene_column = None
-    return genes.match_adata(data, gene_column=gene_column, use_raw=use_raw)
-
-
-#: Times as many genes as X has say that X was cut to variable genes, and ``raw`` was not.
-WIDER = 1.1
+    gene_map = genes.match_adata(data, gene_column=gene_column, use_raw=found.use_raw)
+    return Values(found.place, found.X, found.kind, gene_map)
 
 
 def place_name(layer: str) -> str:
-    """Words for a place of values.
+    """Name the place of a matrix in words.
 
     Examples
     --------
@@ -83,20 +149,16 @@ def place_name(layer: str) -> str:
     return layer if layer in ("X", "raw") else f"layers[{layer!r}]"
 
 
-def find_counts(adata: AnnData, *, layer: str | None = None) -> tuple[str, Any, InputKind, bool]:
-    """Find the matrix of ``adata`` to work on.
+def find_counts(adata: AnnData, *, layer: str | None = None) -> Matrix:
+    """Find the matrix of ``adata`` that holds counts or log1p values.
 
     Parameters
     ----------
     adata
         Data of any shape.
     layer
-        A layer, ``"X"`` or ``"raw"``: that one only. None looks for counts in X and ``layers["counts"]``, then for
-        log1p values in X, then in ``raw``.
-
-    Returns
-    -------
-    The place, as ``layer`` has it; the matrix; what it holds; and whether its columns are those of ``adata.raw``.
+        The layer to take, or ``"X"`` or ``"raw"``. None takes counts in X or ``layers["counts"]``, or else log1p values
+        in X, or else ``raw``.
 
     Raises
     ------
@@ -110,8 +172,9 @@ def find_counts(adata: AnnData, *, layer: str | None = None) -> tuple[str, Any, 
         if layer not in places:
             layers = [name for name in adata.layers if name is not None]
             raise KeyError(f"layer={layer!r} is not there. {did_you_mean(layer, dict.fromkeys([*places, *layers]))}")
-        return layer, places[layer], input_kind(places[layer], where=place_name(layer)), layer == "raw"
-    found: tuple[str, Any, InputKind, bool] | None = None
+        kind = input_kind(places[layer], where=place_name(layer))
+        return Matrix(layer, places[layer], kind, use_raw=layer == "raw")
+    found: Matrix | None = None
     problems = []
     for key in ("X", "counts", "raw"):
         if key not in places:
@@ -119,13 +182,14 @@ def find_counts(adata: AnnData, *, layer: str | None = None) -> tuple[str, Any, 
         try:
             kind = input_kind(places[key], where=place_name(key))
         except ValueError as error:
-            problems.append(str(error).removesuffix(_REMEDY).strip())
+            problems.append(str(error).removesuffix(REMEDY).strip())
             continue
+        here = Matrix(key, places[key], kind, use_raw=key == "raw")
         if kind.kind == "counts" and key != "raw":
-            return key, places[key], kind, False
-        found = found or (key, places[key], kind, key == "raw")
+            return here
+        found = found or here
     if found is None:
-        raise ValueError(" ".join([*(problems or ["adata has no X."]), _REMEDY]))
+        raise ValueError(" ".join([*(problems or ["adata has no X."]), REMEDY]))
     return found
 
 
@@ -137,36 +201,3 @@ def _places(adata: AnnData) -> dict[str, Any]:
     if adata.raw is not None:
         places["raw"] = adata.raw.X
     return places
-
-
-def values_of(
-    genes: GeneSpace, adata: AnnData, *, layer: str | None = None, gene_column: str | None = None
-) -> tuple[Callable[[np.ndarray], csr_matrix], np.ndarray]:
-    """Find the values of cells over some genes: counts, or what log1p was taken of.
-
-    Parameters
-    ----------
-    genes
-        Those of the encoder.
-    adata, layer, gene_column
-        As in :meth:`scim.Encoder.embed`, whose errors are raised.
-
-    Returns
-    -------
-    A function that reads some cells, whose positions ascend: float32 CSR matrix (n, n_genes); and the genes that were
-    found, bool (n_genes,).
-    """
-    from scipy import sparse
-
-    _, X, kind, gene_map = find_values(adata, genes, layer=layer, gene_column=gene_column)
-    logged = kind.kind == "log1p"
-
-    def read(rows: np.ndarray) -> csr_matrix:
-        blocks = [gene_map.align(block, logged=logged) for _, block in iter_blocks(X, rows=rows)]
-        nothing = sparse.csr_matrix((0, len(genes)), dtype=np.float32)
-        matrix = sparse.vstack(blocks, format="csr") if blocks else nothing
-        if logged:
-            matrix.data = np.expm1(matrix.data)
-        return matrix
-
-    return read, np.asarray(gene_map.measured)

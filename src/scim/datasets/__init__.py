@@ -1,4 +1,4 @@
-"""Small real datasets to try things on, without a network."""
+"""Small real datasets for examples, available without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blood cells of one donor, as they ship inside scanpy."""
+"""Blood cells of one donor, which come with scanpy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: Published label of a cell in :func:`pbmc68k` -> Cell Ontology id and name.
+#: Published label in :func:`pbmc68k` -> id and name of its Cell Ontology term.
 PBMC68K_TERMS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "CD14+ Monocyte": ("CL:0001054", "CD14-positive monocyte"),
@@ -19,7 +19,7 @@ PBMC68K_TERMS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "CD4+/CD45RA+/CD25- Naive T": ("CL:0000895", "naive thymus-derived CD4-positive, alpha-beta T cell"),
         "CD4+/CD45RO+ Memory": ("CL:0000897", "CD4-positive, alpha-beta memory T cell"),
         "CD56+ NK": ("CL:0000623", "natural killer cell"),
-        # Sorted on CD8 alone, so the naive ones are among them: the term that holds both.
+        # These were sorted by CD8 alone and include naive cells, hence the broader term.
         "CD8+ Cytotoxic T": ("CL:0000625", "CD8-positive, alpha-beta T cell"),
         "CD8+/CD45RA+ Naive Cytotoxic": ("CL:0000900", "naive thymus-derived CD8-positive, alpha-beta T cell"),
         "Dendritic": ("CL:0000451", "dendritic cell"),
@@ -28,19 +28,19 @@ PBMC68K_TERMS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 def pbmc68k() -> AnnData:
-    """Peripheral blood cells with published labels and their Cell Ontology terms.
+    """Load peripheral blood cells with published labels and their Cell Ontology terms.
 
-    700 cells x 765 highly variable genes of the 68k PBMC data (Zheng et al. 2017, one donor, eight 10x
-    channels), from the copy that scanpy ships; nothing is downloaded. The labels come from the correlation of each cell
-    with bulk-sorted populations, so that neighbouring T-cell subsets are often mixed up in them.
+    700 cells x 765 highly variable genes of the 68k PBMC data (Zheng et al. 2017, one donor, eight 10x channels). The
+    data come with scanpy; nothing is downloaded. Each label is that of the sorted population whose bulk profile
+    correlates best with the cell, so that similar T cell subsets are often confused.
 
     Returns
     -------
     AnnData
-        ``X``: CSR float32, natural log1p of counts normalised per cell (over all genes of the cell, of which 765 are
-        here). ``obs["bulk_labels"]``: the published label. ``obs["cell_type"]`` and
-        ``obs["cell_type_ontology_term_id"]``: its Cell Ontology name and id. ``obs["channel"]``: the 10x channel
-        ("1" to "8") that made the cell's barcode. ``obsm["X_umap"]``: the published UMAP, float64 (700, 2).
+        ``X``: CSR float32, natural log1p of counts, normalised per cell over all genes before 765 were selected.
+        ``obs["bulk_labels"]``: the published label. ``obs["cell_type"]`` and ``obs["cell_type_ontology_term_id"]``:
+        name and id of its Cell Ontology term. ``obs["channel"]``: the 10x channel of the cell ("1" to "8").
+        ``obsm["X_umap"]``: the published UMAP, float64 (700, 2).
 
     Examples
     --------

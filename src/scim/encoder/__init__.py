@@ -2,8 +2,7 @@
 
 from ._encoder import Encoder
 from ._folder import WEIGHTS, EncoderFolderError
-from ._forward import has_amx
-from ._normalized import blocked_rows, to_blocked_lognormal
-from ._run import embed_with
+from ._normalized import blocked_rows
+from ._run import embed_with, lognormal_profiles
 
-__all__ = ["Encoder", "EncoderFolderError", "WEIGHTS", "blocked_rows", "embed_with", "has_amx", "to_blocked_lognormal"]
+__all__ = ["Encoder", "EncoderFolderError", "WEIGHTS", "blocked_rows", "embed_with", "lognormal_profiles"]

@@ -1,4 +1,4 @@
-"""Which genes set cells apart in the space of an encoder: integrated gradients."""
+"""Attribute the distance between cells in the embedding to genes, by integrated gradients."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ._weights import fold_batch_norm
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Pairs at a time: 50 points on each path, and the gradients at them, are held in memory.
-_PAIRS = 4
+#: Pairs of cells at a time: 50 profiles on each path, and their gradients, are in memory at once.
+_PAIRS_AT_ONCE = 4
 
 
 def check_pairs(anchors: Any, negatives: Any, *, n_genes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of profiles, arrays or sparse matrices, as float32 (n, n_genes); raises if they do not fit."""
+    """Return pairs of profiles, arrays or sparse matrices, as float32 (n, n_genes); raise if their shapes differ."""
     one, other = (
         np.ascontiguousarray(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float32)
         for x in (anchors, negatives)
@@ -34,23 +34,11 @@ def check_pairs(anchors: Any, negatives: Any, *, n_genes: int) -> tuple[np.ndarr
 def attribute(
     weights: Mapping[str, np.ndarray], anchors: np.ndarray, negatives: np.ndarray, *, n_steps: int = 50
 ) -> np.ndarray:
-    """Say how much each gene of an anchor adds to its distance from a negative.
+    """Compute how much each gene of an anchor adds to its distance from a negative, float32 (n, n_genes), 0 or more.
 
     Integrated gradients (Sundararajan et al., ICML 2017) of ``|f(x) - f(negative)|^2`` along the straight line from the
-    negative to the anchor; only genes that are higher in the anchor, without sign (SCimilarity, Heimberg et al. 2025).
-
-    Parameters
-    ----------
-    weights
-        Canonical weights of an encoder.
-    anchors, negatives
-        Pairs of log-normalised profiles, float32 (n, n_genes).
-    n_steps
-        Points on the line.
-
-    Returns
-    -------
-    float32 (n, n_genes), 0 or more.
+    negative to the anchor, at ``n_steps`` points: their absolute values, for genes that are higher in the anchor
+    (SCimilarity, Heimberg et al. 2025). Anchors and negatives are log-normalised profiles, float32 (n, n_genes).
 
     Raises
     ------
@@ -72,8 +60,8 @@ def attribute(
     method = IntegratedGradients(distance)
     result = np.empty(anchors.shape, dtype=np.float32)
     with progress_bar(len(anchors), desc="Attributing") as bar:
-        for start in range(0, len(anchors), _PAIRS):
-            part = slice(start, start + _PAIRS)
+        for start in range(0, len(anchors), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
             one, other = torch.from_numpy(anchors[part]), torch.from_numpy(negatives[part])
             found = method.attribute(one, baselines=other, additional_forward_args=other, n_steps=n_steps)
             result[part] = (found * (one > other)).abs().detach().numpy()
@@ -82,7 +70,7 @@ def attribute(
 
 
 def _network(weights: Mapping[str, np.ndarray]) -> Callable[[Tensor], Tensor]:
-    """Make the encoder a function of dense profiles that gradients flow through."""
+    """Return the encoder as a differentiable function of dense profiles."""
     import torch
 
     layers = [

@@ -1,4 +1,4 @@
-"""Sparse rows times a dense matrix, fast: what the first layer of a network does with a cell's counts."""
+"""Multiply sparse rows with a dense matrix: the first layer of a network."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from .._compiled import njit
 from .._threads import in_threads
 
-#: Columns that are worked on together: this many rows of the matrix, TILE numbers of each, fit into a core's cache.
+#: Columns of the sparse rows in a block: this many rows of the dense matrix, TILE numbers of each, fit into the cache.
 BLOCK = 256
+#: Columns of the dense matrix that are multiplied together.
 TILE = 512
 
 
@@ -18,15 +19,9 @@ TILE = 512
 class BlockedRows:
     """Sparse rows whose entries are grouped by blocks of BLOCK columns.
 
-    Attributes
-    ----------
-    starts
-        int64 (n_rows, n_blocks + 1): where the entries of each row and block begin, and where the row ends; rows follow
-        one another without a gap.
-    columns, values
-        int32 and float32 (n_entries,).
-    n_columns
-        Columns of the matrix.
+    ``starts``, int64 (n_rows, n_blocks + 1), has the start of the entries of each row and block, and the end of the
+    row. A row starts where the row before ends. Columns and values are those of each entry, int32 and float32
+    (n_entries,).
     """
 
     starts: np.ndarray
@@ -51,21 +46,22 @@ class BlockedRows:
         return dense
 
     def times(self, matrix: np.ndarray) -> np.ndarray:
-        """Product with a dense matrix, float32 (n_columns, m) in C order -> float32 (n_rows, m).
+        """Multiply with a dense matrix, float32 (n_columns, m) in C order: float32 (n_rows, m).
 
-        Block by block of columns, so that the rows of ``matrix`` that many rows need stay in the cache: several times
-        as fast as a product row by row, and as a dense one where a few percent of the entries are there.
+        The product is taken by blocks of columns, so that the rows of ``matrix`` that many rows need stay in the cache.
+        This is several times as fast as a product row by row, or as a dense product if a few percent of the entries are
+        not zero.
         """
         out = np.zeros((self.n_rows, matrix.shape[1]), dtype=np.float32)
         in_threads(self.n_rows, lambda first, last: self.add_product(matrix, out, first, last))
         return out
 
     def add_product(self, matrix: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
-        """Add the product of the rows from ``first`` to ``last`` to theirs in ``out``, in this thread."""
+        """Add the products of the rows from ``first`` to ``last`` to these rows of ``out``, in this thread."""
         _multiply(self.starts, self.columns, self.values, matrix, out, first, last)
 
     def transposed(self) -> BlockedRows:
-        """Entries by column: rows of the result are columns of this one."""
+        """Return the transposed matrix."""
         n_blocks = -(-self.n_rows // BLOCK)
         starts = np.zeros((self.n_columns, n_blocks + 1), dtype=np.int64)
         columns, values = np.empty_like(self.columns), np.empty_like(self.values)
@@ -75,7 +71,7 @@ class BlockedRows:
 
 @njit(inline="always")
 def _add_rows(out, matrix, columns, values, low, high, a, b):  # type: ignore[no-untyped-def]
-    """Add values x rows of the matrix to out, eight at a time: out is loaded and stored once for eight."""
+    """Add values x rows of the matrix to out, eight rows at a time: out is loaded and stored once for eight rows."""
     p = low
     while p + 8 <= high:
         v0, v1, v2, v3 = values[p], values[p + 1], values[p + 2], values[p + 3]
@@ -101,7 +97,7 @@ def _add_rows(out, matrix, columns, values, low, high, a, b):  # type: ignore[no
             out[j] += v0 * m0[j]
 
 
-# Reassociation and contraction let the compiler use fused multiply-add; it must not assume that there is no NaN.
+# "reassoc" and "contract" allow fused multiply-add; "nnan" is left out, because there may be NaN.
 @njit(nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _multiply(starts, columns, values, matrix, out, first, last):  # type: ignore[no-untyped-def]
     width = matrix.shape[1]
@@ -124,7 +120,7 @@ def _transpose(starts, columns, values, new_starts, new_columns, new_values):  #
         for block in range(n_blocks):
             end += new_starts[column, block + 1]
             new_starts[column, block + 1] = end
-    # Rows come in order, so that blocks of a column fill up one after the other.
+    # Rows are visited in order, so the blocks of a column are filled in order.
     place = new_starts[:, 0].copy()
     for row in range(n_rows):
         for p in range(starts[row, 0], starts[row, -1]):

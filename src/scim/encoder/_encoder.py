@@ -1,22 +1,28 @@
-"""Encoder: genes, weights, where they come from, and the folders they are kept in."""
+"""Encoder: a frozen function from counts to unit vectors, kept as a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .._disk import plain
+from .._validate import check_positive_int, get_adata
+from ..counts import BLOCK_ROWS, InputKind, find_values
 from ..genes import GeneSpace
 from ._folder import EncoderFolderError, read_folder, read_part, write_folder
-from ._function import EncoderFunction
-from ._weights import BN_EPS, check_weights, content_id, count_layers
+from ._forward import Forward, make_forward
+from ._run import embed_all, embed_blocks, embedding_info, values_of_matrix
+from ._weights import check_weights, content_id, hidden_widths
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
-class Encoder(EncoderFunction):
+class Encoder:
     """A frozen function from counts to unit vectors.
 
     Genes are put in order (missing ones are 0), counts are scaled to 1e4 over them and logged, then layers of
@@ -25,11 +31,11 @@ class Encoder(EncoderFunction):
     Parameters
     ----------
     genes
-        The genes that it takes, in order.
+        Genes of the input, in order.
     weights
         Arrays under canonical names, see :func:`scim.encoder._weights.check_weights`.
     provenance
-        What it was trained on and how, as JSON takes it.
+        Data and settings of the training, as plain values for JSON.
     decoder
         Weights that map vectors back to profiles, kept for training and for SCimilarity.
 
@@ -38,7 +44,7 @@ class Encoder(EncoderFunction):
     genes, weights, provenance
         As above.
     id
-        16 hex digits that follow from genes and weights: the same encoder has the same id everywhere.
+        16 hex digits computed from genes and weights: the same encoder has the same id everywhere.
     n_latent
         Length of the vectors.
 
@@ -49,7 +55,7 @@ class Encoder(EncoderFunction):
 
     Examples
     --------
-    A random one, as training makes them:
+    An encoder with random weights:
 
     >>> import numpy as np
     >>> import scim
@@ -80,16 +86,17 @@ class Encoder(EncoderFunction):
         self._read_decoder: Callable[[], Mapping[str, np.ndarray]] | None = None
         self.provenance: dict[str, Any] = plain(provenance or {})
         self.id = content_id(self.weights, genes.hash)
-        self._forward = None
+        #: Precision and device of the last call, and the network for them.
+        self._forward: tuple[tuple[str, str], Forward] | None = None
 
     @property
     def decoder(self) -> dict[str, np.ndarray] | None:
-        """Weights that map vectors back to profiles; those of a folder are read when they are first asked for.
+        """Weights that map vectors back to profiles; a loaded encoder reads them from its folder at first use.
 
         Raises
         ------
         EncoderFolderError
-            The folder that the encoder was loaded from is not there any more, or was changed.
+            The folder that the encoder was loaded from is missing, or was changed.
         """
         if self._decoder is None and self._read_decoder is not None:
             try:
@@ -104,15 +111,156 @@ class Encoder(EncoderFunction):
         return check_weights(decoder, n_in=self.n_latent, n_out=len(self.genes))
 
     def __repr__(self) -> str:
-        widths = [len(self.weights[f"layers.{i}.bias"]) for i in range(count_layers(self.weights))]
-        return f"Encoder {self.id}: {len(self.genes):,} genes -> {'-'.join(map(str, [*widths, self.n_latent]))}"
+        widths = [*hidden_widths(self.weights), self.n_latent]
+        return f"Encoder {self.id}: {len(self.genes):,} genes -> {'-'.join(map(str, widths))}"
 
-    def rounded(self) -> Encoder:
-        """Round the matrices to float16, in which they are stored in half the space.
+    def __call__(
+        self,
+        X: Any,
+        *,
+        kind: InputKind | Literal["auto", "counts", "log1p"] = "auto",
+        precision: str = "auto",
+        device: str = "auto",
+        chunk_size: int = BLOCK_ROWS,
+    ) -> np.ndarray:
+        """Embed a matrix whose columns are the encoder's genes.
+
+        Parameters
+        ----------
+        X
+            Counts or log1p values (n_cells, n_genes): ndarray, sparse, backed or Dask.
+        kind
+            What the values are; ``"auto"`` recognises it.
+        precision, device, chunk_size
+            See :meth:`embed`.
 
         Returns
         -------
-        Another encoder, with an id of its own, whose embeddings differ by about 1e-3; without a decoder.
+        float32 (n_cells, n_latent), rows of length 1, or 0 for a cell without counts.
+
+        Raises
+        ------
+        ValueError
+            ``X`` has another number of columns, or values that are neither counts nor log1p.
+        """
+        values = values_of_matrix(X, self.genes, kind)
+        return embed_all(self._run_on(device, precision), values, n_latent=self.n_latent, chunk_size=chunk_size)
+
+    def embed(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        gene_column: str | None = None,
+        mod: str | None = None,
+        precision: str = "auto",
+        device: str = "auto",
+        chunk_size: int = BLOCK_ROWS,
+        return_info: bool = False,
+    ) -> Any:
+        """Embed the cells of ``adata``.
+
+        Parameters
+        ----------
+        adata
+            AnnData or MuData; in memory, backed or Dask.
+        layer
+            Where the values are: a layer, ``"X"`` or ``"raw"``. None takes counts from X or ``layers["counts"]``, or
+            else log1p values from X or ``raw``. If X was cut to variable genes, None takes ``raw``, which has more of
+            the encoder's genes.
+        gene_column
+            Column of ``var`` with gene names; None finds them.
+        mod
+            Modality of a MuData.
+        precision
+            ``"fp32"`` or ``"bf16"``; ``"auto"`` is fp32 on every machine.
+        device
+            ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        chunk_size
+            Cells at a time. Changes memory and speed, and the result only by rounding.
+        return_info
+            Also return a description of the data: matrix, kind of values, genes and versions, as plain values.
+
+        Returns
+        -------
+        float32 (n_cells, n_latent), rows of length 1, or 0 for a cell without counts; with ``return_info`` a dict, too.
+
+        Raises
+        ------
+        ValueError
+            The data have too few of the encoder's genes, or the values are neither counts nor log1p.
+        KeyError
+            There is no such layer, column or modality.
+        """
+        values = find_values(get_adata(adata, mod=mod), self.genes, layer=layer, gene_column=gene_column)
+        vectors = embed_all(self._run_on(device, precision), values, n_latent=self.n_latent, chunk_size=chunk_size)
+        return (vectors, embedding_info(values, vectors, encoder_id=self.id)) if return_info else vectors
+
+    def embed_chunks(
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        gene_column: str | None = None,
+        mod: str | None = None,
+        precision: str = "auto",
+        device: str = "auto",
+        chunk_size: int = BLOCK_ROWS,
+        start: int = 0,
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Embed the cells of ``adata`` block by block, if the vectors of all cells should not be in memory.
+
+        Parameters and errors are those of :meth:`embed`. Cells before ``start`` are skipped.
+
+        Yields
+        ------
+        Positions of the cells, and their vectors.
+        """
+        values = find_values(get_adata(adata, mod=mod), self.genes, layer=layer, gene_column=gene_column)
+        yield from embed_blocks(self._run_on(device, precision), values, chunk_size=chunk_size, start=start)
+
+    def attribute(self, anchors: np.ndarray, negatives: np.ndarray, *, n_steps: int = 50) -> np.ndarray:
+        """Compute how much each gene of a cell adds to its distance from another, by integrated gradients.
+
+        Parameters
+        ----------
+        anchors, negatives
+            Pairs of log-normalised profiles over the encoder's genes, arrays or sparse matrices (n, n_genes).
+        n_steps
+            Points on the line between the two.
+
+        Returns
+        -------
+        float32 (n, n_genes), 0 for a gene that is not higher in the anchor. :func:`scim.tl.explain` averages and ranks.
+
+        Raises
+        ------
+        ValueError
+            The two differ in shape, do not have the encoder's genes, or hold NaN.
+        ImportError
+            captum is not installed.
+        """
+        from ._attribution import attribute, check_pairs
+
+        one, other = check_pairs(anchors, negatives, n_genes=len(self.genes))
+        return attribute(self.weights, one, other, n_steps=check_positive_int(n_steps, argument="n_steps"))
+
+    def _run_on(self, device: str, precision: str) -> Forward:
+        """Return the network on a device. The network of the last call is kept."""
+        if self._forward is None or self._forward[0] != (precision, device):
+            self._forward = (precision, device), make_forward(self.weights, precision=precision, device=device)
+        return self._forward[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The network on a device is not pickled: it is made again where it is needed.
+        return {**self.__dict__, "_forward": None}
+
+    def rounded(self) -> Encoder:
+        """Round the matrices to float16, to store them in half the space.
+
+        Returns
+        -------
+        Another encoder with another id and without a decoder. Its embeddings differ by about 1e-3.
         """
         weights = {
             name: array.astype(np.float16).astype(np.float32) if array.ndim == 2 else array
@@ -130,12 +278,12 @@ class Encoder(EncoderFunction):
         overwrite
             Replace an encoder at ``path``.
         decoder
-            Write the decoder as well, where there is one.
+            Write the decoder, if there is one.
 
         Raises
         ------
         FileExistsError
-            ``path`` exists, and ``overwrite`` is False or it is something else than an encoder.
+            ``path`` exists, and ``overwrite`` is False or it is not an encoder.
         PermissionError, NotADirectoryError
             The folder cannot be made.
         """
@@ -144,18 +292,8 @@ class Encoder(EncoderFunction):
             genes=self.genes,
             weights=self.weights,
             decoder=self.decoder if decoder else None,
-            facts={
-                "id": self.id,
-                "n_genes": len(self.genes),
-                "gene_hash": self.genes.hash,
-                "gene_ids": self.genes.id_kind,
-                "gene_aliases": self.genes.aliases,
-                "n_latent": self.n_latent,
-                "n_hidden": [len(self.weights[f"layers.{i}.bias"]) for i in range(count_layers(self.weights))],
-                "normalization": "1e4 per cell over the genes, log1p",
-                "batch_norm_eps": BN_EPS,
-                "provenance": self.provenance,
-            },
+            encoder_id=self.id,
+            provenance=self.provenance,
             overwrite=overwrite,
         )
 
@@ -168,7 +306,7 @@ class Encoder(EncoderFunction):
         FileNotFoundError
             There is no such folder.
         EncoderFolderError
-            (a ValueError) The folder is something else, or was damaged or edited: its content has another id.
+            (a ValueError) The folder is not an encoder, or was damaged or edited, so that its id differs.
         """
         path = Path(path).expanduser()
         genes, weights, facts = read_folder(path)
@@ -186,25 +324,25 @@ class Encoder(EncoderFunction):
 
     @classmethod
     def from_scimilarity(cls, path: str | Path, *, aliases: bool = False) -> Encoder:
-        """Read the folder of a SCimilarity model (0.4 or like it), of any number and width of layers.
+        """Read the folder of a SCimilarity model (format of version 0.4), with any number and width of layers.
 
-        Its embeddings are reproduced to rounding. Neither SCimilarity nor anything that could run code is needed or
-        loaded: checkpoints are read with ``weights_only=True``.
+        Embeddings are those of the model, up to rounding. SCimilarity need not be installed, and no code is run:
+        checkpoints are read with ``weights_only=True``.
 
         Parameters
         ----------
         path
-            Folder with encoder.ckpt and gene_order.tsv, and decoder.ckpt where there is one.
+            Folder with encoder.ckpt and gene_order.tsv, and optionally decoder.ckpt.
         aliases
-            Find genes of new data by letter case, previous symbols and aliases too, which SCimilarity does not: more
-            genes are found, and embeddings differ a little from its own. Ensembl ids are understood either way.
+            Find genes of new data also in other letter case and by previous symbols and aliases. SCimilarity does not:
+            more genes are found, and embeddings differ a little from its own. Ensembl ids are understood either way.
 
         Raises
         ------
         FileNotFoundError
             The folder or one of the two files is missing.
         EncoderFolderError
-            (a ValueError) A file is damaged, does not fit the others, or holds more than weights.
+            (a ValueError) A file is damaged, does not fit the others, or holds other objects than weights.
 
         Examples
         --------
@@ -228,7 +366,7 @@ class Encoder(EncoderFunction):
         return encoder
 
     def to_scimilarity(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write a folder that SCimilarity 0.4.1 loads: the model, its genes sorted, without its indexes.
+        """Write a folder that SCimilarity 0.4.1 loads: the model with sorted genes, without indexes.
 
         Parameters
         ----------
@@ -240,15 +378,15 @@ class Encoder(EncoderFunction):
         Raises
         ------
         FileExistsError
-            ``path`` exists, and ``overwrite`` is False, or it is something else, or it holds indexes of another model.
+            ``path`` exists, and ``overwrite`` is False, or it is not a model, or it holds indexes of another model.
         ValueError
-            There is no hidden layer, or more than nine: SCimilarity cannot read either.
+            The encoder has no hidden layer or more than nine, which SCimilarity cannot read.
         """
         from ._scimilarity import write_model
 
-        n_layers = count_layers(self.weights)
+        n_layers = len(hidden_widths(self.weights))
         if not 1 <= n_layers <= 9:
-            raise ValueError(f"SCimilarity reads 1 hidden layer to 9 at most (it sorts them as text), not {n_layers}.")
+            raise ValueError(f"SCimilarity reads 1 to 9 hidden layers (sorted as text), the encoder has {n_layers}.")
         write_model(
             Path(path).expanduser(),
             genes=list(map(str, self.genes.names)),

@@ -1,4 +1,4 @@
-"""Run an encoder on blocks of cells: with NumPy on a CPU, with torch elsewhere."""
+"""The forward pass of an encoder: with NumPy in fp32 on a CPU, with torch otherwise."""
 
 from __future__ import annotations
 
@@ -21,24 +21,19 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class Forward(Protocol):
-    """Weights where they are multiplied."""
+    """The network of an encoder on a device."""
 
     def __call__(self, rows: BlockedRows) -> np.ndarray:
-        """Embed log-normalised rows (n, n_genes) -> float32 unit vectors (n, n_latent), zero for a row of zeros."""
+        """Embed log-normalised rows (n, n_genes): unit vectors, float32 (n, n_latent); 0 for a row of zeros."""
         ...
 
 
 def make_forward(weights: Mapping[str, np.ndarray], *, precision: str = "auto", device: str = "auto") -> Forward:
-    """Choose how to run an encoder.
+    """Put the network of an encoder on a device.
 
-    Parameters
-    ----------
-    weights
-        Canonical weights of an encoder.
-    precision
-        ``"fp32"``; ``"bf16"``, products of matrices in bfloat16; ``"auto"`` is bf16 on a CPU with AMX, and else fp32.
-    device
-        ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"``: the first of cuda, mps, cpu that is there.
+    The precision is ``"fp32"``, or ``"bf16"``: products of matrices in bfloat16. ``"auto"`` is fp32 on every machine,
+    so that neighbours and labels do not depend on the processor. The device is ``"cpu"``, ``"cuda"``, ``"mps"`` or
+    ``"auto"``: the first of cuda, mps and cpu that this machine has.
     """
     check_option(precision, PRECISIONS, argument="precision")
     if not isinstance(device, str):
@@ -47,20 +42,15 @@ def make_forward(weights: Mapping[str, np.ndarray], *, precision: str = "auto", 
     if not on_cpu:
         chosen = pick_device(device)
         on_cpu = chosen.type == "cpu"
-    if precision == "auto":
-        precision = "bf16" if on_cpu and has_amx() else "fp32"
-    if on_cpu and precision == "fp32":
+    if on_cpu and precision != "bf16":
         return SparseForward(weights)
     return DenseForward(weights, precision=precision, device=pick_device("cpu") if on_cpu else chosen)
 
 
 class SparseForward:
-    """On a CPU, in float32: the first layer takes the cells as they are stored, and nothing imports torch.
+    """The network on a CPU, in float32: the first layer multiplies sparse rows, and torch is not imported.
 
-    Parameters
-    ----------
-    weights
-        Canonical weights of an encoder; no matrix is copied.
+    Matrices of the weights are not copied.
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -70,8 +60,8 @@ class SparseForward:
     def __call__(self, rows: BlockedRows) -> np.ndarray:
         """Embed rows, see :class:`Forward`."""
         vectors = np.empty((rows.n_rows, len(self.matrices[-1])), dtype=np.float32)
-        # Each thread takes some cells all the way: BLAS's own threads go on spinning between products, on a core that
-        # the sparse ones need.
+        # Each thread takes its cells through all layers. BLAS's own threads would spin between products, on cores that
+        # the sparse products need.
         with one_thread_of_blas():
             in_threads(rows.n_rows, lambda first, last: self._embed(rows, first, last, vectors))
         return _without_empty(vectors, rows)
@@ -93,17 +83,7 @@ class SparseForward:
 
 
 class DenseForward:
-    """With torch, BatchNorm folded in: hardware that multiplies matrices does zeros faster than it leaves them out.
-
-    Parameters
-    ----------
-    weights
-        Canonical weights of an encoder.
-    precision
-        ``"fp32"`` or ``"bf16"``.
-    device
-        Of torch.
-    """
+    """The network with torch, on dense rows, BatchNorm folded in: GPUs multiply zeros faster than they skip them."""
 
     def __init__(self, weights: Mapping[str, np.ndarray], *, precision: str, device: torch.device) -> None:
         import torch
@@ -128,7 +108,7 @@ class DenseForward:
             return _without_empty(torch.nn.functional.normalize(hidden, dim=1).cpu().numpy(), rows)
 
     def _spread(self, rows: BlockedRows) -> torch.Tensor:
-        """Rows as a dense tensor on the device; what travels there is sparse."""
+        """Make a dense tensor on the device of rows that are sent there sparse."""
         import torch
 
         dense = torch.zeros(rows.n_rows * rows.n_columns, dtype=self.dtype, device=self.device)
@@ -138,45 +118,37 @@ class DenseForward:
 
 
 def _without_empty(vectors: np.ndarray, rows: BlockedRows) -> np.ndarray:
-    # A cell without counts has no direction: what the biases alone give would be a neighbour of something.
+    # A cell without counts has no direction: the vector that the biases alone give would have neighbours.
     vectors[rows.lengths == 0] = 0
     return vectors
 
 
-def has_amx() -> bool:
-    """Whether the CPU multiplies matrices in bf16 itself; without that, sparse rows in fp32 are faster."""
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:  # no Linux
-        return False
-
-
 def _may_have_gpu() -> bool:
-    """Whether it is worth asking torch, whose import takes a second and 200 MB."""
+    """Whether there may be a GPU: only then torch is imported, which takes a second and 200 MB."""
     if "torch" in sys.modules or sys.platform != "linux":
         return True
     return Path("/dev/kfd").exists() or any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
 
 
-#: Kinds of devices that are tried.
+#: Kinds of devices.
 _KINDS = ("cuda", "mps", "cpu")
 
 
 def pick_device(device: str) -> Any:
-    """Torch device for ``device``, or an error that lists those that are here."""
+    """Return the torch device named ``device``; raise with a list of this machine's devices if it has none of it."""
     import torch
 
-    there = ["cpu"]
+    available = ["cpu"]
     if torch.backends.mps.is_available():
-        there.insert(0, "mps")
+        available.insert(0, "mps")
     if torch.cuda.is_available():
-        there.insert(0, "cuda")
+        available.insert(0, "cuda")
     if device == "auto":
-        return torch.device(there[0])
+        return torch.device(available[0])
     kind, _, number = device.partition(":")
-    if kind not in there and kind in _KINDS:
-        raise ValueError(f"device={device!r} is not on this machine, which has {', '.join(there)}.")
-    check_option(kind, there, argument="device")
+    if kind not in available and kind in _KINDS:
+        raise ValueError(f"device={device!r} is not on this machine, which has {', '.join(available)}.")
+    check_option(kind, available, argument="device")
     n_there = torch.cuda.device_count() if kind == "cuda" else 1
     if number and not (number.isdecimal() and int(number) < n_there):
         raise ValueError(f"device={device!r} is not on this machine: there are {n_there} of {kind!r}, counted from 0.")

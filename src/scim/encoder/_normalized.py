@@ -1,4 +1,4 @@
-"""From a block of X to normalised rows in the order of an encoder's genes, in one pass over its stored values."""
+"""Align and normalise a block of X to rows over an encoder's genes, in one pass over its stored values."""
 
 from __future__ import annotations
 
@@ -14,40 +14,26 @@ from ._blocked import BLOCK, BlockedRows
 if TYPE_CHECKING:
     from ..genes import GeneMap
 
-#: What is done with a value, by kind of input.
+#: Steps by kind of input: scale counts and take log1p.
 _SCALE = 0
+#: Keep log1p values.
 _KEEP = 1
+#: Rescale log1p values of another sum per cell.
 _RESCALE = 2
-#: Most counts are below this, and their logarithm is taken once for a cell.
-_TABLE = 64
+#: Counts below this, which are most, have their logarithm computed once per cell.
+_TABLE_COUNTS = 64
 
 
 class UnusableValues(ValueError):
-    """Values that are neither counts nor their logarithms; says which."""
+    """Values are neither counts nor logarithms of counts; the message says what they are."""
 
 
 def to_blocked_lognormal(block: Any, gene_map: GeneMap, kind: InputKind) -> BlockedRows:
-    """Align, scale to 1e4 a cell and log1p the rows of a block of X.
+    """Align the rows of a block of X to genes, scale them to 1e4 per cell, and take log1p: rows (n_cells, n_genes).
 
-    Does what :meth:`scim.genes.GeneMap.align` and ``lognormal_in_place`` do, without a copy between them.
-
-    Parameters
-    ----------
-    block
-        ndarray, or CSR matrix or array, (n_cells, n_columns).
-    gene_map
-        Which gene of the encoder each column is.
-    kind
-        What the values are.
-
-    Returns
-    -------
-    Rows of log1p values, (n_cells, n_genes); a cell without counts has no entries.
-
-    Raises
-    ------
-    UnusableValues
-        A value is negative, NaN or infinite.
+    The result is that of :meth:`scim.genes.GeneMap.align` and ``lognormal_in_place``, without a copy in between. A cell
+    without counts has no entries. The block is an ndarray, or a CSR matrix or array, (n_cells, n_columns). Values that
+    are negative, NaN or infinite raise UnusableValues.
     """
     from scipy import sparse
 
@@ -61,23 +47,14 @@ def to_blocked_lognormal(block: Any, gene_map: GeneMap, kind: InputKind) -> Bloc
         target = np.arange(n_genes, dtype=np.int32)
     data = rows.data.astype(np.float32, copy=False)
     indices, indptr = rows.indices.astype(np.int32, copy=False), rows.indptr.astype(np.int64, copy=False)
-    what, factor = _KEEP, 1.0
-    if kind.kind == "counts":
-        what = _SCALE
-    elif kind.target_sum is not None and abs(kind.target_sum - TARGET_SUM) > 1e-3 * TARGET_SUM:
-        what, factor = _RESCALE, TARGET_SUM / kind.target_sum
-    return _blocked(indptr, indices, data, target, n_genes, what, factor)
+    what = _SCALE if kind.kind == "counts" else _KEEP if kind.factor == 1 else _RESCALE
+    return _blocked(indptr, indices, data, target, n_genes, what, kind.factor)
 
 
 def blocked_rows(indptr: np.ndarray, columns: np.ndarray, values: np.ndarray, n_columns: int) -> BlockedRows:
-    """Group the entries of CSR arrays by blocks of columns; what is not above zero is left out.
+    """Group the entries of CSR arrays by blocks of columns, without those that are not above zero.
 
-    Parameters
-    ----------
-    indptr, columns, values
-        int64 (n_rows + 1,), and int32 and float32 (n_entries,).
-    n_columns
-        Columns of the matrix.
+    The arrays are ``indptr`` int64 (n_rows + 1,), and ``columns`` and ``values``, int32 and float32 (n_entries,).
     """
     return _blocked(indptr, columns, values, np.arange(n_columns, dtype=np.int32), n_columns, _KEEP, 1.0)
 
@@ -97,7 +74,7 @@ def _blocked(
     in_threads(n, lambda a, b: _count(indptr, indices, data, target, starts, sums, valid, a, b))
     if not valid.all():
         raise UnusableValues("negative, NaN or infinite values")
-    # Each row holds its counts by block so far: now where they begin.
+    # `starts` holds the number of entries by row and block: turn it into positions.
     ends = np.cumsum(starts[:, 1:].sum(axis=1))
     starts[:, 0] = np.concatenate([[0], ends[:-1]]) if n else 0
     np.cumsum(starts, axis=1, out=starts)
@@ -109,7 +86,7 @@ def _blocked(
 
 @njit(nogil=True)
 def _count(indptr, indices, data, target, starts, sums, valid, first, last):  # type: ignore[no-untyped-def]
-    """Entries of each row and block, the row's sum over the encoder's genes, and whether its values can be used."""
+    """Count the entries of each row and block, sum each row over the encoder's genes, and check its values."""
     for row in range(first, last):
         total = 0.0
         for p in range(indptr[row], indptr[row + 1]):
@@ -124,16 +101,16 @@ def _count(indptr, indices, data, target, starts, sums, valid, first, last):  # 
 
 @njit(nogil=True)
 def _fill(indptr, indices, data, target, starts, sums, what, factor, genes, values, first, last):  # type: ignore[no-untyped-def]
-    table = np.empty(_TABLE, dtype=np.float32)
+    table = np.empty(_TABLE_COUNTS, dtype=np.float32)
     place = np.empty(starts.shape[1], dtype=np.int64)
     for row in range(first, last):
-        # An array assigned to another brings words on their shapes along, which take four times as long to compile.
+        # A loop, since numba's array assignment takes four times as long to compile.
         for block in range(len(place)):
             place[block] = starts[row, block]
         scale = np.float32(0)
         if what == _SCALE and sums[row] > 0:
             scale = np.float32(TARGET_SUM / sums[row])
-            for count in range(_TABLE):
+            for count in range(_TABLE_COUNTS):
                 table[count] = np.log1p(np.float32(count) * scale)
         for p in range(indptr[row], indptr[row + 1]):
             gene, value = target[indices[p]], data[p]
@@ -146,7 +123,7 @@ def _fill(indptr, indices, data, target, starts, sums, what, factor, genes, valu
                 values[q] = value
             elif what == _RESCALE:
                 values[q] = np.log1p(np.expm1(value) * np.float32(factor))
-            elif value < _TABLE and value == np.float32(int(value)):
+            elif value < _TABLE_COUNTS and value == np.float32(int(value)):
                 values[q] = table[int(value)]
             else:
                 values[q] = np.log1p(value * scale)

@@ -1,4 +1,4 @@
-"""Folders of SCimilarity 0.4 models: read without its code, and written so that it reads them."""
+"""Read and write folders of SCimilarity 0.4 models without its code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from .._disk import new_folder
 from ._folder import EncoderFolderError
-from ._weights import count_layers
+from ._weights import count_layers, hidden_widths
 
 ENCODER = "encoder.ckpt"
 DECODER = "decoder.ckpt"
@@ -24,7 +24,7 @@ LAYER_SIZES = "layer_sizes.json"
 LABELS = "label_ints.csv"
 HYPERPARAMETERS = "hyperparameters.json"
 METADATA = "metadata.json"
-#: Position of a module in a block, behind that of its Linear, and what its weights are called.
+#: Position of a module in a block, relative to its Linear, and SCimilarity's names of weights -> scim's.
 _MODULES = (
     (0, {"weight": "weight", "bias": "bias"}),
     (1, {"weight": "bn.weight", "bias": "bn.bias", "running_mean": "bn.mean", "running_var": "bn.var"}),
@@ -36,40 +36,37 @@ def read_genes(folder: Path) -> list[str]:
     """Gene symbols of a model, in the order of its input."""
     path = _there(folder, GENES)
     try:
-        # A file that was saved on Windows may begin with a mark.
+        # A file saved on Windows may begin with a byte order mark.
         genes = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise EncoderFolderError(f"{path} is no list of genes: {error}. Download the model again.") from error
+        raise EncoderFolderError(f"{path} is not a list of genes: {error}. Download the model again.") from error
     if wrong := next((gene for gene in genes if "\t" in gene), None):
-        raise EncoderFolderError(f"{path} has more than one column ({wrong!r}); it should have a gene a line.")
+        raise EncoderFolderError(f"{path} has more than one column ({wrong!r}); it should have one gene per line.")
     return genes
 
 
 def read_weights(folder: Path, name: str) -> dict[str, np.ndarray]:
-    """Weights of a checkpoint under canonical names; nothing but tensors is ever loaded.
+    """Read the weights of a checkpoint under canonical names. Only tensors are loaded.
 
-    Raises
-    ------
-    FileNotFoundError
-        The checkpoint is not there.
-    EncoderFolderError
-        It is damaged, holds something else than tensors, or is of another network.
+    Raise an EncoderFolderError if it is damaged, holds other objects than tensors, or is of another network.
     """
     import torch
 
     path = _there(folder, name)
     try:
         with warnings.catch_warnings():
-            # Of the pickle's version: what cannot be read raises.
+            # About the version of the pickle: unreadable checkpoints raise.
             warnings.simplefilter("ignore", UserWarning)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
         if type(error).__name__ == "UnpicklingError":
             raise EncoderFolderError(
-                f"{path} holds Python objects beside weights, which could run code; it was not loaded. Download the "
+                f"{path} holds Python objects besides weights, which could run code; it was not loaded. Download the "
                 "model again, from its authors."
             ) from error
-        raise EncoderFolderError(f"{path} is damaged or no checkpoint: {error}. Download the model again.") from error
+        raise EncoderFolderError(
+            f"{path} is damaged or not a checkpoint: {error}. Download the model again."
+        ) from error
     tensors = state.get("state_dict") if isinstance(state, Mapping) else None
     if not isinstance(tensors, Mapping) or not all(
         isinstance(key, str)
@@ -83,12 +80,12 @@ def read_weights(folder: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def _canonical(state: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    """Rename ``network.{layer}[.{module}].{name}``; layers are counted as numbers: 10 comes after 9."""
+    """Rename ``network.{layer}[.{module}].{name}``; layers are ordered as numbers: 10 comes after 9."""
     found: dict[int, dict[tuple[int, str], np.ndarray]] = {}
     for key, array in state.items():
         parts = re.fullmatch(r"network\.(\d+)(?:\.(\d+))?\.(\w+)", key)
         if parts is None:
-            raise EncoderFolderError(f"{path} holds {key!r}, which is in no network of SCimilarity.")
+            raise EncoderFolderError(f"{path} holds {key!r}, which a network of SCimilarity does not have.")
         layer, module, name = parts.groups()
         place = found.setdefault(int(layer), {})
         if (int(module or 0), name) in place:
@@ -99,7 +96,7 @@ def _canonical(state: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndar
     *blocks, last = (found[layer] for layer in sorted(found))
     weights = {}
     for i, block in enumerate(blocks):
-        # Dropout comes first in most blocks and has no weights: the Linear is where the first ones are.
+        # Most blocks begin with Dropout, which has no weights: the first module with weights is the Linear.
         first = min(module for module, _ in block)
         for offset, names in _MODULES:
             for name, canonical in names.items():
@@ -117,31 +114,31 @@ def _canonical(state: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndar
 
 
 def _refuse_rest(block: Mapping[tuple[int, str], np.ndarray], layer: int, path: Path) -> None:
-    """Raise for weights that no layer of SCimilarity has: without them, this would be another network."""
+    """Raise for weights that a layer of SCimilarity does not have: without them, this would be another network."""
     if block:
         module, name = next(iter(block))
         raise EncoderFolderError(
-            f"{path} holds {name!r} of module {module} in layer {layer}, which no network of SCimilarity has."
+            f"{path} holds {name!r} of module {module} in layer {layer}, which a network of SCimilarity does not have."
         )
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """Everything else that the folder says of the model; what is missing is left out."""
+    """Read hyperparameters, metadata and labels of the model, as far as the folder has them."""
     facts: dict[str, Any] = {"source": "SCimilarity"}
     for key, name in (("hyperparameters", HYPERPARAMETERS), ("metadata", METADATA)):
         if (folder / name).is_file():
             try:
                 facts[key] = json.loads((folder / name).read_text(encoding="utf-8"))
             except ValueError as error:
-                raise EncoderFolderError(f"{folder / name} is no JSON: {error}. Download the model again.") from error
+                raise EncoderFolderError(f"{folder / name} is not JSON: {error}. Download the model again.") from error
             if not isinstance(facts[key], dict):
-                raise EncoderFolderError(f"{folder / name} holds no names with values. Download the model again.")
+                raise EncoderFolderError(f"{folder / name} does not hold names with values. Download the model again.")
     if (folder / LABELS).is_file():
         try:
             with open(folder / LABELS, encoding="utf-8-sig", newline="") as file:
                 facts["labels"] = [row[1] for row in list(csv.reader(file))[1:] if len(row) > 1]
         except (UnicodeDecodeError, csv.Error) as error:
-            raise EncoderFolderError(f"{folder / LABELS} is no table: {error}. Download the model again.") from error
+            raise EncoderFolderError(f"{folder / LABELS} is not a table: {error}. Download the model again.") from error
     return facts
 
 
@@ -170,8 +167,7 @@ def write_model(
         for name, state in states.items():
             torch.save({"state_dict": {key: torch.from_numpy(array) for key, array in state.items()}}, scratch / name)
         sizes = {key: list(array.shape) for key, array in states[ENCODER].items()}
-        n_hidden = [len(weights[f"layers.{i}.bias"]) for i in range(count_layers(weights))]
-        facts = {"latent_dim": len(weights["output.bias"]), "hidden_dim": n_hidden}
+        facts = {"latent_dim": len(weights["output.bias"]), "hidden_dim": hidden_widths(weights)}
         documents = {
             LAYER_SIZES: sizes,
             HYPERPARAMETERS: {**dict(provenance.get("hyperparameters") or {}), **facts},
@@ -189,9 +185,10 @@ def write_model(
 def _sorted(
     genes: Sequence[str], weights: Mapping[str, np.ndarray], decoder: Mapping[str, np.ndarray] | None
 ) -> tuple[list[str], dict[str, np.ndarray], dict[str, np.ndarray] | None]:
-    """Bring genes into the order of the alphabet, and the weights with them.
+    """Sort genes by the alphabet, and the weights accordingly.
 
-    SCimilarity aligns data to a model's genes by an outer join, which sorts them, and takes the order for the model's.
+    SCimilarity aligns data to the genes of a model by an outer join, which sorts them, and assumes that the model's
+    genes are in this order.
     """
     order = sorted(range(len(genes)), key=lambda i: genes[i])
     name = "layers.0.weight"
@@ -202,11 +199,11 @@ def _sorted(
 
 
 def _state(weights: Mapping[str, np.ndarray], *, is_decoder: bool) -> dict[str, np.ndarray]:
-    """Weights under the names of a network of SCimilarity, in its order."""
+    """Rename weights to those of a network of SCimilarity, in its order."""
     state: dict[str, np.ndarray] = {}
     n_layers = count_layers(weights)
     for i in range(n_layers):
-        # Its decoder has no dropout in front of the first Linear.
+        # SCimilarity's decoder has no Dropout before the first Linear.
         first = 0 if is_decoder and i == 0 else 1
         for offset, names in _MODULES:
             for name, canonical in names.items():
@@ -222,6 +219,6 @@ def _there(folder: Path, name: str) -> Path:
         raise FileNotFoundError(f"There is no folder {folder}. Give the folder of a SCimilarity model.")
     if not (folder / name).is_file():
         raise FileNotFoundError(
-            f"{folder} has no {name}: it is no folder of a SCimilarity model, or a part of one. Download it again."
+            f"{folder} has no {name}: it is not the folder of a SCimilarity model, or incomplete. Download it again."
         )
     return folder / name

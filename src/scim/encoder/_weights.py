@@ -1,4 +1,4 @@
-"""Weights under canonical names: what an encoder is made of, checked, and its content as an id."""
+"""Weights of an encoder under canonical names: checks, the id of their content, and layers with BatchNorm."""
 
 from __future__ import annotations
 
@@ -7,33 +7,25 @@ from collections.abc import Mapping
 
 import numpy as np
 
-#: Names of the arrays of a hidden layer, behind ``layers.{i}.``.
+#: Names of the arrays of a hidden layer, after ``layers.{i}.``.
 LAYER_NAMES = ("weight", "bias", "bn.weight", "bn.bias", "bn.mean", "bn.var", "prelu")
+#: Names of the arrays of the last layer.
 OUTPUT_NAMES = ("output.weight", "output.bias")
-#: What BatchNorm adds to the variance.
+#: Constant that BatchNorm adds to the variance.
 BN_EPS = 1e-5
-#: Columns of a matrix that are hashed, and rows that are turned, at a time.
-_COLUMNS = 256
-_ROWS = 64
+#: Columns of a matrix to hash at a time.
+_HASH_COLUMNS = 256
+#: Rows of a matrix to transpose at a time.
+_TRANSPOSE_ROWS = 64
 
 
 def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | None = None) -> dict[str, np.ndarray]:
-    """Copy weights to read-only float32 arrays, in the order of the layers.
+    """Copy weights to read-only float32 arrays, in the order of the layers, or raise a ValueError.
 
-    Parameters
-    ----------
-    weights
-        ``layers.{i}.weight`` (n_out, n_in), ``layers.{i}.bias``, ``layers.{i}.bn.weight``, ``.bias``, ``.mean``,
-        ``.var`` (n_out,), ``layers.{i}.prelu`` (1,), for i from 0; ``output.weight`` (n_latent, n_in), ``output.bias``.
-    n_in
-        Length of the input.
-    n_out
-        Length of the output, where it is known.
-
-    Raises
-    ------
-    ValueError
-        An array is missing, unknown, of the wrong shape, or not finite.
+    They are ``layers.{i}.weight`` (n_out, n_in), ``layers.{i}.bias``, ``layers.{i}.bn.weight``, ``.bias``, ``.mean``,
+    ``.var`` (n_out,), ``layers.{i}.prelu`` (1,), for i from 0; ``output.weight`` (n_latent, n_in), ``output.bias``.
+    ``n_in`` and ``n_out`` are the lengths of the input and, if known, of the output. Arrays must not be missing,
+    unknown, of the wrong shape, or not finite.
     """
     n_layers = count_layers(weights)
     names = [f"layers.{i}.{name}" for i in range(n_layers) for name in LAYER_NAMES] + list(OUTPUT_NAMES)
@@ -41,7 +33,7 @@ def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | 
         raise ValueError(f"weights lacks {missing[0]!r}. An encoder of {n_layers} layers needs: {', '.join(names)}.")
     if unknown := sorted(set(weights) - set(names)):
         raise ValueError(f"weights holds {unknown[0]!r}, which an encoder of {n_layers} layers does not have.")
-    # Column by column, the first matrix is what a product with sparse rows reads, and nobody needs a copy of it.
+    # The first matrix is stored by columns: the order in which a product with sparse rows reads it, without a copy.
     checked = {
         name: _by_column(weights[name]) if i == 0 else np.array(weights[name], dtype=np.float32, order="C")
         for i, name in enumerate(names)
@@ -63,19 +55,19 @@ def check_weights(weights: Mapping[str, np.ndarray], *, n_in: int, n_out: int | 
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinite values: the training has diverged.")
         if name.endswith(".bn.var") and array.min(initial=0) < 0:
-            raise ValueError(f"{name} holds negative values, which no variance can be.")
-        array.flags.writeable = False  # the encoder's id stands for them
+            raise ValueError(f"{name} holds negative values, but a variance cannot be negative.")
+        array.flags.writeable = False  # the encoder's id is computed from them
     return checked
 
 
 def _by_column(matrix: np.ndarray) -> np.ndarray:
-    """Copy a matrix into float32, column by column; some rows at a time, which the cache is grateful for."""
+    """Copy a matrix to float32, stored by columns; 64 rows at a time, to stay in the cache."""
     if np.ndim(matrix) != 2 or np.asarray(matrix).flags.f_contiguous:
         return np.array(matrix, dtype=np.float32, order="F")
-    turned = np.empty(matrix.shape[::-1], dtype=np.float32)
-    for start in range(0, len(matrix), _ROWS):
-        turned[:, start : start + _ROWS] = matrix[start : start + _ROWS].T
-    return turned.T
+    transposed = np.empty(matrix.shape[::-1], dtype=np.float32)
+    for start in range(0, len(matrix), _TRANSPOSE_ROWS):
+        transposed[:, start : start + _TRANSPOSE_ROWS] = matrix[start : start + _TRANSPOSE_ROWS].T
+    return transposed.T
 
 
 def count_layers(weights: Mapping[str, np.ndarray]) -> int:
@@ -83,22 +75,28 @@ def count_layers(weights: Mapping[str, np.ndarray]) -> int:
     return len({name.split(".")[1] for name in weights if name.startswith("layers.")})
 
 
+def hidden_widths(weights: Mapping[str, np.ndarray]) -> list[int]:
+    """Return the width of each hidden layer."""
+    return [len(weights[f"layers.{i}.bias"]) for i in range(count_layers(weights))]
+
+
 def content_id(weights: Mapping[str, np.ndarray], genes_hash: str) -> str:
-    """First 16 hex digits of the SHA-256 over the genes and the weights with their names and shapes."""
+    """Return the first 16 hex digits of the SHA-256 of the genes and of the weights with their names and shapes."""
     digest = hashlib.sha256(genes_hash.encode())
     for name in sorted(weights):
         digest.update(f"{name}{weights[name].shape}".encode())
-        # Column by column, as the largest one lies in memory.
+        # By columns, the order of the largest matrix in memory.
         columns = np.asarray(weights[name]).T
-        for start in range(0, len(columns), _COLUMNS):
-            digest.update(np.ascontiguousarray(columns[start : start + _COLUMNS], dtype="<f4").data)
+        for start in range(0, len(columns), _HASH_COLUMNS):
+            digest.update(np.ascontiguousarray(columns[start : start + _HASH_COLUMNS], dtype="<f4").data)
     return digest.hexdigest()[:16]
 
 
 def scales_of(weights: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray | None, np.ndarray, float | None]]:
-    """Each layer's scale (n_out,), bias (n_out,) and PReLU slope behind its matrix; the last has no scale nor slope.
+    """Return the scale (n_out,), bias (n_out,) and PReLU slope that follow each layer's matrix.
 
-    BatchNorm of a linear layer is a linear layer: ``s (W x + b - mean) + beta`` with ``s = gamma / sqrt(var + eps)``.
+    BatchNorm after a linear layer is linear: ``s (W x + b - mean) + beta`` with ``s = gamma / sqrt(var + eps)``. The
+    last layer has neither scale nor slope.
     """
     layers: list[tuple[np.ndarray | None, np.ndarray, float | None]] = []
     for i in range(count_layers(weights)):
@@ -106,18 +104,18 @@ def scales_of(weights: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray | None
         scale = w["bn.weight"] / np.sqrt(w["bn.var"] + BN_EPS)
         bias = (w["bias"] - w["bn.mean"]) * scale + w["bn.bias"]
         layers.append((scale.astype(np.float32), bias.astype(np.float32), float(w["prelu"][0])))
-    # A copy: torch wants arrays that it could write to.
+    # A copy: torch warns of read-only arrays.
     layers.append((None, weights["output.bias"].copy(), None))
     return layers
 
 
 def matrices_of(weights: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Each layer's matrix (n_out, n_in), as it is; the first lies in memory column by column."""
+    """Return each layer's matrix (n_out, n_in), not copied; the first is stored by columns."""
     return [weights[name] for name in (*(f"layers.{i}.weight" for i in range(count_layers(weights))), "output.weight")]
 
 
 def fold_batch_norm(weights: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray, float | None]]:
-    """Each layer as (matrix (n_out, n_in), bias (n_out,), PReLU slope), BatchNorm folded in."""
+    """Return each layer as (matrix (n_out, n_in), bias (n_out,), PReLU slope), with BatchNorm folded in."""
     return [
         (matrix.copy() if scale is None else matrix * scale[:, None], bias, slope)
         for matrix, (scale, bias, slope) in zip(matrices_of(weights), scales_of(weights), strict=True)

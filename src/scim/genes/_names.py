@@ -1,4 +1,4 @@
-"""What a gene is called: approved symbols, previous ones, aliases and Ensembl ids of human genes.
+"""Names of human genes: approved symbols, previous symbols, aliases and Ensembl ids.
 
 The table in ``_data/genes.tsv.gz`` comes from HGNC (CC0) and GENCODE; see ``_data/README.md``.
 """
@@ -17,7 +17,7 @@ IdKind = Literal["symbol", "ensembl"]
 
 _ENSEMBL = re.compile(r"^ENS[A-Z]*G\d{11}(\.\d+)?(_PAR_Y)?$")
 _HUMAN_ENSEMBL = re.compile(r"^ENSG\d{11}")
-#: Cd3e, Ms4a1, Gm10076: how mouse and rat symbols are written. Human ones with lower case (C1orf112) do not fit.
+#: Symbols of mouse and rat, such as Cd3e, Ms4a1 and Gm10076, but not human symbols with lower case, such as C1orf112.
 _MOUSE_SYMBOL = re.compile(r"^[A-Z][a-z][a-z0-9]+$")
 
 
@@ -28,9 +28,9 @@ class GeneTable:
     Attributes
     ----------
     approved
-        Approved symbols in upper case -> as they are written.
+        Approved symbols in upper case -> approved symbols.
     previous, alias
-        Previous symbols, and aliases, in upper case -> approved symbol. Ambiguous ones are left out.
+        Previous symbols and aliases in upper case -> approved symbol, without ambiguous ones.
     by_ensembl
         Ensembl gene id without version -> approved symbol.
     """
@@ -55,7 +55,7 @@ def gene_table() -> GeneTable:
 
 
 def strip_version(name: str) -> str:
-    """Ensembl id without its version; any other name as it is.
+    """Remove the version of an Ensembl id; return other names unchanged.
 
     Examples
     --------
@@ -66,15 +66,15 @@ def strip_version(name: str) -> str:
 
 
 def id_kind_of(names: Sequence[str]) -> IdKind:
-    """Say whether most of ``names`` are Ensembl gene ids or symbols."""
+    """Return ``"ensembl"`` if most of ``names`` are Ensembl gene ids, and ``"symbol"`` otherwise."""
     n_ensembl = sum(bool(_ENSEMBL.match(name)) for name in names)
     return "ensembl" if 2 * n_ensembl > len(names) else "symbol"
 
 
 def canonical(name: str) -> tuple[str, str]:
-    """Approved symbol of a gene, and how it was found: ``exact``, ``case``, ``ensembl``, ``alias`` or ``unknown``.
+    """Find the approved symbol of a gene, and how: ``exact``, ``case``, ``ensembl``, ``alias`` or ``unknown``.
 
-    Cd3e is a gene of a mouse: only names that are in upper or lower case throughout are human ones of odd case.
+    Other letter case is accepted only if a name is all upper or all lower case: Cd3e is a gene of mouse.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def canonical(name: str) -> tuple[str, str]:
         return name, "unknown"
     if upper in table.by_ensembl:
         return table.by_ensembl[upper], "ensembl"
-    # Seurat and R write dashes as dots.
+    # Seurat and R replace dashes by dots.
     dashed = upper.replace(".", "-")
     for key in (upper, dashed):
         found = table.previous.get(key) or table.alias.get(key)
@@ -104,7 +104,7 @@ def canonical(name: str) -> tuple[str, str]:
 
 
 def foreign_species(names: Sequence[str]) -> str | None:
-    """Say in words why ``names`` are not genes of a human, or None where they may be.
+    """Describe why ``names`` are not human genes; None if they may be.
 
     Examples
     --------

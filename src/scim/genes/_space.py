@@ -1,4 +1,4 @@
-"""Gene spaces: an ordered list of genes, and how the columns of other data map onto it."""
+"""Gene spaces: ordered lists of genes, and maps of the columns of data onto them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-#: Data that share fewer genes with an encoder are refused (never more than half of a small encoder's genes).
+#: Genes of an encoder that data must have to be embedded, or half of the genes of a small encoder.
 MIN_GENES = 100
-#: Data that have a smaller share of an encoder's genes are embedded with a warning.
+#: Warn if data have less than this share of an encoder's genes.
 COMFORTABLE_FRACTION = 0.25
-
+#: Ways to find a gene, strongest first.
 _RANKS = ("exact", "version", "case", "ensembl", "alias")
-#: Ways that take no decision on what a gene is called.
+#: Ways that use neither letter case nor older names.
 _STRICT_RANKS = ("exact", "version", "ensembl")
 
 
@@ -35,16 +35,16 @@ class GeneSpace:
     Parameters
     ----------
     names
-        Symbols or Ensembl gene ids; versions of the latter are cut off.
+        Symbols, or Ensembl gene ids, whose versions are removed.
     id_kind
         ``"symbol"`` or ``"ensembl"``; recognised by default.
     aliases
-        Whether :meth:`match` finds genes by other letter case, previous symbols and aliases as well.
+        Whether :meth:`match` also finds genes in other letter case and by previous symbols and aliases.
 
     Raises
     ------
     ValueError
-        There is no gene, or one stands there twice.
+        There is no gene, or a gene is repeated.
 
     Examples
     --------
@@ -85,20 +85,20 @@ class GeneSpace:
         return f"GeneSpace of {len(self):,} genes ({self.id_kind}): {', '.join(self.names[:4])}, ..."
 
     def index(self, name: str) -> int:
-        """Position of a gene; a :class:`KeyError` for one that is not there."""
+        """Return the position of a gene; raise a :class:`KeyError` if it is not in the space."""
         check_key(self._position, name, argument="name", where="the gene space")
         return self._position[name]
 
     @classmethod
     def from_adata(cls, adata: AnnData, *, gene_column: str | None = None) -> GeneSpace:
-        """Make a space of the genes of ``adata``, in their order; a repeated gene counts once.
+        """Make a space of the genes of ``adata``, in their order, without repeats.
 
         Parameters
         ----------
         adata
-            Its ``var_names`` are taken.
+            Data with gene names in ``var_names``.
         gene_column
-            Column of ``var`` to take instead.
+            Column of ``var`` to take instead of ``var_names``.
         """
         source, names = name_candidates(adata.var, gene_column)[0]
         refuse_numbers(names, adata.var, source=source)
@@ -107,16 +107,16 @@ class GeneSpace:
     def match(self, names: Sequence[str], *, source: str = "var_names") -> GeneMap:
         """Map ``names`` onto this space.
 
-        A gene is found by its very name, without its version, in other letter case, by its Ensembl id or symbol, and by
-        a previous symbol or alias, in this order; a weaker way never adds to a gene that a stronger one found. Which
-        column goes where does not depend on the order of the columns.
+        A gene is looked up by its exact name, without its version, in other letter case, by its Ensembl id or symbol,
+        and by a previous symbol or alias, in this order. A weaker way never adds to a gene that a stronger way found.
+        The order of the columns does not matter.
 
         Parameters
         ----------
         names
-            Gene names of the data, in the order of their columns; repeated ones are summed by :meth:`GeneMap.align`.
+            Gene names of the data, in the order of the columns; :meth:`GeneMap.align` sums repeated genes.
         source
-            Where they come from, for messages.
+            Where the names come from, for messages.
         """
         given = [str(name) for name in names]
         candidates = [self._find(name) for name in given]
@@ -125,8 +125,8 @@ class GeneSpace:
         taken: dict[int, str] = {}
         for rank in _RANKS if self.aliases else _STRICT_RANKS:
             for i, (position, how) in enumerate(candidates):
-                # Columns that are found alike are one gene, split by the reader or the annotation: their counts add up.
-                # Another name for a gene that is there under its own is more likely another gene: it stays out.
+                # Columns found in the same way are one gene, split by the reader or the annotation: they are summed. A
+                # weaker name for a gene that has a column already is more likely another gene: it is left out.
                 if how == rank and taken.setdefault(position, rank) == rank:
                     target[i] = position
                     via[rank] += 1
@@ -135,23 +135,23 @@ class GeneSpace:
         return GeneMap(target, self, source, {how: n for how, n in via.items() if n}, measured, tuple(given[:5]))
 
     def match_adata(self, adata: AnnData, *, gene_column: str | None = None, use_raw: bool = False) -> GeneMap:
-        """Map the genes of ``adata`` onto this space, by ``var_names`` or the column of ``var`` that fits best.
+        """Map the genes of ``adata`` onto this space, by ``var_names`` or the column of ``var`` that matches best.
 
         Parameters
         ----------
         adata
             Data of any shape.
         gene_column
-            Column of ``var`` with gene names; None looks at ``var_names`` and all columns of text.
+            Column of ``var`` with gene names; None tries ``var_names`` and all columns of text.
         use_raw
-            Map the genes of ``adata.raw``.
+            Map the genes of ``adata.raw`` instead.
 
         Raises
         ------
         KeyError
             ``gene_column`` is not in ``var``.
         ValueError
-            The genes are numbers, or those of another species.
+            The gene names are numbers, or genes of another species.
         """
         var = adata.raw.var if use_raw else adata.var
         best: GeneMap | None = None
@@ -176,7 +176,7 @@ class GeneSpace:
         return best
 
     def save(self, path: str | Path) -> None:
-        """Write the names to a text file, one a line."""
+        """Write the names to a text file, one per line."""
         Path(path).write_text("\n".join(self.names) + "\n", encoding="utf-8")
 
     @classmethod
@@ -185,10 +185,10 @@ class GeneSpace:
         return cls(Path(path).read_text(encoding="utf-8").splitlines())
 
     def _find(self, name: str) -> tuple[int, str]:
-        """Position of the gene called ``name`` and how it was found; -1 if it is not here."""
+        """Return the position of the gene called ``name`` and how it was found; -1 if the space lacks it."""
         if name in self._position:
             return self._position[name], "exact"
-        if name.isdecimal():  # a row number; some aliases are numbers as well
+        if name.isdecimal():  # a row number; some aliases are numbers, too
             return -1, ""
         bare = strip_version(name)
         if bare in self._position:
@@ -200,10 +200,10 @@ class GeneSpace:
             for position, own in enumerate(self.names):
                 approved, _ = canonical(own)
                 self._by_canonical.setdefault(approved.upper(), position)
-            # A name of the space itself goes before what another gene of the space used to be called.
+            # A name of the space has priority over a previous symbol of another gene of the space.
             self._by_canonical.update((own.upper(), i) for i, own in reversed(list(enumerate(self.names))))
         if bare.upper() in self._by_canonical and self.names[self._by_canonical[bare.upper()]].upper() == bare.upper():
-            # Cd3e is a gene of a mouse; only names that are upper or lower case throughout are sloppy human ones.
+            # Cd3e is a gene of mouse: human genes in other letter case are all upper or all lower case.
             own = self.names[self._by_canonical[bare.upper()]]
             foreign = foreign_species([bare]) or foreign_species([own])
             return (-1, "") if foreign else (self._by_canonical[bare.upper()], "case")
@@ -217,22 +217,22 @@ class GeneSpace:
 
 @dataclass(frozen=True, eq=False)
 class GeneMap:
-    """How the columns of some data map onto a gene space.
+    """Map of the columns of data onto a gene space.
 
     Attributes
     ----------
     target
-        int32 (n_columns,): position in the space of each column's gene, -1 where it has none.
+        Position in the space of each column's gene, -1 if the space lacks it, int32 (n_columns,).
     space
         The gene space.
     source
-        Where the names came from: ``"var_names"`` or a column of ``var``.
+        Where the names come from: ``"var_names"`` or a column of ``var``.
     via
-        How many columns were found in which way: ``exact``, ``version``, ``case``, ``ensembl``, ``alias``.
+        Number of columns by how their gene was found: ``exact``, ``version``, ``case``, ``ensembl``, ``alias``.
     measured
-        bool (len(space),): genes of the space that the data have.
+        Genes of the space that the data have, bool (len(space),).
     examples
-        The first names of the data, for messages.
+        First names of the data, for messages.
     """
 
     target: np.ndarray
@@ -244,7 +244,7 @@ class GeneMap:
 
     @property
     def n_matched(self) -> int:
-        """Genes of the space that the data have."""
+        """Number of genes of the space that the data have."""
         return int(self.measured.sum())
 
     @property
@@ -258,14 +258,14 @@ class GeneMap:
         return int((self.target >= 0).sum()) > self.n_matched
 
     def align(self, X: Any, *, logged: bool = False) -> csr_matrix:
-        """Put the columns of ``X`` in the order of the space; missing genes are 0, repeated ones are summed.
+        """Put the columns of ``X`` in the order of the space; missing genes are 0, repeated genes are summed.
 
         Parameters
         ----------
         X
             ndarray, or CSR or CSC matrix or array, (n_cells, n_columns).
         logged
-            Values are log1p: repeated genes are summed on the linear scale.
+            Whether values are log1p values, of which repeated genes are summed on the linear scale.
 
         Returns
         -------
@@ -278,7 +278,7 @@ class GeneMap:
         rows = sparse.csr_matrix(X)
         column = self.target[rows.indices]
         keep = column >= 0
-        # Entries kept before each place: the row pointers of what stays.
+        # Number of kept entries before each entry, which gives the new row pointers.
         before = np.zeros(len(keep) + 1, dtype=np.int64)
         np.cumsum(keep, out=before[1:])
         aligned = sparse.csr_matrix(
@@ -297,12 +297,12 @@ class GeneMap:
         return aligned
 
     def check(self, *, floor: int = MIN_GENES, comfortable: float = COMFORTABLE_FRACTION) -> None:
-        """Refuse an overlap under ``floor`` genes, and warn of one under the share ``comfortable``.
+        """Raise if the data have fewer than ``floor`` genes of the space; warn below the share ``comfortable``.
 
         Raises
         ------
         ValueError
-            The data have fewer than ``floor`` genes of the space, or than half of them where it has few.
+            The data have fewer than ``floor`` genes of the space, and fewer than half of its genes.
         """
         floor = min(floor, (len(self.space) + 1) // 2)
         have = f"{self.n_matched:,} of the encoder's {len(self.space):,} genes ({self.fraction:.1%})"
@@ -310,33 +310,33 @@ class GeneMap:
             raise ValueError(
                 f"The data have {have}, fewer than the {floor:,} needed. Their {self.source} begin with "
                 f"{', '.join(map(repr, self.examples))}; the encoder's genes with "
-                f"{', '.join(map(repr, self.space.names[:5]))}. If gene names stand in a column of var, name it with "
+                f"{', '.join(map(repr, self.space.names[:5]))}. If a column of var has the gene names, name it with "
                 "gene_column=; if the genes were filtered, use the unfiltered data."
             )
         if self.fraction < comfortable:
             warn(
-                f"The data have {have}, less than the {comfortable:.0%} that results can be relied on with. Use all "
-                "genes that were measured rather than a selection."
+                f"The data have {have}, less than the {comfortable:.0%} that reliable results need. Use all genes "
+                "that were measured, not a selection."
             )
 
 
 def name_candidates(
     var: pd.DataFrame, gene_column: str | None = None, *, where: str = "var"
 ) -> list[tuple[str, list[str]]]:
-    """Places where gene names may stand, with the names there: the index, and columns of mostly distinct text.
+    """List places that may hold gene names, with the names: the index, and columns of mostly distinct text.
 
     Parameters
     ----------
     var
         A row per gene.
     gene_column
-        The one column to take.
+        Column to take; None lists all.
     where
-        What ``var`` is called in messages.
+        Name of ``var`` in messages.
     """
     from pandas.api.types import is_object_dtype, is_string_dtype
 
-    var = getattr(var, "to_memory", lambda: var)()  # of anndata.experimental.read_lazy
+    var = getattr(var, "to_memory", lambda: var)()  # lazy, from anndata.experimental.read_lazy
     if gene_column is not None:
         check_key(var, gene_column, argument="gene_column", where=where)
         return [(gene_column, var[gene_column].astype(str).tolist())]
@@ -344,7 +344,7 @@ def name_candidates(
         name
         for name in var.columns
         if (is_string_dtype(var[name]) or is_object_dtype(var[name]) or _is_text(var[name]))
-        # Chromosomes, biotypes and genomes are no names of genes.
+        # Chromosomes, biotypes and genomes are not gene names.
         and 2 * var[name].nunique() > len(var)
     ]
     return [
@@ -360,7 +360,7 @@ def _is_text(column: pd.Series) -> bool:
 
 
 def refuse_numbers(names: Sequence[str], var: pd.DataFrame, *, source: str = "var_names") -> None:
-    """Raise a :class:`ValueError` that lists the columns of ``var``, if the names of its genes are row numbers."""
+    """Raise a :class:`ValueError` that lists the columns of ``var`` if the gene names are row numbers."""
     if names and all(name.isdecimal() for name in names[:100]):
         raise ValueError(
             f"{source} are numbers ({', '.join(names[:3])}, ...), not genes. Set adata.var_names to gene symbols or "

@@ -1,4 +1,4 @@
-"""Centres of lists: learned by k-means, and found again, by looking at the centres around a few landmarks only."""
+"""Centres of lists: learned by k-means, and the nearest one found by a coarse search first."""
 
 from __future__ import annotations
 
@@ -8,38 +8,35 @@ import numpy as np
 
 from .._threads import in_threads, one_thread_of_blas
 
-#: Rounds of k-means; vectors of each list that its centre is learned from.
+#: Rounds of k-means.
 ROUNDS = 6
+#: Vectors of each list that its centre is learned from.
 LEARNED_FROM = 40
-#: Fewer centres than this are all looked at.
-_MANY = 1_000
-#: Landmarks per square root of the number of centres, and centres around each, per square root too.
-_LANDMARKS = 4
-_AROUND = 8
+#: Compare with every centre if there are fewer than this.
+_COARSE_FROM_CENTRES = 1_000
+#: Coarse centres per square root of the number of centres.
+_COARSE_PER_ROOT = 4
+#: Centres around each coarse centre, per square root of the number of centres.
+_AROUND_PER_ROOT = 8
 
 
 class Centres:
-    """Centres, and landmarks among them.
+    """Centres, float32 (n, d), some of which serve for a coarse search.
 
-    A vector is compared with the landmarks and then with the centres around the nearest one, which is a tenth of the
-    work of comparing it with all 4,096 centres, and a thirtieth with 16,384. About one vector in a hundred goes to its
-    second-nearest centre for it, which a search does not notice.
-
-    Parameters
-    ----------
-    centres
-        float32 (n, d).
+    A vector is compared with the coarse centres and then with the centres around the nearest one: a tenth of the work
+    of comparing it with all of 4,096 centres, and a thirtieth of 16,384. About one vector in a hundred goes to its
+    second-nearest centre instead, which does not matter to a search.
     """
 
     def __init__(self, centres: np.ndarray) -> None:
         self.centres = np.ascontiguousarray(centres, dtype=np.float32)
         self._half = (self.centres**2).sum(axis=1) / 2
-        self._landmarks: Centres | None = None
-        if len(centres) >= _MANY:
+        self._coarse: Centres | None = None
+        if len(centres) >= _COARSE_FROM_CENTRES:
             root = np.sqrt(len(centres))
-            chosen = self.centres[np.linspace(0, len(centres) - 1, int(_LANDMARKS * root)).astype(int)]
-            self._landmarks = Centres(chosen)
-            self._around = _nearest(chosen, self.centres, self._half, int(_AROUND * root))
+            chosen = self.centres[np.linspace(0, len(centres) - 1, int(_COARSE_PER_ROOT * root)).astype(int)]
+            self._coarse = Centres(chosen)
+            self._around = _nearest(chosen, self.centres, self._half, int(_AROUND_PER_ROOT * root))
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -60,11 +57,11 @@ class Centres:
         return found
 
     def _assign(self, vectors: np.ndarray) -> np.ndarray:
-        if self._landmarks is None:
+        if self._coarse is None:
             return np.argmax(vectors @ self.centres.T - self._half, axis=1)
-        landmark = self._landmarks._assign(vectors)
-        order = np.argsort(landmark, kind="stable")
-        bounds = np.searchsorted(landmark[order], np.arange(len(self._around) + 1))
+        coarse = self._coarse._assign(vectors)
+        order = np.argsort(coarse, kind="stable")
+        bounds = np.searchsorted(coarse[order], np.arange(len(self._around) + 1))
         found = np.empty(len(vectors), dtype=np.int64)
         for near, a, b in zip(self._around, bounds[:-1], bounds[1:], strict=True):
             if a < b:
@@ -84,18 +81,9 @@ def _nearest(points: np.ndarray, centres: np.ndarray, half: np.ndarray, n: int) 
 
 
 def learn(vectors: np.ndarray, n: int, *, seed: int, step: Callable[[int], object] = lambda _: None) -> Centres:
-    """Lloyd's k-means from vectors drawn at random.
+    """Learn ``n`` centres by Lloyd's k-means, beginning with vectors drawn at random.
 
-    Parameters
-    ----------
-    vectors
-        float32 (m, d), at least ``n``.
-    n
-        Centres to learn.
-    seed
-        Seed of the first ones.
-    step
-        Called with the number of vectors after each round.
+    There are at least ``n`` vectors, float32 (m, d). ``step`` is called with their number after each round.
     """
     start = np.random.default_rng(seed).permutation(len(vectors))[:n]
     centres = Centres(vectors[np.sort(start)])
@@ -103,7 +91,7 @@ def learn(vectors: np.ndarray, n: int, *, seed: int, step: Callable[[int], objec
         members = centres.assign(vectors)
         order = np.argsort(members, kind="stable")
         held, first, count = np.unique(members[order], return_index=True, return_counts=True)
-        # A centre that nothing is near to stays where it is.
+        # A centre without vectors stays where it is.
         moved = centres.centres.copy()
         moved[held] = np.add.reduceat(vectors[order], first, axis=0) / count[:, None].astype(np.float32)
         centres = Centres(moved)

@@ -1,68 +1,80 @@
-"""Search where an index covers the first cells only: those added since are compared one by one."""
+"""Indexes made of others: with cells added since, and without cells that must not be found."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ._exact import ExactIndex
-from ._protocol import Index
-from ._vectors import split_at
+from ._protocol import MAX_HITS, Hits, Index, check_limit
+from ._vectors import FixedVectors, both
 
 
-class GrownIndex:
-    """An index over the first cells, and exact search of the others, merged.
+class GrownIndex(Index):
+    """An index of the first cells, and exact search of the others, whose hits are merged.
 
-    Parameters
-    ----------
-    indexed
-        Backend of the first cells.
-    segments
-        Vectors of each segment, int16 (n_i, d): of all cells.
-    later
-        Backend of the others; by default, one in this process.
+    ``vectors`` are those of all cells. ``later`` is the index of the others; by default, exact search in this process.
     """
 
-    def __init__(self, indexed: Index, segments: list[np.ndarray], later: Index | None = None) -> None:
-        self.name, self.segments, self.indexed = indexed.name, segments, indexed
-        self._n = sum(map(len, indexed.segments))
-        self._later: Index = ExactIndex(split_at(segments, self._n)[1]) if later is None else later
+    def __init__(self, indexed: Index, vectors: FixedVectors, later: Index | None = None) -> None:
+        self.name, self.vectors, self.indexed, self.local = indexed.name, vectors, indexed, indexed.local
+        self._n = len(indexed.vectors)
+        self._later = ExactIndex(vectors.split_at(self._n)[1]) if later is None else later
 
-    def search(
-        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Find neighbours, see :class:`~scim.index.Index`."""
-        masks = (None, None) if allowed is None else (allowed[: self._n], allowed[self._n :])
+    def nearest(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None, recall: float | None = None
+    ) -> Hits:
+        """Find the nearest cells, see :meth:`Index.nearest`."""
         found = []
-        for backend, mask, start in zip((self.indexed, self._later), masks, (0, self._n), strict=True):
-            n = sum(map(len, backend.segments)) if mask is None else int(np.count_nonzero(mask))
+        for index, mask, start in self._parts(allowed):
+            n = index.vectors.count(mask)
             if n:
-                positions, distances = backend.search(queries, min(k, n), mask, recall)
-                found.append((np.where(positions < 0, -1, positions + start), distances))
-        positions = np.concatenate([p for p, _ in found], axis=1)
-        distances = np.concatenate([d for _, d in found], axis=1)
-        # The first cells stand on the left, so that a stable sort leaves equal ones in the order of their positions.
-        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
+                found.append(index.nearest(queries, min(k, n), mask, recall).moved(start))
+        return Hits.merged(found, k)
+
+    def within(
+        self, queries: np.ndarray, max_distance: float, allowed: np.ndarray | None = None, limit: int = MAX_HITS
+    ) -> Hits:
+        """Find every cell within a distance, see :meth:`Index.within`."""
+        parts = self._parts(allowed)
+        hits = Hits.merged(
+            [i.within(queries, max_distance, mask, limit).moved(start) for i, mask, start in parts], None
+        )
+        check_limit(int((hits.indices >= 0).sum()), limit, max_distance)
+        return hits
+
+    def _parts(self, allowed: np.ndarray | None) -> list[tuple[Index, np.ndarray | None, int]]:
+        """Each index, its cells that are allowed, and the position of its first cell."""
+        n = self._n
+        first, others = (None, None) if allowed is None else (allowed[:n], allowed[n:])
+        return [(self.indexed, first, 0), (self._later, others, n)]
 
 
-class MaskedIndex:
-    """A backend that never returns a cell that was removed.
+class MaskedIndex(Index):
+    """An index that returns only the cells that are ``findable``, bool (n,).
 
-    Parameters
-    ----------
-    backend
-        What searches all cells.
-    findable
-        Cells that are left and have a direction, bool (n,).
+    ``removed`` says whether any of the other cells has a direction. If none has, every index skips them without a mask.
     """
 
-    def __init__(self, backend: Index, findable: np.ndarray) -> None:
-        self.name, self.segments = backend.name, backend.segments
-        self.backend, self._findable = backend, findable
+    def __init__(self, index: Index, findable: np.ndarray, *, removed: bool = True) -> None:
+        self.name, self.vectors, self.local = index.name, index.vectors, index.local
+        self.index, self._removed = index, removed
+        self.findable: np.ndarray = findable
 
-    def search(
-        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Find neighbours, see :class:`~scim.index.Index`."""
-        allowed = self._findable if allowed is None else allowed & self._findable
-        return self.backend.search(queries, k, allowed, recall)
+    def nearest(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None, recall: float | None = None
+    ) -> Hits:
+        """Find the nearest cells, see :meth:`Index.nearest`."""
+        return self.index.nearest(queries, k, self._mask(allowed), recall)
+
+    def within(
+        self, queries: np.ndarray, max_distance: float, allowed: np.ndarray | None = None, limit: int = MAX_HITS
+    ) -> Hits:
+        """Find every cell within a distance, see :meth:`Index.within`."""
+        return self.index.within(queries, max_distance, self._mask(allowed), limit)
+
+    def over(self, index: Index) -> MaskedIndex:
+        """Mask another index of the same cells likewise."""
+        return MaskedIndex(index, self.findable, removed=self._removed)
+
+    def _mask(self, allowed: np.ndarray | None) -> np.ndarray | None:
+        return None if allowed is None and not self._removed else both(allowed, self.findable)

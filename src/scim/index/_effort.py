@@ -1,4 +1,4 @@
-"""How many lists a search visits, and how many candidates it ranks again: measured, and read off when searching."""
+"""How many lists a search visits, and how many candidates it ranks again, read off the trials of an index."""
 
 from __future__ import annotations
 
@@ -10,27 +10,21 @@ import numpy as np
 
 from .._compiled import njit
 
-#: Part of what a search may lose that the trial may: cells of a study that the reference lacks lose more, by a quarter.
-_SPARED = 0.75
-_LOSS = 0.25
-#: Fewest candidates: next to what the lists cost, these cost nothing. Fewest cells that an index is tried on.
-_FEWEST = 64
-#: Times as many candidates as were tried, where these held too few of the neighbours.
-_MANY = 8
+#: Share of the allowed loss that the trial may lose: cells of a new study lose a quarter more.
+_TRIAL_LOSS_SHARE = 0.75
+#: Share of that loss that may be due to too few candidates.
+_CANDIDATE_LOSS_SHARE = 0.25
+#: Fewest candidates: compared with the lists, these cost nothing.
+_MIN_CANDIDATES = 64
+#: Times as many candidates as were tried, if these held too few of the neighbours.
+_BEYOND_TRIED_FACTOR = 8
 
 
 class Effort:
     """Visits and candidates for a number of neighbours.
 
-    Parameters
-    ----------
-    trials
-        What was measured: by depth, ``visits`` and ``found``, see :func:`found_in_lists`, and ``among``, see
-        :func:`found_among`.
-    target
-        Share of the true neighbours that a search is to find.
-    n_lists, n_cells
-        Number of lists, and of the cells in them.
+    ``trials`` are what was measured, by the number of neighbours: ``visits`` and ``found`` of :func:`found_in_lists`,
+    and ``among`` of :func:`found_among`. ``target`` is the share of the true neighbours to find.
     """
 
     def __init__(self, trials: Mapping[str, Any], target: float, n_lists: int, n_cells: int) -> None:
@@ -39,43 +33,37 @@ class Effort:
 
     def _aim(self, target: float) -> None:
         depths = sorted(int(depth) for depth in self._trials)
-        chosen = [_choose(self._trials[str(depth)], target) for depth in depths]
+        chosen = [_enough(self._trials[str(depth)], target) for depth in depths]
         self._depths, self._shallowest = np.log(np.array(depths, dtype=float)), depths[0]
-        # More neighbours never lie in fewer lists, whatever chance made of the trial.
+        # More neighbours never lie in fewer lists, even if chance made it seem so in the trial.
         self._visits = np.log(np.maximum.accumulate([float(visits) for visits, _ in chosen]))
         self._factors = np.array([factor for _, factor in chosen], dtype=float)
 
     def aiming(self, target: float) -> Self:
-        """Say the same for another share of the true neighbours."""
+        """Copy with another share of the true neighbours to find."""
         other = copy(self)
         other._aim(target)
         return other
 
     def visits(self, k: float) -> int:
-        """Say how many lists to visit for k neighbours."""
+        """Give the number of lists to visit for k neighbours."""
         # Lists with too few cells would send a query to all cells.
         enough = 2 * k * self._n_lists / max(self._n_cells, 1)
         visits = max(np.exp(_interpolate(np.log(k), self._depths, self._visits)), enough)
         return int(min(np.ceil(visits), self._n_lists))
 
     def candidates(self, k: int) -> int:
-        """Say how many candidates to rank again for k neighbours."""
+        """Give the number of candidates to rank again for k neighbours."""
         factor = np.interp(np.log(k), self._depths, self._factors)
         # Fewer neighbours than were tried are found among as many candidates.
-        return max(int(np.ceil(max(k, self._shallowest) * factor)), _FEWEST)
+        return max(int(np.ceil(max(k, self._shallowest) * factor)), _MIN_CANDIDATES)
 
 
 class FilteredEffort(Effort):
-    """Visits where only some cells may be found, too.
+    """Visits for a number of neighbours if only some cells may be found, too.
 
-    Parameters
-    ----------
-    trials, target
-        As for :class:`Effort`.
-    sizes
-        Cells of each list, int64 (n_lists,).
-    sample
-        Lists of a sample of the cells, int64 (s,), ascending; and their positions.
+    ``sizes`` are the cells of each list, int64 (n_lists,). ``sample`` has the lists of a sample of the cells, int64
+    (s,), ascending, and their positions. See :class:`Effort` for the others.
     """
 
     def __init__(
@@ -85,29 +73,18 @@ class FilteredEffort(Effort):
         self.sizes, self._lists, self._positions = sizes, *sample
 
     def most(self, k: int, share: float) -> int:
-        """Say how many lists to visit at most where this share of the cells may be found: beyond, each is compared."""
+        """Give the most lists to visit if this share of the cells may be found, beyond which each cell is compared."""
         return min(len(self.sizes), 2 * self.visits(k / share))
 
     def filtered(self, order: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
-        """Visit as many lists, where only some cells may be found, as the neighbours lie deeper among all cells.
+        """Estimate the number of lists to visit, (m,), if only the cells ``allowed``, bool (n_cells,), may be found.
 
-        Where one cell in ten of the lists visited passes the filter, the k-th neighbour is the 10 k-th of all cells,
-        and needs as many visits. What passes is estimated from a sample, list by list, so that filters are followed
-        to where their cells are.
+        If one cell in ten of the lists visited passes the filter, the k-th neighbour is the 10 k-th of all cells, and
+        needs as many visits as that. The cells that pass are estimated from a sample, list by list. ``order`` has the
+        lists by the distance of their centres, nearest first, (m, n).
 
-        Parameters
-        ----------
-        order
-            Lists by the distance of their centres, nearest first, (m, n).
-        k
-            Neighbours.
-        allowed
-            Cells that may be found, bool (n_cells,).
-
-        Returns
-        -------
-        Number of lists of each query, (m,); none where those given are not enough, or hold less than half of what
-        passes in as many others: a query far from what passes, whose neighbours lie scattered.
+        The result is 0 if the lists given are not enough, or if less than half as many of their cells pass as on
+        average: such a query is far from the cells that pass, and its neighbours lie scattered.
         """
         return self.filtered_by(order, k, self.passing(allowed), np.count_nonzero(allowed) / len(allowed))
 
@@ -116,7 +93,7 @@ class FilteredEffort(Effort):
         return np.asarray(allowed[self._positions])
 
     def filtered_by(self, order: np.ndarray, k: int, passing: np.ndarray, share: float) -> np.ndarray:
-        """Do what :meth:`filtered` does, with the cells of the sample that may be found, and their share of all."""
+        """Do as :meth:`filtered` does, by the cells of the sample that may be found, and the share of all cells."""
         passed = np.bincount(self._lists[passing], minlength=len(self.sizes))
         passed = passed * (self.sizes.sum() / max(len(self._lists), 1))
         visits = np.empty(len(order), dtype=np.int64)
@@ -126,14 +103,15 @@ class FilteredEffort(Effort):
         return visits
 
 
-def _choose(trial: Mapping[str, Any], target: float) -> tuple[float, int]:
-    """Visits and candidates per neighbour that reach the target at one depth."""
-    target = 1 - (1 - target) * _SPARED
+def _enough(trial: Mapping[str, Any], target: float) -> tuple[float, int]:
+    """Visits, and candidates per neighbour, that reach the target for one number of neighbours."""
+    target = 1 - (1 - target) * _TRIAL_LOSS_SHARE
     among = {int(factor): share for factor, share in trial["among"].items()}
-    enough = [factor for factor, share in among.items() if share >= 1 - (1 - target) * _LOSS]
+    enough = [factor for factor, share in among.items() if share >= 1 - (1 - target) * _CANDIDATE_LOSS_SHARE]
     factor = min(enough) if enough else max(among)
-    if among[factor] < target:  # codes hardly tell the cells apart: far more are ranked than were tried
-        factor, among = factor * _MANY, {factor * _MANY: 1.0}
+    if among[factor] < target:  # codes hardly tell the cells apart: rank far more than were tried
+        factor *= _BEYOND_TRIED_FACTOR
+        among = {factor: 1.0}
     wanted = min(target / max(among[factor], 1e-6), 1.0)
     visits, found = np.asarray(trial["visits"], dtype=float), np.asarray(trial["found"], dtype=float)
     first = int(np.argmax(found >= wanted)) if found[-1] >= wanted else len(found) - 1
@@ -146,7 +124,7 @@ def _choose(trial: Mapping[str, Any], target: float) -> tuple[float, int]:
 
 @njit(nogil=True)
 def _interpolate(x, xs, ys):  # type: ignore[no-untyped-def]
-    """Between points, and on along the last slope beyond the last; the first below it."""
+    """Interpolate between points; beyond the last, along the last slope; before the first, its value."""
     if x <= xs[0]:
         return ys[0]
     i = 1

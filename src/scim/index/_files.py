@@ -17,25 +17,18 @@ from ._rerank import ListOrderedVectors
 
 
 def index_files(facts: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
-    """Files of an index with what the manifest says of each, ``bytes`` and ``sha256``; none where there is no index."""
+    """Files of an index with what the manifest says of each, ``bytes`` and ``sha256``; none if there is no index."""
     return {} if not facts else dict(facts.get("files", {facts["file"]: facts}))
 
 
 def index_is_whole(folder: Path, facts: Mapping[str, Any], *, later: Collection[str] = ()) -> bool:
-    """Whether the files of an index are what was written; if not, warn that it is made again, naming the first.
+    """Whether the files of an index are as they were written; if not, warn that it is made again, with the first name.
 
-    Parameters
-    ----------
-    folder
-        Where the index lies.
-    facts
-        What the manifest says of it.
-    later
-        Files that are compared with checksums as they are read.
+    ``facts`` are what the manifest says of the index. Files in ``later`` are checked when they are read, not here.
     """
     for name, fact in index_files(facts).items():
         path = folder / name
-        if name in later or _is_what_was_written(path, fact):
+        if name in later or _is_as_written(path, fact):
             continue
         warn(
             f"The index file {path} is missing or damaged, and the index is made again in memory. Reference.reindex() "
@@ -45,39 +38,26 @@ def index_is_whole(folder: Path, facts: Mapping[str, Any], *, later: Collection[
     return True
 
 
-def _is_what_was_written(path: Path, fact: Mapping[str, Any]) -> bool:
+def _is_as_written(path: Path, fact: Mapping[str, Any]) -> bool:
     try:
         return path.stat().st_size == fact["bytes"] and sha256(path) == fact["sha256"]
-    except OSError:  # missing, or another user's alone
+    except OSError:  # missing, or not ours to read
         return False
 
 
-#: Endings of the files of an index: codes; place of each cell's vector; vectors in the order of the lists; the rest.
+#: Ending of the file of codes.
 CODES = ".faiss"
-
-
+#: Ending of the file with the place of each cell's vector, int32.
 ROWS = ".rows.i32"
-
-
+#: Ending of the file of vectors in the order of the lists, int16.
 ORDERED = ".vectors.i16"
-
-
+#: Ending of the file of everything else.
 REST = ".safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """An index in memory.
-
-    Attributes
-    ----------
-    codes
-        Codes of the cells, in lists.
-    vectors
-        Vectors to rank candidates by.
-    effort
-        How far to search.
-    """
+    """An index in memory: codes of the cells in lists, vectors to rank candidates by, and how far to search."""
 
     codes: ShortCodes
     vectors: ListOrderedVectors
@@ -85,14 +65,14 @@ class Opened:
 
 
 def effort_of(rest: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> FilteredEffort:
-    """How far to search, by what was measured when the index was built."""
+    """How far to search, by the trials when the index was built."""
     sample = rest["sample_lists"], rest["sample_positions"]
     return FilteredEffort(facts["trials"], float(facts["target"]), rest["sizes"], sample)
 
 
-def selector_of(allowed: np.ndarray) -> Any:
-    """Tell faiss which cells may be found: a bit for each, which it keeps."""
+def selector_of(bits: np.ndarray) -> Any:
+    """Tell faiss which cells may be found: uint8, a bit for each, the lowest first, which faiss keeps."""
     import faiss
 
     selector: Any = faiss.IDSelectorBitmap  # faiss's own types know of the two arguments in C++ only
-    return selector(np.packbits(allowed, bitorder="little"))
+    return selector(bits)

@@ -1,4 +1,4 @@
-"""Approximate search with pynndescent; the index lives in memory and is built when it is first needed."""
+"""Approximate search with pynndescent. The index lives in memory and is built at the first search."""
 
 from __future__ import annotations
 
@@ -7,70 +7,50 @@ from typing import Any
 import numpy as np
 
 from ._exact import ExactIndex
-from ._protocol import distances_of
-from ._vectors import blocks, take_vectors
+from ._plan import IndexPlan
+from ._protocol import ApproximateIndex, Hits
+from ._vectors import FixedVectors
 
-#: Fewer cells than this are searched exactly: that is quicker than the graph, and graphs of a few cells are poor.
-_SMALL = 1_000
+#: Fewer cells than this are searched exactly: that is faster, and graphs of few cells are poor.
+GRAPH_FROM_CELLS = 1_000
 #: Hits whose distances are computed at a time.
-_HITS = 200_000
+_HITS_AT_A_TIME = 200_000
 
 
-class GraphIndex:
-    """Graph search. pynndescent cannot filter, so a filtered search is exact.
-
-    Parameters
-    ----------
-    segments
-        Vectors of each segment, int16 (n_i, d).
-    seed
-        Seed of the graph.
-    """
+class GraphIndex(ApproximateIndex):
+    """Search a graph. pynndescent cannot filter, so a filtered search is exact."""
 
     name = "pynndescent"
 
-    def __init__(self, segments: list[np.ndarray], *, seed: int = 0) -> None:
-        try:
-            import pynndescent  # noqa: F401 - fails now rather than at the first search
-        except ImportError as error:
-            raise ImportError(
-                "backend=\"pynndescent\" needs pynndescent: pip install 'scim-tools[pynndescent]'."
-            ) from error
-        self.segments = segments
-        self.seed = seed
-        self.exact = ExactIndex(segments)
+    def __init__(self, vectors: FixedVectors, plan: IndexPlan) -> None:
+        super().__init__(ExactIndex(vectors))
+        self.seed = plan.seed
         self._index: tuple[np.ndarray, Any] | None = None
 
-    def search(
-        self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Find neighbours, see :class:`~scim.index.Index`."""
-        n_cells = sum(map(len, self.segments))
-        if allowed is not None or n_cells < max(_SMALL, 2 * k) or not len(queries):
-            return self.exact.search(queries, k, allowed)
+    def _search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None, recall: float | None) -> Hits | None:
+        if allowed is not None or len(self.vectors) < max(GRAPH_FROM_CELLS, 2 * k):
+            return None
         rows, index = self._opened()
         if len(rows) < 2 * k:
-            return self.exact.search(queries, k, allowed)
+            return None
         found, _ = index.query(queries, k=k)
         positions = np.where(found < 0, -1, rows[found]).astype(np.int64)
-        # Its distances are approximations of their own; ours are the same for every backend.
-        distances = np.full(positions.shape, np.inf, dtype=np.float32)
-        for i in range(0, len(queries), max(1, _HITS // k)):
-            part = slice(i, i + max(1, _HITS // k))
-            vectors = take_vectors(self.segments, positions[part].clip(0).ravel()).reshape(*positions[part].shape, -1)
-            similarity = np.einsum("md,mkd->mk", queries[part], vectors)
-            distances[part] = distances_of(positions[part], similarity)
-        order = np.lexsort((positions, distances), axis=1)
-        return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
+        # pynndescent approximates distances; ours are the same for every index.
+        similarity = np.empty(positions.shape, dtype=np.float32)
+        step = max(1, _HITS_AT_A_TIME // k)
+        for part in (slice(i, i + step) for i in range(0, len(queries), step)):
+            vectors = self.vectors.take(positions[part].clip(0).ravel()).reshape(*positions[part].shape, -1)
+            similarity[part] = np.einsum("md,mkd->mk", queries[part], vectors)
+        return Hits.merged([Hits.of(positions, similarity)], k)
 
     def _opened(self) -> tuple[np.ndarray, Any]:
-        """Positions of the cells that have a direction, and the index over them."""
+        """Positions of the cells that have a direction, and the graph of them."""
         if self._index is None:
             from pynndescent import NNDescent
 
-            parts = list(blocks(self.segments))
-            rows = np.concatenate([rows for rows, _ in parts]) if parts else np.empty(0, dtype=np.int64)
-            if len(rows) < _SMALL // 2:
+            parts = list(self.vectors.blocks())
+            rows = np.concatenate([np.empty(0, dtype=np.int64), *(rows for rows, _ in parts)])
+            if len(rows) < GRAPH_FROM_CELLS // 2:
                 return rows[:0], None
             vectors = np.concatenate([vectors for _, vectors in parts])
             index = NNDescent(vectors, metric="cosine", n_neighbors=30, random_state=self.seed)

@@ -1,4 +1,4 @@
-"""Lists of cells around centres: searched list by list for many queries at once, so that products do the work."""
+"""Lists of cells around centres, each of which is multiplied with all queries that visit it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,21 @@ import numpy as np
 from .._compiled import njit
 from .._threads import in_threads, one_thread_of_blas
 from ._kernels import distance_of, key_of, position_of, similarity_of, to_unit
-from ._protocol import no_hits
+from ._protocol import Hits
+from ._vectors import FixedVectors
 
 #: Queries that are multiplied with a list at a time.
 _QUERIES = 1_024
-#: Similarities of which the largest is looked at before each by itself.
-_AT_ONCE = 32
+#: Similarities that are skipped together if the largest of them is too small.
+_SKIPPED_TOGETHER = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """Centres, and the cells that are nearest to each.
+    """Lists of the cells that are nearest to each of some centres, float32 (n_lists, d).
 
-    Attributes
-    ----------
-    centres
-        float32 (n_lists, d).
-    starts
-        int64 (n_lists + 1,): where the cells of each list begin in ``rows``.
-    rows
-        int64 (n_cells,): positions of the cells, list by list, ascending within each.
+    ``starts`` are the first places of the lists in ``rows``, int64 (n_lists + 1,). ``rows`` are the positions of the
+    cells, list by list and ascending within each, int64 (n_cells,).
     """
 
     centres: np.ndarray
@@ -53,49 +48,31 @@ class Lists:
         return found.astype(np.int64)
 
     def search(
-        self, segments: list[np.ndarray], queries: np.ndarray, k: int, visits: np.ndarray, allowed: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Find the most similar cells of some lists.
+        self, vectors: FixedVectors, queries: np.ndarray, k: int, visits: np.ndarray, allowed: np.ndarray | None
+    ) -> Hits:
+        """Find the nearest cells of the lists that each query visits, ``visits`` int64 (m, v).
 
-        Each list is multiplied once with all queries that visit it, in blocks, instead of once with each: several times
-        as fast as query by query.
-
-        Parameters
-        ----------
-        segments
-            Vectors of each segment, int16 (n_i, d).
-        queries
-            Unit vectors, float32 (m, d).
-        k
-            Cells of each.
-        visits
-            Lists that each query visits, int64 (m, v).
-        allowed
-            Cells that may be returned, bool (n,), or None.
-
-        Returns
-        -------
-        Positions int64 and cosine distances float32 (m, k), nearest first, equal ones by position; -1 and inf where the
-        lists hold fewer.
+        Each list is multiplied once, in blocks, with all queries that visit it: several times as fast as one query
+        after the other. Places are empty where the lists hold fewer cells. See :meth:`Index.nearest` for the others.
         """
-        positions, distances = no_hits(len(queries), k)
-        # Twice as many places as cells wanted: the worse half is thrown out when they are taken.
+        hits = Hits.none(len(queries), k)
+        # Twice as many places as cells wanted: once they are taken, the worse half is dropped.
         keys = np.empty((len(queries), 2 * k), dtype=np.uint64)
         taken, floor = np.zeros(len(queries), dtype=np.int64), np.full(len(queries), -np.inf, dtype=np.float32)
-        # Neighbours side by side: a thread's queries visit the same lists then.
+        # Similar queries side by side, so that those of a thread visit the same lists.
         order = np.argsort(visits[:, 0], kind="stable")
 
         def work(first: int, last: int) -> None:
             mine = order[first:last]
-            # The nearest list first: what it holds is better than most of the others do.
-            for some in (visits[mine, :1], visits[mine, 1:]):
-                for part, rows in self._visited(some, allowed):
-                    _offer(_take(segments, rows), rows, queries, mine[part], keys, taken, floor)
-            _finish(mine, keys, taken, positions, distances)
+            # The nearest list first: its cells are better than most cells of the others.
+            for lists in (visits[mine, :1], visits[mine, 1:]):
+                for part, rows in self._visited(lists, allowed):
+                    _offer(_take(vectors, rows), rows, queries, mine[part], keys, taken, floor)
+            _finish(mine, keys, taken, hits.indices, hits.distances)
 
         with one_thread_of_blas():
             in_threads(len(queries), work)
-        return positions, distances
+        return hits
 
     def _visited(self, visits: np.ndarray, allowed: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield, list by list, the queries that visit it (their place in ``visits``) and its cells."""
@@ -110,14 +87,12 @@ class Lists:
                 yield by_list[a:b] // visits.shape[1], rows
 
 
-def _take(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Vectors of some cells, as :func:`~scim.index._vectors.take_vectors` does, without holding the GIL."""
-    taken = np.empty((len(rows), segments[0].shape[1]), dtype=np.float32)
-    starts = np.cumsum([0, *map(len, segments)])
-    # Rows ascend, so that those of a segment follow one another.
-    bounds = np.searchsorted(rows, starts)
-    for segment, start, a, b in zip(segments, starts[:-1], bounds[:-1], bounds[1:], strict=True):
-        to_unit(segment, rows[a:b] - start, taken[a:b])
+def _take(vectors: FixedVectors, rows: np.ndarray) -> np.ndarray:
+    """Read unit vectors of cells, which ascend, without holding the GIL; see :meth:`FixedVectors.take`."""
+    taken, n = np.empty((len(rows), vectors.n_latent), dtype=np.float32), 0
+    for segment, start, mine in vectors.runs(rows):
+        to_unit(segment, mine - start, taken[n : n + len(mine)])
+        n += len(mine)
     return taken
 
 
@@ -126,10 +101,10 @@ def _offer(vectors, rows, queries, which, keys, taken, floor):  # type: ignore[n
     """Compare cells, vectors (b, d) of ``rows`` (b,), with the queries ``which``, and keep the best of each."""
     block = np.empty((min(_QUERIES, len(which)), queries.shape[1]), dtype=np.float32)
     for start in range(0, len(which), _QUERIES):
-        some = which[start : start + _QUERIES]
-        for i in range(len(some)):
-            block[i] = queries[some[i]]
-        _keep_best(np.dot(block[: len(some)], vectors.T), some, rows, keys, taken, floor)
+        part = which[start : start + _QUERIES]
+        for i in range(len(part)):
+            block[i] = queries[part[i]]
+        _keep_best(np.dot(block[: len(part)], vectors.T), part, rows, keys, taken, floor)
 
 
 @njit(nogil=True)
@@ -139,9 +114,9 @@ def _keep_best(found, queries, rows, keys, taken, floor):  # type: ignore[no-unt
     for i in range(len(queries)):
         q = queries[i]
         n, worst = taken[q], floor[q]
-        for start in range(0, n_rows, _AT_ONCE):
-            end = min(start + _AT_ONCE, n_rows)
-            # Nearly all are worse than what is held: nothing but this is done for them.
+        for start in range(0, n_rows, _SKIPPED_TOGETHER):
+            end = min(start + _SKIPPED_TOGETHER, n_rows)
+            # Nearly all are worse than the cells held, and are skipped.
             if _largest(found[i, start:end]) < worst:
                 continue
             for j in range(start, end):
@@ -164,7 +139,7 @@ def _largest(values):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _best_first(keys, n, k):  # type: ignore[no-untyped-def]
-    """Bring the ``k`` largest of ``n`` different numbers to the front, the least of them last (Hoare's selection)."""
+    """Move the ``k`` largest of ``n`` different numbers to the front, the least of them last (Hoare's selection)."""
     low, high = 0, n - 1
     while low < high:
         pivot = keys[(low + high) // 2]
@@ -188,7 +163,7 @@ def _best_first(keys, n, k):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _finish(queries, keys, taken, positions, distances):  # type: ignore[no-untyped-def]
-    """Write the best of what is held, nearest first, to rows of positions and cosine distances (m, k)."""
+    """Write the best cells held, nearest first, to rows of positions and cosine distances (m, k)."""
     k = positions.shape[1]
     for q in queries:
         if taken[q] > k:

@@ -1,4 +1,4 @@
-"""Short codes of vectors in lists, and the sums of look-ups that tell how near each is to a query."""
+"""Short codes of vectors in lists, whose look-ups add up to their approximate distance from a query."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import numpy as np
 
 from .._threads import in_threads, one_thread_of_faiss
 
-#: What the manifest calls an index of such codes.
+#: Name of an index of such codes in a manifest.
 KIND = "norm codes"
-#: Most codes of a vector, and codes behind them that hold its length.
-MOST = 64
+#: Most codes of a vector's direction.
+MOST_CODES = 64
+#: Codes of a vector's length, behind those of its direction.
 FOR_LENGTH = 2
 #: Values of a code of four bits.
 _VALUES = 16
 
 
 def width_of(n_latent: int) -> tuple[int, int]:
-    """Codes of a vector, an even number, and dimensions that each covers: two, or more where that were over 64."""
-    each = max(2, -(-n_latent // MOST))
+    """Codes of a vector, an even number, and dimensions of each: two, or more if that would need over 64 codes."""
+    each = max(2, -(-n_latent // MOST_CODES))
     n_codes = -(-n_latent // each)
     return n_codes + n_codes % 2, each
 
@@ -36,17 +37,13 @@ def widened(vectors: np.ndarray, width: int) -> np.ndarray:
 class ShortCodes:
     """Lists of codes: product-quantised residuals (Jegou, Douze, Schmid 2011), four bits each.
 
-    A cell is taken for c + r, the centre of its list and what its codes stand for. Its distance from a query q is then
-    ``|q|^2 - 2 (q.c + q.r - |c + r|^2 / 2)``, in which the look-up tables of ``q.r`` serve all lists, where those of
-    the residual ``q - c`` would have to be made for each. What the length takes away is two more codes. The tables are
-    summed in registers (Andre, Kermarrec, Le Scouarnec 2015), as faiss's IndexIVFPQFastScan does.
+    A cell is approximated by c + r, the centre of its list and the residual that its codes stand for. Its squared
+    distance from a query q is then ``|q|^2 - 2 (q.c + q.r - |c + r|^2 / 2)``. The look-up tables of ``q.r`` serve all
+    lists; those of the residual ``q - c`` would have to be made for each. The last term is two more codes. The tables
+    are summed in registers (Andre, Kermarrec, Le Scouarnec 2015), as faiss's IndexIVFPQFastScan does.
 
-    Attributes
-    ----------
-    index
-        faiss.IndexIVFPQFastScan of inner products, whose ids are positions of cells.
-    halves
-        Half the squared length of each centre, float32 (n_lists,).
+    ``index`` is a faiss.IndexIVFPQFastScan of inner products, whose ids are positions of cells. ``halves`` are half the
+    squared lengths of the centres, float32 (n_lists,).
     """
 
     index: Any
@@ -54,7 +51,7 @@ class ShortCodes:
 
     @classmethod
     def of(cls, index: Any) -> ShortCodes:
-        """Take an index as it was read or made."""
+        """Short codes of an index of faiss."""
         centres = index.quantizer.reconstruct_n(0, index.nlist)
         return cls(index, (centres**2).sum(axis=1) / 2)
 
@@ -62,33 +59,31 @@ class ShortCodes:
         return int(self.index.invlists.compute_ntotal())
 
     def wide(self, queries: np.ndarray) -> np.ndarray:
-        """Bring queries (m, d) to what is looked up: a 1 for each code of the length."""
+        """Widen queries (m, d) with a 1 for each code of the length, as they are looked up."""
         each = int(self.index.pq.dsub)
         wide = widened(queries, self.index.d)
         wide[:, self.index.d - FOR_LENGTH * each :: each] = 1.0
         return wide
 
     def nearest_lists(self, wide: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Find the ``n`` nearest centres: their inner products, less a number of each query's own, and lists (m, n).
+        """Find the lists with the ``n`` nearest centres, int64 (m, n), nearest first; -1 if a graph found no more.
 
-        Returns
-        -------
-        float32 and int64, nearest first; -1 where a graph of centres found no more.
+        The inner products with the centres come first, float32 (m, n), less one number per query.
         """
         distances, lists = self.index.quantizer.search(wide, n)
         products = self.halves[lists] - distances / 2
-        # All of a query's share one scale when they are rounded.
+        # The products of a query share one scale when they are rounded.
         return np.where(lists < 0, products[:, :1], products), lists
 
     def search(self, wide: np.ndarray, n: int, lists: np.ndarray, products: np.ndarray, selector: Any) -> np.ndarray:
         """Cells with the nearest codes in some lists, int64 (m, n); -1 for none.
 
-        What faiss's own Python method does, which takes no parameters and so no selector.
+        As faiss's own method in Python, which takes no parameters and so no selector.
         """
         import faiss
 
         m = len(wide)
-        # Of its own for each call: other threads visit another number of lists.
+        # New for each call, for other threads visit another number of lists.
         parameters: Any = faiss.SearchParametersIVF(nprobe=lists.shape[1])  # type: ignore[call-arg]
         if selector is not None:
             parameters.sel = selector
@@ -101,14 +96,8 @@ class ShortCodes:
 class Coder:
     """Learn codes, and fill lists with them.
 
-    Parameters
-    ----------
-    quantizer
-        faiss index of the centres, widened.
-    centres
-        The centres, float32 (n_lists, d).
-    learned, members
-        Vectors to learn from (n, d), and the list of each.
+    ``quantizer`` is the faiss index of the centres, widened; ``centres`` are float32 (n_lists, d). Codes are learned
+    from the vectors ``learned`` (n, d), which are in the lists ``members``.
     """
 
     def __init__(self, quantizer: Any, centres: np.ndarray, learned: np.ndarray, members: np.ndarray) -> None:
@@ -131,34 +120,28 @@ class Coder:
         self._n_bytes = self._index.sa_code_size() - self._index.code_size
 
     def add(self, vectors: np.ndarray, positions: np.ndarray, members: np.ndarray) -> None:
-        """Put cells into their lists.
-
-        Parameters
-        ----------
-        vectors, positions, members
-            Unit vectors float32 (n, d), and the position and list of each, int64 (n,).
-        """
+        """Add unit vectors, float32 (n, d), with the position and list of each, int64 (n,)."""
         codes = np.empty((len(vectors), self._index.sa_code_size()), dtype=np.uint8)
 
         def work(first: int, last: int) -> None:
-            some = slice(first, last)
-            codes[some, self._n_bytes : -1], lengths = self._coded(vectors[some], members[some])
+            part = slice(first, last)
+            codes[part, self._n_bytes : -1], lengths = self._coded(vectors[part], members[part])
             coarse = _nearest(lengths, self._levels[0])
             fine = _nearest(lengths - self._levels[0][coarse], self._levels[1])
-            codes[some, -1] = coarse | fine << 4
+            codes[part, -1] = coarse | fine << 4
 
-        # As faiss writes a vector by itself: the list, low bytes first, and two codes to a byte.
+        # The format of faiss for a single vector: the list, low bytes first, and two codes to a byte.
         codes[:, : self._n_bytes] = members.astype("<i8").view(np.uint8).reshape(-1, 8)[:, : self._n_bytes]
         with one_thread_of_faiss():
             in_threads(len(vectors), work)
         self._index.add_sa_codes(codes, positions)
 
     def finish(self) -> ShortCodes:
-        """Give the lists, laid out for look-ups in registers."""
+        """Lay out the lists for look-ups in registers."""
         import faiss
 
         fast = faiss.IndexIVFPQFastScan(self._index)
-        self._index.reset()  # the codes are held twice, no longer
+        self._index.reset()  # or the codes would be held twice
         return ShortCodes.of(fast)
 
     def _residuals(self, vectors: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -167,7 +150,7 @@ class Coder:
         return wide
 
     def _coded(self, vectors: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes uint8 (n, n_codes / 2), and minus half the squared length of what they stand for, (n,)."""
+        """Codes uint8 (n, n_codes / 2), and minus half the squared length of the vectors that they stand for, (n,)."""
         codes = self._pq.compute_codes(self._residuals(vectors, members))
         back = self._pq.decode(codes)
         back += self._centres[members]
@@ -175,7 +158,7 @@ class Coder:
 
 
 def _learn_levels(numbers: np.ndarray) -> np.ndarray:
-    """Values of a code that stands for a number, ascending, float32 (16,): k-means in one dimension."""
+    """Learn the 16 values of a code of a number by k-means in one dimension, ascending, float32 (16,)."""
     import faiss
 
     quantizer: Any = faiss.ProductQuantizer(1, 1, 4)

@@ -1,4 +1,4 @@
-"""What share of the true neighbours lies how far in: measured on cells of the index."""
+"""Measure, on cells of an index, the share of the true neighbours by the number of lists and candidates."""
 
 from __future__ import annotations
 
@@ -8,69 +8,55 @@ from typing import Any
 import numpy as np
 
 from ._exact import ExactIndex, nearest_of_others
-from ._vectors import take_vectors
+from ._vectors import FixedVectors
 
-#: Numbers of neighbours for which that is measured, and most candidates per neighbour that are tried.
+#: Number of neighbours to measure for -> most candidates per neighbour that are tried.
 DEPTHS = {10: 64, 50: 32, 1_000: 8, 3_000: 6, 10_000: 4}
-
-
-#: Candidates per neighbour, of which the fewest are taken that lose no more than this share of the allowed loss.
+#: Candidates per neighbour to measure for.
 _FACTORS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
-
-
-_FEW = 20
+#: Fewest cells of studies that may be left out.
+_MIN_TRIED_CELLS = 20
 
 
 def cells_to_try(
     directed: np.ndarray, groups: np.ndarray | None, *, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Draw the cells that an index is tried on: any, and cells whose neighbours in other studies alone will count.
+    """Draw the cells that an index is tried on: any cells, and cells that are compared with other studies only.
 
-    Cells of a study that a reference lacks find their neighbours in those that it has, and farther out than its own
-    cells find theirs. A cell of one of its studies stands for them where that is left out, if most cells are left then.
+    Cells of a new study find their neighbours farther out than the index's own cells do. Cells of a study that is left
+    out stand for them, if most cells are left without that study.
 
-    Parameters
-    ----------
-    directed
-        Positions of the cells that have a direction.
-    groups
-        Study of each cell, codes (n_cells,), if there are several.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    Positions in random order, each with None, or with ``groups`` where only neighbours of other groups count.
+    Cells are drawn from the positions ``directed``. ``groups`` are the studies of all cells, codes (n_cells,), if there
+    are several. Return positions in random order, each with None, or with ``groups`` if only neighbours of other groups
+    count.
     """
     order = np.random.default_rng(seed).permutation(directed)
     if groups is None:
         return [(order, None)]
     sizes = np.bincount(groups - groups.min())
     small = order[2 * sizes[groups[order] - groups.min()] <= len(groups)]
-    return [(order, None), (small, groups)] if len(small) >= _FEW else [(order, None)]
+    return [(order, None), (small, groups)] if len(small) >= _MIN_TRIED_CELLS else [(order, None)]
 
 
 def true_neighbours(
-    segments: list[np.ndarray], rows: np.ndarray, k: int, groups: np.ndarray | None
+    vectors: FixedVectors, rows: np.ndarray, k: int, groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest cells of the cells ``rows``, exactly: themselves, or what is of their group, do not count.
+    """Find the nearest cells of the cells ``rows``, exactly. The cells themselves, or their group, do not count.
 
-    Returns
-    -------
-    Positions, nearest first, (m, t), and which of them count, bool (m, t), ``k`` of each at most.
+    Return positions, nearest first, (m, t), and which of them count, bool (m, t), at most ``k`` of each.
     """
-    queries = take_vectors(segments, rows)
+    queries = vectors.take(rows)
     if groups is None:
-        truth, _ = ExactIndex(segments).search(queries, k + 1, None)
+        truth = ExactIndex(vectors).nearest(queries, k + 1).indices
         counts = (truth >= 0) & (truth != rows[:, None])
     else:
-        truth, _ = nearest_of_others(segments, queries, groups[rows], groups, k)
+        truth = nearest_of_others(vectors, queries, groups[rows], groups, k).indices
         counts = truth >= 0
     return truth, counts & (np.cumsum(counts, axis=1) <= k)
 
 
 def worse_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Trials that found what the worse of two found, depth by depth, in the order of the first."""
+    """Take the worse of two trials at each depth, in the order of the first."""
     both = {}
     for depth in (depth for depth in one if depth in other):
         a, b = one[depth], other[depth]
@@ -80,14 +66,10 @@ def worse_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]
 
 
 def found_in_lists(order: np.ndarray, members: np.ndarray) -> tuple[list[int], list[float]]:
-    """Share of the true neighbours that lie in the nearest lists, by the number of lists.
+    """Share of the true neighbours in the nearest lists, by the number of lists.
 
-    Parameters
-    ----------
-    order
-        Lists by the distance of their centres, nearest first, (m, n_lists).
-    members
-        List of each true neighbour, (m, k); -1 for one that does not count.
+    ``order`` has the lists by the distance of their centres, nearest first, (m, n_lists), and ``members`` the list of
+    each true neighbour, (m, k); -1 for one that does not count.
     """
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(order.shape[1])[None], axis=1)
@@ -100,18 +82,10 @@ def found_in_lists(order: np.ndarray, members: np.ndarray) -> tuple[list[int], l
 def found_among(
     candidates: np.ndarray, truth: np.ndarray, counts: np.ndarray, k: int, *, of: float
 ) -> dict[str, float]:
-    """Share of the true neighbours among the candidates that are among the first 2k, 3k, ... of them.
+    """Share of the true neighbours among the first 2k, 3k, ... candidates, if ``k`` neighbours are asked for.
 
-    Parameters
-    ----------
-    candidates
-        Cells in the order of their approximate distance, (m, c); -1 for none.
-    truth, counts
-        True neighbours (m, t), and which of them count, bool (m, t).
-    k
-        Neighbours looked for.
-    of
-        Share of the true neighbours that lie in the lists that the candidates come from.
+    Candidates are in the order of their approximate distance, (m, c); -1 for none. ``truth`` are the true neighbours
+    (m, t), ``counts`` which of them count, bool (m, t), and ``of`` the share that lies in the candidates' lists.
     """
     found = {}
     place = np.full(truth.shape, candidates.shape[1])

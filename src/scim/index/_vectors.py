@@ -2,63 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
-#: Reference cells, and queries, that are multiplied at a time: 64 MB of products.
-CELLS_PER_BLOCK = 16_384
+from ._kernels import to_unit
 
-
-#: Cells for which compiled code, which takes half a second to import, is not worth it.
-_FEW = 50_000
-
-
-def blocks(segments: list[np.ndarray], allowed: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield positions and unit vectors of cells that have a direction and are ``allowed``, in order."""
-    convert = _convert if sum(map(len, segments)) <= _FEW else _compiled()
-    start = 0
-    for segment in segments:
-        for begin in range(0, len(segment), CELLS_PER_BLOCK):
-            # The same cells stand in a product whatever else is searched, here and elsewhere: so do its roundings.
-            rows = np.arange(begin, min(begin + CELLS_PER_BLOCK, len(segment)))
-            if allowed is not None:
-                rows = rows[allowed[start + begin : start + begin + len(rows)]]
-            vectors = np.empty((len(rows), segment.shape[1]), dtype=np.float32)
-            if convert(np.asarray(segment), rows, vectors):
-                directed = vectors.any(axis=1)
-                rows, vectors = rows[directed], vectors[directed]
-            if len(rows):
-                yield start + rows, vectors
-        start += len(segment)
-
-
-def _compiled() -> Callable[[np.ndarray, np.ndarray, np.ndarray], int]:
-    from ._kernels import to_unit
-
-    return cast("Callable[[np.ndarray, np.ndarray, np.ndarray], int]", to_unit)
-
-
-def _convert(segment: np.ndarray, rows: np.ndarray, out: np.ndarray) -> int:
-    """Do what :func:`scim.index._kernels.to_unit` does, to the last bit."""
-    out[:] = to_float(segment[rows])
-    return int((~out.any(axis=1)).sum())
-
-
-#: A coordinate is stored as round(x / max(|x|) * 32767), the maximum over the vector: its length is known to be 1, so
-#: that reading brings the scale back, and the error is 1.5e-5 of the largest coordinate at most.
+#: A coordinate is stored as round(x / max(|x|) * 32767), with the maximum over the vector. The length is known to be 1,
+#: which brings the scale back. The error is at most 1.5e-5 of the largest coordinate.
 SCALE = 32767
+#: Cells of a block: its products with 1,024 queries take 64 MB.
+CELLS_PER_BLOCK = 16_384
+#: Float32 vectors of up to this many bytes are kept after their first use: 100,000 cells of 128 dimensions.
+KEPT_BYTES = 51_200_000
+#: Cells that are checked for a direction at a time.
+_CHECKED_CELLS = 65_536
 
 
-#: Cells that are looked through at a time.
-_BLOCK = 65_536
+class FixedVectors:
+    """Unit vectors as int16 fixed-point numbers (n_i, d), in segments, which may be mapped files.
+
+    A position counts the cells of all segments, one segment after the other.
+    """
+
+    def __init__(self, segments: Sequence[np.ndarray]) -> None:
+        self.segments = [np.asarray(segment) for segment in segments]
+        self._starts = np.cumsum([0, *map(len, self.segments)])
+        self._keep = 4 * len(self) * self.n_latent <= KEPT_BYTES
+        self._kept: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def n_latent(self) -> int:
+        """Dimensions of the vectors; 0 if there is no segment."""
+        return int(self.segments[0].shape[1]) if self.segments else 0
+
+    def count(self, allowed: np.ndarray | None) -> int:
+        """Count the cells that are ``allowed``, bool (n,); None: all."""
+        return len(self) if allowed is None else int(np.count_nonzero(allowed))
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors of the cells ``rows``, in their order, float32 (m, d) of length 1; zero vectors stay zero."""
+        return to_float(self.gather(rows))
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors of the cells ``rows``, in their order, int16 (m, d) as they are stored."""
+        taken = np.empty((len(rows), self.n_latent), dtype=np.int16)
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        for i in np.unique(which):
+            mine = which == i
+            taken[mine] = self.segments[i][rows[mine] - self._starts[i]]
+        return taken
+
+    def split_at(self, n: int) -> tuple[FixedVectors, FixedVectors]:
+        """Vectors of the first ``n`` cells, and of the others."""
+        if n >= len(self):
+            return self, FixedVectors([])
+        first, others = [], []
+        for segment, start in zip(self.segments, self._starts[:-1].tolist(), strict=True):
+            cut = min(max(n - start, 0), len(segment))
+            first += [segment[:cut]] if cut else []
+            others += [segment[cut:]] if cut < len(segment) else []
+        return FixedVectors(first), FixedVectors(others)
+
+    def runs(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
+        """Yield each segment, the position of its first cell, and those of ``rows``, which ascend, that lie in it."""
+        bounds = np.searchsorted(rows, self._starts)
+        for segment, start, (a, b) in zip(self.segments, self._starts.tolist(), pairwise(bounds), strict=False):
+            if a < b:
+                yield segment, start, rows[a:b]
+
+    def blocks(self, allowed: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield positions and unit vectors, float32, of cells that have a direction and are ``allowed``, in order.
+
+        Blocks begin at the same cells whatever else is searched, here and on a cluster, so that products round alike.
+        """
+        for segment, start in zip(self.segments, self._starts.tolist(), strict=False):
+            for first in range(0, len(segment), CELLS_PER_BLOCK):
+                last = min(first + CELLS_PER_BLOCK, len(segment))
+                mask = None if allowed is None else allowed[start + first : start + last]
+                rows, vectors = self._block(segment, start, first, last, mask)
+                if len(rows):
+                    yield rows, vectors
+
+    def _block(
+        self, segment: np.ndarray, start: int, first: int, last: int, mask: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if not self._keep:
+            return _directed(segment, start, np.arange(first, last) if mask is None else first + np.flatnonzero(mask))
+        key = start + first, start + last
+        if key not in self._kept:
+            self._kept[key] = _directed(segment, start, np.arange(first, last))
+        rows, vectors = self._kept[key]
+        if mask is None:
+            return rows, vectors
+        chosen = mask[rows - key[0]]
+        return rows[chosen], vectors[chosen]
 
 
-def has_direction(segments: Sequence[np.ndarray]) -> np.ndarray:
-    """Cells that have a direction, bool (n,); those without counts have none."""
-    steps = [part[i : i + _BLOCK] for part in segments for i in range(0, len(part), _BLOCK)]
-    return np.concatenate([np.asarray(step).any(axis=1) for step in steps])
+def _directed(segment: np.ndarray, start: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and unit vectors of those of ``rows`` of a segment that have a direction."""
+    vectors = np.empty((len(rows), segment.shape[1]), dtype=np.float32)
+    if to_unit(segment, rows, vectors):
+        directed = vectors.any(axis=1)
+        rows, vectors = rows[directed], vectors[directed]
+    return start + rows, vectors
+
+
+def has_direction(fixed: np.ndarray) -> np.ndarray:
+    """Whether cells have a direction, bool (n,), by their vectors, int16 (n, d). Cells without counts have none."""
+    steps = range(0, len(fixed), _CHECKED_CELLS)
+    return np.concatenate([np.asarray(fixed[i : i + _CHECKED_CELLS]).any(axis=1) for i in steps])
 
 
 def to_fixed(vectors: np.ndarray) -> np.ndarray:
@@ -69,38 +126,14 @@ def to_fixed(vectors: np.ndarray) -> np.ndarray:
 
 
 def to_float(fixed: np.ndarray) -> np.ndarray:
-    """Fixed-point vectors as float32, brought back to length 1, as `_fixed.to_unit` does; zero vectors stay zero."""
-    # Whole numbers up to 2**30, whose sum is exact.
-    exact = fixed.astype(np.float64)
-    length = np.sqrt(np.einsum("nd,nd->n", exact, exact))
-    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0).astype(np.float32)
-    return fixed.astype(np.float32) * scale[:, None]
+    """Fixed-point vectors as float32 of length 1; zero vectors stay zero."""
+    vectors = np.empty(fixed.shape, dtype=np.float32)
+    to_unit(fixed, np.arange(len(fixed)), vectors)
+    return vectors
 
 
-def take_vectors(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Vectors of some cells in the order given, float32 of length 1."""
-    return to_float(gather_fixed(segments, rows))
-
-
-def gather_fixed(segments: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Vectors of some cells in the order given, int16 (m, d), as they are stored."""
-    starts = np.cumsum([0, *map(len, segments)])
-    taken = np.empty((len(rows), segments[0].shape[1]), dtype=np.int16)
-    which = np.searchsorted(starts, rows, side="right") - 1
-    for i in np.unique(which):
-        mine = which == i
-        taken[mine] = segments[i][rows[mine] - starts[i]]
-    return taken
-
-
-def split_at(segments: list[np.ndarray], n: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Vectors of the first ``n`` cells, and of the others."""
-    first, others, start = [], [], 0
-    for segment in segments:
-        cut = min(max(n - start, 0), len(segment))
-        if cut:
-            first.append(segment[:cut])
-        if cut < len(segment):
-            others.append(segment[cut:])
-        start += len(segment)
-    return first, others
+def both(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+    """Cells that two masks allow, bool (n,), either of which may be None for all cells."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a & b

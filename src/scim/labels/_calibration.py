@@ -1,43 +1,50 @@
-"""How far apart cells of one kind are across studies: the background that distances are judged by."""
+"""Calibrate a reference: the background of distances between studies, and the head."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
-from ..index import nearest_elsewhere, take_vectors
-from ._balanced import balanced_sample
+from ..index import FixedVectors, nearest_elsewhere
+from ._balanced import balanced_sample, choose_in_turn
 from ._doubts import doubted_cells
-from ._head import Head, Labelled, fit_head
+from ._head import CalibrationKind, Head, Labelled, fit_head
 
-CalibrationKind = Literal["cross-study", "within-study"]
-
-#: Cells that the background is drawn from.
+#: Number of cells whose distances are the background.
 N_CELLS = 5_000
 
-
-#: Positions of cells int64 (n,), and unit vectors float32 (n, d) of them.
+#: Positions of cells, int64 (n,), and their unit vectors, float32 (n, d).
 Scored = tuple[np.ndarray, np.ndarray]
+
+
+def conformal_pvalues(background: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Compute conformal p-values: (1 + number of background values as large) / (1 + size of the background).
+
+    If a cell and the background are exchangeable, the p-value is at most p with a probability of at most p (Vovk et
+    al., Algorithmic Learning in a Random World, 2005). The background is sorted.
+    """
+    n = len(background)
+    n_larger = n - np.searchsorted(background, values, side="left")
+    return (1.0 + n_larger) / (1.0 + n)
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Distances of reference cells to their nearest cell of another study.
+    """Distances of reference cells to their nearest cell of another study, and the head.
 
     Attributes
     ----------
     background
         Sorted cosine distances, float32 (n,).
     kind
-        ``"within-study"`` where there is one study: distances to the nearest other cell, which are smaller.
+        ``"within-study"`` if there is one study. The distances are then to the nearest other cell, and smaller.
     head
-        Probabilities of labels; None where there are not two.
+        Probabilities of labels. None if there are fewer than two labels.
     doubted
-        Cells, of those that were looked at, whose label contradicts that of the cells around them in their own study:
-        nothing is learned from it. int64 (n_doubted,), ascending.
+        Positions of cells whose label contradicts the labels of their neighbours in the same study, int64
+        (n_doubted,), ascending. Their labels are not used. Only cells of the head and landmarks are checked.
     """
 
     background: np.ndarray
@@ -46,18 +53,12 @@ class Calibration:
     doubted: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def pvalue(self, distances: np.ndarray) -> np.ndarray:
-        """Conformal p-value of distances: (1 + number of background distances as large) / (1 + n).
-
-        Under exchangeability of the cell with the reference's cells, the value is at most p with a chance of p at most
-        (Vovk et al., Algorithmic Learning in a Random World, 2005).
-        """
-        n = len(self.background)
-        larger = n - np.searchsorted(self.background, np.asarray(distances, dtype=np.float32), side="left")
-        return (1.0 + larger) / (1.0 + n)
+        """Conformal p-value of distances: small if few reference cells are as far from another study."""
+        return conformal_pvalues(self.background, np.asarray(distances, dtype=np.float32))
 
 
 def calibrate(
-    segments: list[np.ndarray],
+    vectors: FixedVectors,
     studies: np.ndarray,
     codes: np.ndarray,
     *,
@@ -68,58 +69,56 @@ def calibrate(
     thinned: Callable[[], Scored] | None = None,
     living: np.ndarray | None = None,
 ) -> Calibration:
-    """Measure the background on a random sample of the reference's own cells, and fit a head to others.
+    """Measure the background of distances on a random sample of cells, and fit a head to a balanced sample.
 
     Parameters
     ----------
-    segments
-        Vectors of each segment, int16 (n_i, d).
-    studies
-        Study code of each cell, (n,).
-    codes
-        Label code of each cell, (n,), -1 for none.
+    vectors, studies, codes
+        Vectors of all cells, study codes (n,), and label codes (n,), -1 for no label.
     n_labels
-        Labels of the reference.
+        Number of labels of the reference.
     seed
-        Seed of the sample.
+        Random seed.
     comparable
-        Pairs of labels that cells may both have, bool (n_labels, n_labels): labels are compared with those of the cells
-        around them. None: they are trusted.
+        Pairs of labels that do not contradict each other, bool (n_labels, n_labels). Labels are compared with the
+        labels of neighbours. None: all labels are used.
     landmarks
-        Positions of the landmarks, whose labels are looked at, too.
+        Positions of the landmarks, whose labels are checked, too.
     thinned
-        Gives positions of cells, and unit vectors of these when they are thinned, see ``Landmarks.thinned``: the head
-        is tried on them, where there are several studies.
+        Returns positions of landmarks, and their unit vectors after :meth:`Landmarks.thinned`. The head is scored on
+        them if there are several studies.
     living
-        Cells that were not removed, bool (n,), if some were: the others are as good as not there.
+        Cells that were not removed, bool (n,). None: all.
     """
-    rng = np.random.default_rng(seed)
-    there = np.arange(len(studies), dtype=np.int32 if len(studies) < 2**31 else np.int64)
     if living is not None:
-        there, codes = there[living], np.where(living, codes, -1)
-    # A random order within each study, then the first of each study, the second of each, and so on.
-    shuffled = rng.permutation(there)
-    by_study = shuffled[np.argsort(studies[shuffled], kind="stable")]
-    sorted_studies = studies[by_study]
-    turn = np.arange(len(there)) - np.searchsorted(sorted_studies, sorted_studies)
-    rows = np.sort(by_study[np.argsort(turn, kind="stable")[:N_CELLS]])
+        codes = np.where(living, codes, -1)
     chosen, doubted = balanced_sample(codes, studies, seed=seed), np.empty(0, dtype=np.int64)
     if comparable is not None:
-        asked = np.union1d(chosen, np.empty(0, np.int64) if landmarks is None else landmarks)
-        doubted = doubted_cells(segments, studies, codes, comparable, asked[codes[asked] >= 0], seed=seed)
+        checked = np.union1d(chosen, np.empty(0, np.int64) if landmarks is None else landmarks)
+        doubted = doubted_cells(vectors, studies, codes, comparable, checked[codes[checked] >= 0], seed=seed)
         chosen = np.setdiff1d(chosen, doubted)
-    own, scored = Labelled(take_vectors(segments, chosen), codes[chosen], studies[chosen]), None
-    if thinned is not None and own.several_studies:
-        asked, vectors = thinned()
-        scored = Labelled(vectors, np.where(np.isin(asked, doubted), -1, codes[asked]), studies[asked])
-    head = fit_head(own, n_labels=n_labels, seed=seed, scored=scored)
-    queries = take_vectors(segments, rows)
+    fitted, scored = Labelled(vectors.take(chosen), codes[chosen], studies[chosen]), None
+    if thinned is not None and fitted.several_studies:
+        rows, embedded = thinned()
+        scored = Labelled(embedded, np.where(np.isin(rows, doubted), -1, codes[rows]), studies[rows])
+    head = fit_head(fitted, n_labels=n_labels, seed=seed, scored=scored)
+    return Calibration(*_background(vectors, studies, living, seed=seed), head, doubted)
+
+
+def _background(
+    vectors: FixedVectors, studies: np.ndarray, living: np.ndarray | None, *, seed: int
+) -> tuple[np.ndarray, CalibrationKind]:
+    """Measure distances of a sample, in equal numbers from each study, to the nearest cell of another study."""
+    cells = np.arange(len(studies), dtype=np.int32 if len(studies) < 2**31 else np.int64)
+    if living is not None:
+        cells = cells[living]
+    shuffled = np.random.default_rng(seed).permutation(cells)
+    rows = choose_in_turn(shuffled, studies[shuffled], most=N_CELLS)
+    queries = vectors.take(rows)
     directed = queries.any(axis=1)
     queries, rows = queries[directed], rows[directed]
-    several = len(np.unique(sorted_studies)) > 1
-    # Within one study, every cell is a group of its own: the nearest other cell.
+    several = len(np.unique(studies[cells])) > 1
+    # Within one study, each cell is a group: the distance is to the nearest other cell.
     groups = studies if several else np.arange(len(studies))
-    distances = nearest_elsewhere(segments, queries, groups[rows], groups, living)
-    return Calibration(
-        np.sort(distances[np.isfinite(distances)]), "cross-study" if several else "within-study", head, doubted
-    )
+    distances = nearest_elsewhere(vectors, queries, groups[rows], groups, living)
+    return np.sort(distances[np.isfinite(distances)]), "cross-study" if several else "within-study"

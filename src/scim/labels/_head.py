@@ -1,9 +1,9 @@
-"""A linear head on the embedding, with what its probabilities are worth on studies that it was not fitted to."""
+"""A linear head on the embedding, and conformal scores of it from studies that were left out."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,41 +11,43 @@ import numpy as np
 
 from .._threads import in_blocks, one_thread_of_blas
 
-#: Strength of the prior on the head's weights, as scikit-learn's C.
+#: Inverse strength of the prior on the weights: C of scikit-learn.
 _C = 0.3
-#: Parts that studies are put into, each scored by a head fitted to the others; parts of cells if there is one study.
-_FOLDS = 5
+#: Number of parts that studies are split into. Each part is scored by a head fitted to the others.
+_STUDY_FOLDS = 5
+#: Number of parts that cells are split into if there is one study.
 _CELL_FOLDS = 5
-#: Fewest scores of a label, in a study, that a p-value of its own is computed from.
-_FEWEST = 20
+#: Smallest number of scores of a label that p-values of the label are computed from.
+_MIN_SCORES = 20
 #: Temperatures that are tried.
 _TEMPERATURES = np.geomspace(0.1, 10, 41)
 
-HeadKind = Literal["cross-study", "within-study"]
+#: Whether a calibration compares cells with other studies, or with other cells of the only study.
+CalibrationKind = Literal["cross-study", "within-study"]
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Unit vectors, float32 (n, d), label codes (n,), -1 for none, and study codes (n,)."""
+    """Unit vectors, float32 (n, d), label codes (n,), -1 for no label, and study codes (n,)."""
 
     vectors: np.ndarray
     codes: np.ndarray
     studies: np.ndarray
 
     def known(self) -> Labelled:
-        """Those that have a label and a direction."""
-        some = (self.codes >= 0) & self.vectors.any(axis=1)
-        return Labelled(self.vectors[some], self.codes[some], self.studies[some])
+        """Keep the cells that have a label and a direction."""
+        kept = (self.codes >= 0) & self.vectors.any(axis=1)
+        return Labelled(self.vectors[kept], self.codes[kept], self.studies[kept])
 
     @property
     def several_studies(self) -> bool:
-        """Whether they are of two studies or more."""
+        """Whether the cells come from two or more studies."""
         return len(np.unique(self.studies)) > 1
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Probabilities of labels, and conformal p-values for them.
+    """Probabilities of labels, and conformal p-values of labels.
 
     Attributes
     ----------
@@ -54,12 +56,13 @@ class Head:
     weights, bias
         float32 (c, d) and (c,).
     temperature
-        What logits are divided by: fitted to cells of studies that were left out.
-    scores, labels, groups
-        Nonconformity of cells that were left out, 1 minus the probability of their own label, float32 (n,), with their
-        label codes and studies, int32 (n,).
+        Divisor of the logits, fitted to cells of studies that were left out.
+    scores
+        Nonconformity of cells that were left out: 1 - probability of their own label, float32 (n,).
+    labels, groups
+        Label codes and studies of these cells, int32 (n,).
     kind
-        ``"within-study"`` where there was one study to leave cells out of, so that all of this is too good for others.
+        ``"within-study"`` if there was one study. Probabilities and p-values are then too optimistic for other studies.
     """
 
     classes: np.ndarray
@@ -69,71 +72,68 @@ class Head:
     scores: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
-    kind: HeadKind
+    kind: CalibrationKind
 
     def probabilities(self, vectors: np.ndarray, n_labels: int) -> np.ndarray:
-        """Probability of each label, float32 (m, n_labels); zeros for a cell without a direction.
+        """Compute the probability of each label, float32 (m, n_labels), from unit vectors, float32 (m, d).
 
-        Parameters
-        ----------
-        vectors
-            Unit vectors, float32 (m, d).
-        n_labels
-            Labels of the reference.
+        Cells without a direction have zeros.
         """
+        from scipy.special import softmax
+
         out = np.zeros((len(vectors), n_labels), dtype=np.float32)
 
         def work(part: slice) -> None:
             logits = vectors[part] @ self.weights.T + self.bias
-            out[part, self.classes] = _softmax(logits / self.temperature)
+            out[part, self.classes] = softmax(logits / self.temperature, axis=1)
             out[part][~vectors[part].any(axis=1)] = 0
 
         in_blocks(len(vectors), work)
         return out
 
     def possible(self, by_label: np.ndarray, *, alpha: float) -> np.ndarray:
-        """Labels that cannot be ruled out, bool like ``by_label``: their conformal p-value is above ``alpha``.
+        """Find labels that cannot be ruled out, bool like ``by_label``: their conformal p-value is above ``alpha``.
 
-        The p-value is ``(1 + cells of the label that fitted it as badly) / (1 + cells of the label)``, within each
-        study that was left out, and the largest of these: cells of a study have more in common than exchangeability
-        allows, and a label is ruled out where it would have been in every study (Mondrian conformal prediction, Vovk et
-        al. 2005; by study as in Dunn, Wasserman & Ramdas 2023). A label that the head does not know is ruled out.
+        Within each study that was left out, the p-value is ``(1 + number of cells of the label with a score as large) /
+        (1 + number of cells of the label)``. The p-value of the label is the largest of these, because cells of a study
+        are alike: a label is ruled out only if every study rules it out (Mondrian conformal prediction, Vovk et al.
+        2005; by study as in Dunn, Wasserman & Ramdas 2023). A label that the head does not know is ruled out.
 
         Parameters
         ----------
         by_label
             Probability of each label, (m, n_labels).
         alpha
-            Tolerated error. Cells too few for a p-value that small, 20 or 1/alpha, are put together with those of other
-            studies, and if need be of other labels.
+            Tolerated error. If a study has fewer than 20 or 1/alpha cells of a label, the cells of all studies are used
+            together. If these are too few, the cells of all labels are used.
         """
-        fewest = _fewest(alpha)
-        worst = np.full(by_label.shape[1], -np.inf, dtype=np.float32)
+        n_needed = _scores_needed(alpha)
+        limit = np.full(by_label.shape[1], -np.inf, dtype=np.float32)
         for label in self.classes:
-            worst[label] = max(_worst(ranked, alpha) for ranked in self._scores_of(label, fewest))
+            limit[label] = max(_largest_possible(scores, alpha) for scores in self._scores_of(label, n_needed))
         out = np.empty(by_label.shape, dtype=bool)
-        in_blocks(len(by_label), lambda part: np.less_equal(1.0 - by_label[part], worst, out=out[part]))
+        in_blocks(len(by_label), lambda part: np.less_equal(1.0 - by_label[part], limit, out=out[part]))
         return out
 
     def pooled(self, *, alpha: float) -> np.ndarray:
-        """Label codes that the scores of all labels stand in for, int32: too few cells of them were left out."""
+        """Label codes with too few scores of their own, int32: the scores of all labels are used for them."""
         counts = np.bincount(self.labels, minlength=int(self.classes.max(initial=-1)) + 1)
-        return np.asarray(self.classes[counts[self.classes] < _fewest(alpha)])
+        return np.asarray(self.classes[counts[self.classes] < _scores_needed(alpha)])
 
-    def _scores_of(self, label: int, fewest: int) -> list[np.ndarray]:
-        """Scores of a label's cells, ascending, by study; of all studies, or of all labels, where these are too few."""
+    def _scores_of(self, label: int, n_needed: int) -> list[np.ndarray]:
+        """Sorted scores of a label for each study; of all studies, or of all labels, if there are too few."""
         mine = self.labels == label
         parts = [self.scores[mine & (self.groups == group)] for group in np.unique(self.groups[mine])]
-        parts = [part for part in parts if len(part) >= fewest] or [self.scores[mine]]
-        return [np.sort(part) for part in (parts if len(parts[0]) >= fewest else [self.scores])]
+        parts = [part for part in parts if len(part) >= n_needed] or [self.scores[mine]]
+        return [np.sort(part) for part in (parts if len(parts[0]) >= n_needed else [self.scores])]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """All of it by name, for an .npz file."""
+        """Return all fields by name, for an .npz file."""
         return {f"head_{name}": np.asarray(value) for name, value in self.__dict__.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Head | None:
-        """Read what :meth:`to_arrays` gave; None where there is no head."""
+        """Read the arrays of :meth:`to_arrays`. None if there is no head."""
         if "head_classes" not in arrays:
             return None
         fields: dict[str, Any] = {name: np.asarray(arrays[f"head_{name}"]) for name in cls.__dataclass_fields__}
@@ -141,64 +141,59 @@ class Head:
 
 
 def fit_head(cells: Labelled, *, n_labels: int, seed: int, scored: Labelled | None = None) -> Head | None:
-    """Fit a head to cells that :func:`choose` chose, and find out what it is worth on studies left out.
+    """Fit a head to a balanced sample of cells, and score it on studies that are left out in turn.
 
-    Multinomial logistic regression in which every label weighs the same: in a vote of neighbours, labels of few cells
-    lose against their neighbours of many. Studies are left out in turn, in five parts where there are more; the
-    temperature is chosen so that the probabilities of the others' heads fit the labels there best (Guo et al., On
-    calibration of modern neural networks, 2017), and the probabilities of the true labels are kept as conformal scores.
+    The head is a multinomial logistic regression in which every label has the same weight, so that rare labels do not
+    lose against common ones. Studies are left out in five parts, if there are more. The temperature maximises the
+    likelihood of the labels in the studies left out (Guo et al., On calibration of modern neural networks, 2017). The
+    probabilities of the true labels there are kept as conformal scores.
 
     Parameters
     ----------
     cells
-        What it is fitted to.
-    n_labels
-        Labels of the reference.
-    seed
-        Seed of the parts that are left out.
+        Cells to fit the head to.
+    n_labels, seed
+        Number of labels of the reference, and seed of the parts that are left out.
     scored
-        Cells that what was left out is scored by, if not by the same: of the same studies, where there are several.
+        Cells of the same studies, to score the head on if there are several studies. None: ``cells``.
 
     Returns
     -------
-    The head; None where there are fewer than two labels.
+    The head. None if there are fewer than two labels.
     """
     fitted = cells.known()
     if len(np.unique(fitted.codes)) < 2:
         return None
-    # Within one study, cells are left out, and no other one is known to be that cell.
+    # Within one study, cells are left out, and it is unknown which scored cell is which fitted cell.
     tested = scored.known() if scored is not None and fitted.several_studies else fitted
     folds, tested_folds, kind = _folds(fitted.studies, tested.studies, seed=seed)
-    logits, rows = [], []
+    parts = list(_left_out(fitted, tested, folds, tested_folds, n_labels))
+    temperature, scores, order = 1.0, np.empty(0, np.float32), np.empty(0, np.int64)
+    if parts:
+        order = np.concatenate([rows for rows, _ in parts])
+        temperature, scores = _calibrated(np.concatenate([logits for _, logits in parts]), tested.codes[order])
+    classes, weights, bias = _fit(fitted.vectors, fitted.codes)
+    labels, groups = tested.codes[order].astype(np.int32), tested.studies[order].astype(np.int32)
+    return Head(classes.astype(np.int32), weights, bias, temperature, scores, labels, groups, kind)
+
+
+def _left_out(
+    fitted: Labelled, tested: Labelled, folds: np.ndarray, tested_folds: np.ndarray, n_labels: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield positions of each fold's tested cells, and their logits (n, n_labels) by a head fitted to other folds."""
     for fold in np.unique(folds):
         others = folds != fold
-        # A label that only this fold has cannot be told from the others.
+        # A label that only this fold has is unknown to the head of the others.
         mine = np.flatnonzero((tested_folds == fold) & np.isin(tested.codes, fitted.codes[others]))
         if len(mine) and len(np.unique(fitted.codes[others])) > 1:
             classes, weights, bias = _fit(fitted.vectors[others], fitted.codes[others])
-            part = np.full((len(mine), n_labels), -np.inf, dtype=np.float32)
-            part[:, classes] = tested.vectors[mine] @ weights.T + bias
-            logits.append(part)
-            rows.append(mine)
-    classes, weights, bias = _fit(fitted.vectors, fitted.codes)
-    temperature, scores, order = 1.0, np.empty(0, np.float32), np.empty(0, np.int64)
-    if logits:
-        order = np.concatenate(rows)
-        temperature, scores = _calibrated(np.concatenate(logits), tested.codes[order])
-    return Head(
-        classes.astype(np.int32),
-        weights,
-        bias,
-        temperature,
-        scores,
-        tested.codes[order].astype(np.int32),
-        tested.studies[order].astype(np.int32),
-        kind,
-    )
+            logits = np.full((len(mine), n_labels), -np.inf, dtype=np.float32)
+            logits[:, classes] = tested.vectors[mine] @ weights.T + bias
+            yield mine, logits
 
 
-def _folds(studies: np.ndarray, others: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray, HeadKind]:
-    """Part of each of two sets of cells; the second is the first where there is one study."""
+def _folds(studies: np.ndarray, others: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray, CalibrationKind]:
+    """Fold of each cell of two sets. If there is one study, both sets are the same cells."""
     names = np.unique(studies)
     rng = np.random.default_rng(seed)
     if len(names) == 1:
@@ -206,53 +201,50 @@ def _folds(studies: np.ndarray, others: np.ndarray, *, seed: int) -> tuple[np.nd
         return folds, folds, "within-study"
     order = rng.permutation(len(names))
     fold_of = np.full(int(max(studies.max(), others.max(initial=0))) + 1, -1)
-    fold_of[names] = order % _FOLDS
+    fold_of[names] = order % _STUDY_FOLDS
     return fold_of[studies], fold_of[others], "cross-study"
 
 
 def _fit(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Classes, of which there are two or more, weights and biases."""
+    """Fit classes (two or more), weights and biases."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     classes = np.unique(codes)
-    # Products so small that threads would only wait for each other.
+    # The products are so small that several threads are slower than one.
     with warnings.catch_warnings(), one_thread_of_blas():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=_C, class_weight="balanced", max_iter=300).fit(vectors, codes)
     weights, bias = model.coef_, model.intercept_
-    if len(classes) == 2:  # scikit-learn keeps one row for two
+    if len(classes) == 2:  # scikit-learn keeps one row for two classes
         weights, bias = np.vstack([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
     return classes, weights.astype(np.float32), bias.astype(np.float32)
 
 
 def _calibrated(logits: np.ndarray, codes: np.ndarray) -> tuple[float, np.ndarray]:
-    """Temperature with which the labels are most likely, every label as important, and 1 - their probabilities."""
+    """Find the temperature of the largest likelihood, with equal weights of all labels; return it and the scores."""
+    from scipy.special import softmax
+
     weight = 1.0 / np.bincount(codes)[codes]
 
-    def likely(temperature: float) -> np.ndarray:
-        return _softmax(logits / np.float32(temperature))[np.arange(len(codes)), codes]
+    def of_own_label(temperature: float) -> np.ndarray:
+        return np.asarray(softmax(logits / np.float32(temperature), axis=1))[np.arange(len(codes)), codes]
 
-    losses = [float(-(weight * np.log(likely(t).clip(1e-7))).sum()) for t in _TEMPERATURES]
+    losses = [float(-(weight * np.log(of_own_label(t).clip(1e-7))).sum()) for t in _TEMPERATURES]
     best = float(_TEMPERATURES[int(np.argmin(losses))])
-    return best, (1.0 - likely(best)).astype(np.float32)
+    return best, (1.0 - of_own_label(best)).astype(np.float32)
 
 
-def _fewest(alpha: float) -> int:
-    """Fewest scores that p-values as small as alpha are computed from."""
-    return max(_FEWEST, int(np.ceil(1 / max(alpha, 1e-9))))
+def _scores_needed(alpha: float) -> int:
+    """Smallest number of scores that p-values as small as alpha are computed from."""
+    return max(_MIN_SCORES, int(np.ceil(1 / max(alpha, 1e-9))))
 
 
-def _worst(ranked: np.ndarray, alpha: float) -> float:
-    """Largest score that is not ruled out by others, which ascend; inf where none is ruled out, -inf where all are."""
-    pvalues = (1.0 + np.arange(len(ranked) + 1)) / (1.0 + len(ranked))
-    # So many have to be as bad.
+def _largest_possible(scores: np.ndarray, alpha: float) -> float:
+    """Largest score that sorted scores do not rule out; inf if they rule out none, -inf if all."""
+    pvalues = (1.0 + np.arange(len(scores) + 1)) / (1.0 + len(scores))
+    # Number of scores that must be as large.
     n = int(np.searchsorted(pvalues, alpha, side="right"))
     if n == 0:
         return np.inf
-    return -np.inf if n > len(ranked) else float(ranked[-n]) + 1e-6
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    return -np.inf if n > len(scores) else float(scores[-n]) + 1e-6

@@ -1,4 +1,4 @@
-"""Landmarks: labelled cells whose counts a reference keeps, to embed them anew with the genes that a query measured."""
+"""Landmarks: labelled cells whose counts a reference keeps, to embed them again with the genes of a query."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..counts import TARGET_SUM, as_counts
+from ..counts import as_counts, lognormal
 from ..encoder import embed_with
 from ._balanced import balanced_sample
 
@@ -17,30 +17,36 @@ if TYPE_CHECKING:
 
     from ..encoder import Encoder
 
-#: Landmarks of a label and study, and of a segment, at most.
-PER_GROUP = 300
-MOST = 5_000
-#: Share of the landmarks' expression that may lie in genes that a query did not measure, before they are embedded anew.
-ENOUGH = 0.02
+#: Largest number of landmarks of a label and study in a segment.
+LANDMARKS_PER_GROUP = 300
+#: Largest number of landmarks of a segment.
+LANDMARKS_PER_SEGMENT = 5_000
+#: Landmarks are embedded again if at least this share of their expression lies in genes that a query did not measure.
+MISSING_SHARE = 0.02
+#: Number of cells whose mean a simulated cell is drawn from.
+_POOLED_CELLS = 5
+#: Share of the counts that a thinned cell keeps.
+_THINNED_SHARE = 0.15
+#: Smallest dispersion of a gene: nearly Poisson.
+_MIN_DISPERSION = 1e-6
+#: Largest dispersion of a gene: few cells of a label may suggest more.
+_MAX_DISPERSION = 10.0
+
+#: Whose counts a reference keeps.
 LandmarkKind = Literal["cells", "simulated", "none"]
-#: Cells that a simulated one is drawn from; share of the counts that a thinned one keeps.
-_POOLED = 5
-_KEPT = 0.15
-#: The least and the largest dispersion of a gene: next to none, and what few cells of a label may seem to have.
-_DISPERSIONS = 1e-6, 10.0
 
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """Some labelled cells of a reference with their values.
+    """Labelled cells of a reference with their values.
 
     Attributes
     ----------
     rows
         Positions of the cells, int64 (n,), ascending.
     indptr, genes, values
-        Counts, or what log1p was taken of, in the order of the encoder's genes: int64 (n + 1,), int32 and float32
-        (nnz,).
+        Counts, or linear values of log1p data, as CSR arrays over the genes of the encoder: int64 (n + 1,), int32 and
+        float32 (nnz,).
     """
 
     rows: np.ndarray
@@ -59,7 +65,7 @@ class Landmarks:
 
     @classmethod
     def join(cls, parts: Sequence[Landmarks]) -> Landmarks:
-        """Put landmarks one behind the other."""
+        """Concatenate landmarks."""
         ends = np.cumsum([0, *(part.indptr[-1] for part in parts)])
         indptr = [part.indptr[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
         return cls(
@@ -70,7 +76,7 @@ class Landmarks:
         )
 
     def take(self, which: np.ndarray) -> Landmarks:
-        """Keep some of them, by position, ascending."""
+        """Keep the landmarks at some positions, ascending."""
         lengths = np.diff(self.indptr)
         kept = np.zeros(len(self), dtype=bool)
         kept[which] = True
@@ -79,18 +85,19 @@ class Landmarks:
         return Landmarks(self.rows[kept], indptr, self.genes[entries], self.values[entries])
 
     def simulated(self, groups: np.ndarray, n_genes: int, *, seed: int) -> Landmarks:
-        """Draw counts in the place of the cells' own, so that nobody's are kept.
+        """Replace the counts by simulated ones, so that no real cell's counts are stored.
 
-        The counts of a cell become draws around the mean of five cells of its group, with as many counts in all as it
-        had. They are negative binomial: cells of a group differ by more than chance, and of that, a mean of five has a
-        fifth left. Poisson draws would lie nearer to the mean of their label than cells do, and make these look novel.
+        The new counts of a cell are drawn around the mean of five random cells of its group. Their expected sum is the
+        sum of the cell's own counts. The draws are negative binomial, because cells of a group differ more than by
+        chance, and the mean of five cells keeps only a fifth of this variance. Poisson draws would be too near to the
+        mean of their label, so that real cells would look novel.
 
         Parameters
         ----------
         groups
-            Group of each cell, its label and study, (n,).
+            Group of each cell, by label and study, (n,).
         n_genes
-            Genes of the encoder.
+            Number of genes of the encoder.
         seed
             Seed of the draws.
         """
@@ -98,14 +105,14 @@ class Landmarks:
 
         rng = np.random.default_rng(seed)
         values = replace(self, values=self.counts().astype(np.float32)).matrix(n_genes)
-        partners = np.empty((len(self), _POOLED), dtype=np.int64)
+        partners = np.empty((len(self), _POOLED_CELLS), dtype=np.int64)
         for group in np.unique(groups):
             members = np.flatnonzero(groups == group)
-            partners[members] = rng.choice(members, (len(members), _POOLED))
-        own = np.repeat(np.arange(len(self)), _POOLED)
+            partners[members] = rng.choice(members, (len(members), _POOLED_CELLS))
+        own = np.repeat(np.arange(len(self)), _POOLED_CELLS)
         pool = sparse.csr_matrix((np.ones(len(own), dtype=np.float32), (own, partners.ravel())), shape=(len(self),) * 2)
         mean = (pool @ values).tocsr()
-        shape = 1 / ((1 - 1 / _POOLED) * _dispersion(values, groups))[mean.indices]
+        shape = 1 / ((1 - 1 / _POOLED_CELLS) * _dispersion(values, groups))[mean.indices]
         mean.data *= rng.gamma(shape) / shape
         depth = np.asarray(values.sum(axis=1)).ravel() / np.maximum(np.asarray(mean.sum(axis=1)).ravel(), 1e-12)
         mean.data = rng.poisson(mean.data * np.repeat(depth, np.diff(mean.indptr))).astype(np.float32)
@@ -116,64 +123,67 @@ class Landmarks:
     def thinned(self, *, seed: int) -> Landmarks:
         """Keep each count with a probability of 0.15, as if the cells had been sequenced less deeply.
 
-        A cell that an encoder was trained on lies nearer to its label than one that it was not trained on, and would
-        make a head look better than it is. Thinned, it has lost most of what it was known by.
-
-        Parameters
-        ----------
-        seed
-            Seed of the draws.
+        An encoder places the cells that it was trained on nearer to their label than new cells, so that a head looks
+        better than it is. Thinned cells are hard to recognise. ``seed`` is the seed of the draws.
         """
-        drawn = np.random.default_rng(seed).binomial(self.counts(), _KEPT).astype(np.float32)
+        drawn = np.random.default_rng(seed).binomial(self.counts(), _THINNED_SHARE).astype(np.float32)
         return Landmarks(self.rows, self.indptr, self.genes, drawn)
 
     def counts(self) -> np.ndarray:
-        """Values as counts, int64 (nnz,), see :func:`scim.counts._scale.as_counts`."""
+        """Return the values as counts, int64 (nnz,), see :func:`scim.counts._scale.as_counts`."""
         return as_counts(self.values, self.indptr)
 
     def matrix(self, n_genes: int) -> csr_matrix:
-        """Values as a float32 CSR matrix (n, n_genes)."""
+        """Return the values as a CSR matrix, float32 (n, n_genes)."""
         from scipy import sparse
 
         return sparse.csr_matrix((self.values, self.genes, self.indptr), shape=(len(self), n_genes))
 
     def missing(self, measured: np.ndarray) -> float:
-        """Say what share of the expression, as log1p of 1e4, lies in genes that are not ``measured`` (n_genes,)."""
+        """Compute the share of the log-normalised expression in genes that are not ``measured``, bool (n_genes,)."""
         logged = self.logged()
         return float(logged[~measured[self.genes]].sum() / max(float(logged.sum()), 1e-12))
 
     def logged(self) -> np.ndarray:
-        """Values as log1p of 1e4 a cell, float32 (nnz,)."""
-        return np.log1p(self.values * self._scale(self.values))
+        """Return the values as log1p of 1e4 counts per cell, float32 (nnz,)."""
+        return lognormal(self.values, self.indptr)
 
     def embed(self, encoder: Encoder, measured: np.ndarray) -> np.ndarray:
-        """Embed the landmarks as if they had been measured like a query, normalised over the genes that it has.
+        """Embed the landmarks with the ``measured`` genes, bool (n_genes,); unit vectors, float32 (n, d).
 
-        Parameters
-        ----------
-        encoder
-            The reference's.
-        measured
-            Genes of the encoder that the query has, bool (n_genes,).
-
-        Returns
-        -------
-        Unit vectors, float32 (n, d).
+        Counts are normalised over these genes, as counts of a query that measured them are.
         """
         return embed_with(encoder, self.matrix(len(encoder.genes)), measured)
 
-    def _scale(self, values: np.ndarray) -> np.ndarray:
-        """Give what brings each value's cell to 1e4, (nnz,)."""
-        cells = np.repeat(np.arange(len(self)), np.diff(self.indptr))
-        sums = np.bincount(cells, weights=values, minlength=len(self))
-        return (TARGET_SUM / np.maximum(sums, 1e-12)).astype(np.float32)[cells]
+
+@dataclass(frozen=True, eq=False)
+class LabelledLandmarks:
+    """Landmarks with their labels and studies.
+
+    Attributes
+    ----------
+    cells
+        The landmarks.
+    codes
+        Label of each landmark, (n,), -1 for no label and for a doubtful one.
+    studies
+        Study of each landmark, (n,).
+    """
+
+    cells: Landmarks
+    codes: np.ndarray
+    studies: np.ndarray
+
+    def take(self, which: np.ndarray) -> LabelledLandmarks:
+        """Keep the landmarks at some positions, ascending."""
+        return LabelledLandmarks(self.cells.take(which), self.codes[which], self.studies[which])
 
 
 def _dispersion(counts: csr_matrix, groups: np.ndarray) -> np.ndarray:
-    """How much more cells of a group (n,) differ in each gene than by chance, float64 (n_genes,).
+    """Estimate the dispersion of each gene within groups (n,), float64 (n_genes,).
 
-    The phi of a variance mu + phi mu^2, by the method of moments over all groups; mu is the gene's share of the counts
-    of the group, times those of the cell.
+    The dispersion is phi in the variance mu + phi mu^2, by the method of moments over all groups. mu is the share of
+    the gene in the counts of the group, times the counts of the cell.
     """
     excess, scale = np.zeros((2, counts.shape[1]))
     for group in np.unique(groups):
@@ -183,9 +193,11 @@ def _dispersion(counts: csr_matrix, groups: np.ndarray) -> np.ndarray:
         squares = mine.multiply(mine).T @ np.ones_like(depth) - 2 * share * (mine.T @ depth)
         excess += squares + share**2 * (depth**2).sum() - share * depth.sum()
         scale += share**2 * (depth**2).sum()
-    return np.clip(excess / np.maximum(scale, 1e-12), *_DISPERSIONS)
+    return np.clip(excess / np.maximum(scale, 1e-12), _MIN_DISPERSION, _MAX_DISPERSION)
 
 
 def thinned(landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray) -> Landmarks:
-    """Keep as many as a segment does, as many of each label (n,) and study (n,)."""
-    return landmarks.take(balanced_sample(codes, studies, seed=0, per_group=PER_GROUP, most=MOST))
+    """Keep as many landmarks as a segment may have, in equal numbers from each label (n,) and study (n,)."""
+    return landmarks.take(
+        balanced_sample(codes, studies, seed=0, per_group=LANDMARKS_PER_GROUP, most=LANDMARKS_PER_SEGMENT)
+    )

@@ -1,4 +1,4 @@
-"""Sets of labels, and the term that covers them."""
+"""Make sets of labels, and find the term that covers each set."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from .._compiled import njit
 from .._threads import in_blocks
 from ..ontology import GENERIC, TermSpace
 
+#: A sum of float32 shares may be smaller than 1 by this much.
+_ROUNDING = 1e-5
+
 
 @njit(nogil=True)
 def first_enough(shares, order, enough, chosen):  # type: ignore[no-untyped-def]
-    """Write the first of the columns ``order`` that holds ``enough`` of each row, -1 for none."""
+    """Write the first column in ``order`` with a share of at least ``enough``, for each row; -1 for none."""
     for i in range(len(shares)):
         chosen[i] = -1
         for column in order:
@@ -22,7 +25,7 @@ def first_enough(shares, order, enough, chosen):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def smallest_sets(shares, enough, sets):  # type: ignore[no-untyped-def]
-    """Mark the fewest columns that hold ``enough`` of each row, of equal ones the first."""
+    """Mark the fewest columns whose shares sum to ``enough``, for each row; of equal columns, the first."""
     for i in range(len(shares)):
         held = 0.0
         while True:
@@ -30,7 +33,7 @@ def smallest_sets(shares, enough, sets):  # type: ignore[no-untyped-def]
             for j in range(shares.shape[1]):
                 if not sets[i, j] and shares[i, j] > 0 and (best < 0 or shares[i, j] > shares[i, best]):
                     best = j
-            # The first is there in any case, and what comes when there is enough is not.
+            # The first column is always marked, a column after enough never.
             if best < 0 or (held > 0 and held >= enough):
                 break
             sets[i, best] = True
@@ -38,21 +41,13 @@ def smallest_sets(shares, enough, sets):  # type: ignore[no-untyped-def]
 
 
 def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray:
-    """Position of the most specific term that holds at least 1 - ``alpha`` of the votes, int64 (n_cells,); -1 for none.
+    """Find the most specific term with at least 1 - ``alpha`` of the votes, int64 (n_cells,); -1 for none.
 
-    Parameters
-    ----------
-    by_term
-        Shares per term (n_cells, n_terms).
-    terms
-        The labels on the ontology.
-    alpha
-        Share of the votes that may be for something else, below one half.
+    ``by_term`` are shares of the votes, (n_cells, n_terms). ``alpha``, below one half, may be for other terms.
     """
     order = np.argsort(terms.specificity())
     generic = np.array([term in GENERIC for term in terms.terms], dtype=bool)
-    # Sums of float32 shares: what adds up to one may fall short of it by rounding.
-    enough = 1.0 - alpha - 1e-5
+    enough = 1.0 - alpha - _ROUNDING
     order = order[~generic[order] & (by_term.max(axis=0, initial=0.0)[order] >= enough)]
     if not len(order):
         return np.full(len(by_term), -1, dtype=np.int64)
@@ -66,25 +61,20 @@ def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray
 
 
 def prediction_sets(by_label: np.ndarray, *, alpha: float) -> np.ndarray:
-    """Smallest set of labels with 1 - ``alpha`` of the votes, bool (n_cells, n_labels); empty without votes."""
+    """Find the smallest sets with 1 - ``alpha`` of the votes, bool (n_cells, n_labels); empty without votes."""
     sets = np.zeros(by_label.shape, dtype=bool)
 
     def work(part: slice) -> None:
-        smallest_sets(by_label[part], 1.0 - alpha - 1e-5, sets[part])
+        smallest_sets(by_label[part], 1.0 - alpha - _ROUNDING, sets[part])
 
     in_blocks(len(by_label), work)
     return sets
 
 
 def cover(sets: np.ndarray, terms: TermSpace) -> np.ndarray:
-    """Position of the most specific term that all labels of a set are or descend from, int64 (n,); -1 for none.
+    """Find the most specific term that covers all labels of a set, int64 (n,); -1 for none.
 
-    Parameters
-    ----------
-    sets
-        Sets of labels, bool (n, n_labels).
-    terms
-        The labels on the ontology.
+    A term covers itself and its descendants. ``sets`` are bool (n, n_labels).
     """
     sizes, generic = sets.sum(axis=1), np.array([term in GENERIC for term in terms.terms], dtype=bool)
     order = np.argsort(terms.specificity())
@@ -94,7 +84,7 @@ def cover(sets: np.ndarray, terms: TermSpace) -> np.ndarray:
         return int(order[np.argmax(above[order])]) if above.any() else -1
 
     found = np.full(len(sets), -1, dtype=np.int64)
-    # Most sets hold one label, and the others are few different ones.
+    # Most sets hold one label. The other sets are often equal, and each different set is covered once.
     single = np.array([one(np.array([label])) for label in range(sets.shape[1])], dtype=np.int64)
     found[sizes == 1] = single[sets[sizes == 1].argmax(axis=1)]
     several = np.flatnonzero(sizes > 1)

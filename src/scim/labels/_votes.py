@@ -1,4 +1,4 @@
-"""Votes of labelled neighbours, summed up the ontology or counted as SCimilarity does."""
+"""Count the votes of labelled neighbours, on the ontology or as SCimilarity does."""
 
 from __future__ import annotations
 
@@ -12,55 +12,49 @@ from .._validate import check_option
 from ..ontology import TermSpace
 
 Vote = Literal["auto", "calibrated", "ontology", "majority", "weighted"]
-#: Those of SCimilarity.
+#: The votes of SCimilarity.
 PLAIN_VOTES = ("majority", "weighted")
 
-#: Smallest kernel width, a cosine distance: cells nearer than this are as good as equal.
-_NARROWEST = 1e-4
-#: Cosine distances below this count as this where a vote is worth the inverse of its distance.
-_NEAREST = 1e-6
+#: Smallest width of the kernel, a cosine distance.
+_MIN_WIDTH = 1e-4
+#: Smallest cosine distance whose inverse is the weight of a vote.
+_MIN_DISTANCE = 1e-6
 
 
 def check_vote(vote: str) -> None:
-    """Raise if ``vote`` is no way of voting."""
+    """Raise if ``vote`` is not a name of a vote."""
     check_option(vote, get_args(Vote), argument="vote")
 
 
 def vote_weights(distances: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """Weight of each neighbour's vote, rows summing to 1 (or to 0 where no neighbour has a label).
+    """Compute the weight of each neighbour's vote; rows sum to 1, or to 0 if no neighbour has a label.
 
-    ``w = exp(-d / h)``, with ``h`` the median distance of the cell's own neighbours (1e-4 at least): the nearest count
-    up to e times as much as the middle ones, whatever the density, and a single cell at distance 0 cannot outvote the
-    rest.
+    ``w = exp(-d / h)``, with ``h`` the median distance of the cell's labelled neighbours (at least 1e-4). The nearest
+    neighbour has at most e times the weight of the median neighbour at any density, so that a single cell at distance 0
+    cannot decide alone.
 
-    Parameters
-    ----------
-    distances
-        Cosine distances of neighbours (n_cells, k), inf where there is none.
-    labelled
-        Neighbours that have a label, bool (n_cells, k).
+    ``distances`` are inf for no neighbour, (n_cells, k), and ``labelled`` are the neighbours with a label, bool.
     """
     weights = np.empty(distances.shape, dtype=np.float64)
-    weigh(distances, labelled, _NARROWEST, weights)
+    weigh(distances, labelled, _MIN_WIDTH, weights)
     return weights
 
 
-def vote(distances: np.ndarray, codes: np.ndarray, terms: TermSpace) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the neighbours' votes per label, and up the ontology per term.
+def ontology_vote(distances: np.ndarray, codes: np.ndarray, terms: TermSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the votes of the neighbours for each label, and for each term: a vote for a label counts for its ancestors.
 
     Parameters
     ----------
     distances
-        Cosine distances of neighbours (n_cells, k), inf where there is none.
+        Cosine distances of neighbours (n_cells, k), inf for no neighbour.
     codes
-        Label codes of neighbours (n_cells, k), -1 for none.
+        Label codes of neighbours (n_cells, k), -1 for no label.
     terms
-        The labels on the ontology.
+        Labels on the ontology.
 
     Returns
     -------
-    Shares per label, float32 (n_cells, n_labels), and per term, float32 (n_cells, n_terms): a vote for a label is also
-    one for each ancestor of it.
+    Shares of labels, float32 (n_cells, n_labels), and of terms, float32 (n_cells, n_terms).
     """
     n, n_labels = len(codes), len(terms.labels)
     by_label = np.zeros((n, n_labels), dtype=np.float32)
@@ -79,24 +73,22 @@ def vote(distances: np.ndarray, codes: np.ndarray, terms: TermSpace) -> tuple[np
 def plain_vote(
     distances: np.ndarray, codes: np.ndarray, n_labels: int, *, weighted: bool
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Count the neighbours' labels, without the ontology and without a floor (SCimilarity, Heimberg et al. 2025).
+    """Count the labels of the neighbours, without the ontology (SCimilarity, Heimberg et al. 2025).
 
     Parameters
     ----------
-    distances
-        Cosine distances of neighbours (n_cells, k), nearest first, inf where there is none.
-    codes
-        Label codes of neighbours (n_cells, k), -1 for none.
+    distances, codes
+        See :func:`ontology_vote`; nearest neighbours first.
     n_labels
         Number of labels.
     weighted
-        A vote is worth the inverse of its distance (of 1e-6 at least) instead of one.
+        Whether the weight of a vote is the inverse of its distance (at least 1e-6), instead of 1.
 
     Returns
     -------
-    Shares of the votes, float32 (n_cells, n_labels); the label with most of them, among equal ones that of the nearest
-    neighbour, int64 (n_cells,), -1 for none; and statistics of each cell, by name: ``min_dist``, ``max_dist``,
-    ``vs2nd`` (most votes over most and second most), ``vsAll`` (over all), and both again for the weighted vote.
+    Shares of the votes, float32 (n_cells, n_labels). The label with most votes, int64 (n_cells,), -1 for none; of equal
+    labels, the label of the nearest neighbour. Statistics by name, (n_cells,): ``min_dist``, ``max_dist``, ``vs2nd``
+    (most votes / sum of most and second most), ``vsAll`` (most votes / all votes), and both for weighted votes.
     """
     n = len(codes)
     shares, best = np.zeros((n, n_labels), dtype=np.float32), np.full(n, -1, dtype=np.int64)
@@ -109,7 +101,7 @@ def plain_vote(
 
     def work(part: slice) -> None:
         counted = valid[part].astype(np.float64)
-        inverse = np.where(valid[part], 1.0 / np.maximum(distances[part], _NEAREST), 0.0)
+        inverse = np.where(valid[part], 1.0 / np.maximum(distances[part], _MIN_DISTANCE), 0.0)
         for is_weighted, votes in ((False, counted), (True, inverse)):
             sums = _by_label(votes, codes[part], n_labels)
             ending = "_weighted" if is_weighted else ""
@@ -136,13 +128,13 @@ def _by_label(votes: np.ndarray, codes: np.ndarray, n_labels: int) -> np.ndarray
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Part of a whole; 0 where there is none."""
+    """Divide; 0 if the whole is 0."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 @njit(nogil=True)
 def weigh(distances, labelled, narrowest, weights):  # type: ignore[no-untyped-def]
-    """Write weights of votes, see :func:`~scim.labels._votes.vote_weights`, of which ``narrowest`` is the width."""
+    """Write the weights of votes, see :func:`vote_weights`; ``narrowest`` is the smallest width."""
     near = np.empty(distances.shape[1], dtype=np.float64)
     for i in range(len(distances)):
         n = 0
@@ -153,7 +145,7 @@ def weigh(distances, labelled, narrowest, weights):  # type: ignore[no-untyped-d
                 n += 1
         if not n:
             continue
-        # Neighbours come nearest first, and stay so: nothing is moved then.
+        # Insertion sort: neighbours come nearest first, so that few are moved.
         for a in range(1, n):
             value, b = near[a], a
             while b and near[b - 1] > value:
@@ -164,7 +156,7 @@ def weigh(distances, labelled, narrowest, weights):  # type: ignore[no-untyped-d
         total = 0.0
         for j in range(distances.shape[1]):
             if labelled[i, j] and np.isfinite(distances[i, j]):
-                # From the nearest on: only differences count, and nothing underflows.
+                # Differences to the nearest neighbour do not underflow.
                 weights[i, j] = np.exp(-(distances[i, j] - near[0]) / width)
                 total += weights[i, j]
         for j in range(distances.shape[1]):
@@ -173,7 +165,7 @@ def weigh(distances, labelled, narrowest, weights):  # type: ignore[no-untyped-d
 
 @njit(nogil=True)
 def add_up(weights, codes, above, starts, by_label, by_term):  # type: ignore[no-untyped-def]
-    """Sum votes by label, and up to its terms, which are ``above[starts[label]:starts[label + 1]]``."""
+    """Sum votes by label and by term; the terms of a label are ``above[starts[label]:starts[label + 1]]``."""
     sums = np.zeros(by_label.shape[1], dtype=np.float64)
     for i in range(len(codes)):
         for j in range(codes.shape[1]):

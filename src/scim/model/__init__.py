@@ -1,4 +1,4 @@
-"""The scvi-tools model that trains an encoder. Loading :class:`SCIM` loads scvi; the kernels beside it do not."""
+"""The scvi-tools model that trains an encoder. Only :class:`SCIM` imports scvi, when it is first used."""
 
 from __future__ import annotations
 

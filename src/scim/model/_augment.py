@@ -1,7 +1,4 @@
-"""Make training cells look like cells of other depths, platforms and gene panels.
-
-Cells stay sparse here: a batch is its stored values with the row and the gene of each.
-"""
+"""Augmentation: training cells as if measured with fewer counts, or with another gene panel. Batches stay sparse."""
 
 from __future__ import annotations
 
@@ -10,28 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Counts per cell that every cell is scaled to, before log1p.
-TARGET_SUM = 1e4
-#: A thinned cell keeps at least this many counts on average: below that no label can be told.
-_FEWEST_COUNTS = 200.0
-#: Panels in a batch: cells of one batch see different panels, at the price of one mask each.
-_PANELS = 8
+#: Counts that a thinned cell keeps on average, at least: with fewer, cell types cannot be told apart.
+_MIN_THINNED_COUNTS = 200.0
+#: Random panels drawn for a batch; each costs a mask over the genes.
+_PANELS_PER_BATCH = 8
 
 
 @dataclass(frozen=True)
 class SparseBatch:
-    """Stored values of a batch of cells.
+    """Stored values of a batch of cells, (nnz,): counts, or pseudo-counts where the data are log-normalised.
 
-    Attributes
-    ----------
-    values
-        Counts, or pseudo-counts where the data are log-normalised, (nnz,).
-    rows, genes
-        Cell within the batch and gene of each value, int64 (nnz,).
-    totals
-        What the cell's linear values add up to after normalisation, (n,): 1e4 for counts.
-    n_genes
-        Number of genes of the model.
+    ``rows`` and ``genes`` are the position of the cell within the batch, and the gene, of each value, int64 (nnz,).
+    ``totals`` are the sums of each cell's linear values after normalisation, (n,): 1e4 for counts.
     """
 
     values: Tensor
@@ -42,7 +29,7 @@ class SparseBatch:
 
     @property
     def n_cells(self) -> int:
-        """Cells in the batch."""
+        """Number of cells in the batch."""
         return int(self.totals.shape[0])
 
     def sums(self, values: Tensor) -> Tensor:
@@ -50,7 +37,7 @@ class SparseBatch:
         return torch.zeros_like(self.totals).index_add_(0, self.rows, values)
 
     def dense(self, values: Tensor, genes: Tensor | None = None) -> Tensor:
-        """Spread ``values`` (nnz,) into a matrix (n, n_genes), or into one of some ``genes`` only."""
+        """Matrix (n, n_genes) of ``values`` (nnz,), or its columns ``genes`` only."""
         rows, columns, width = self.rows, self.genes, self.n_genes
         if genes is not None:
             place = torch.full((self.n_genes,), -1, dtype=torch.long, device=values.device)
@@ -63,7 +50,7 @@ class SparseBatch:
         return flat.view(self.n_cells, width)
 
     def lognorm(self, values: Tensor, totals: Tensor | None = None) -> Tensor:
-        """Scale each cell to ``totals`` and take log1p, value by value; a cell without counts stays zero."""
+        """Scale each cell to ``totals`` and take log1p of each value; a cell without counts stays zero."""
         wanted = self.totals if totals is None else totals
         scale = wanted / self.sums(values).clamp_min(1e-12)
         return torch.log1p(values * scale[self.rows])
@@ -78,11 +65,11 @@ class Augmentation:
     thinning
         Share of the cells of a batch whose counts are thinned binomially.
     thinning_floor
-        Smallest share of a thinned cell's counts that stays; the share is drawn log-uniformly from here to 1.
+        Smallest share of the counts that a thinned cell keeps; the share is drawn log-uniformly from here to 1.
     panels
-        Share of the cells of a batch that keep the genes of a random panel only.
+        Share of the cells of a batch that keep only the genes of a random panel.
     panel_floor
-        Smallest panel, as a share of the genes; the share is drawn log-uniformly from here to 1.
+        Size of the smallest panel, as a share of the genes; the share is drawn log-uniformly from here to 1.
     """
 
     thinning: float = 0.5
@@ -91,17 +78,16 @@ class Augmentation:
     panel_floor: float = 0.05
 
     def __call__(self, batch: SparseBatch, measured: Tensor | None, gene_weights: Tensor | None) -> Tensor:
-        """Log-normalised values (nnz,) of the augmented cells, on the places of ``batch.values``.
+        """Log-normalised values (nnz,) of the augmented cells, in the order of ``batch.values``.
 
         Parameters
         ----------
         batch
             The cells.
         measured
-            Genes that each training study measured, bool (n_studies, n_genes): panels that occur in reality.
+            Genes that each training study measured, bool (n_studies, n_genes); they are used as panels, too.
         gene_weights
-            Chance of a gene to be on a panel relative to the others, (n_genes,): published panels favour the
-            variable genes.
+            Relative chance of each gene to be on a panel, (n_genes,): published panels prefer variable genes.
         """
         device = batch.values.device
         values = self._thin(batch) if self.thinning > 0 else batch.values
@@ -112,8 +98,8 @@ class Augmentation:
             whole = torch.rand(batch.n_cells, device=device) >= self.panels
             keep = masks[chosen[batch.rows], batch.genes] | whole[batch.rows]
             kept = values * keep
-            # Counts are normalised over the panel, published log1p values were normalised before it was cut out:
-            # a query may come either way, so half of the cells are treated like each.
+            # A query of counts is normalised over the panel; published log1p values may have been normalised over all
+            # genes before the panel was cut out. Half of the cells are treated in each way.
             share = batch.sums(kept) / batch.sums(values).clamp_min(1e-12)
             renormalised = torch.rand(batch.n_cells, device=device) < 0.5
             totals = torch.where(renormalised, totals, totals * share)
@@ -123,7 +109,7 @@ class Augmentation:
     def _thin(self, batch: SparseBatch) -> Tensor:
         counts = batch.values.round().clamp_min(1)
         sums = batch.sums(counts)
-        floor = (_FEWEST_COUNTS / sums.clamp_min(1)).clamp(self.thinning_floor, 1.0)
+        floor = (_MIN_THINNED_COUNTS / sums.clamp_min(1)).clamp(self.thinning_floor, 1.0)
         draw = torch.rand(batch.n_cells, device=counts.device)
         share = floor**draw
         share[torch.rand(batch.n_cells, device=counts.device) >= self.thinning] = 1.0
@@ -133,19 +119,19 @@ class Augmentation:
         self, n_genes: int, measured: Tensor | None, gene_weights: Tensor | None, device: torch.device
     ) -> Tensor:
         """Panels as masks, bool (n_panels, n_genes)."""
-        share = self.panel_floor ** torch.rand(_PANELS, 1, device=device)
-        weights = torch.ones(_PANELS, n_genes, device=device)
+        share = self.panel_floor ** torch.rand(_PANELS_PER_BATCH, 1, device=device)
+        weights = torch.ones(_PANELS_PER_BATCH, n_genes, device=device)
         if gene_weights is not None:
-            weights[1::2] = gene_weights  # every second panel is drawn evenly
-        masks = torch.rand(_PANELS, n_genes, device=device) < 1 - (1 - share) ** weights
+            weights[1::2] = gene_weights  # the other panels give all genes the same chance
+        masks = torch.rand(_PANELS_PER_BATCH, n_genes, device=device) < 1 - (1 - share) ** weights
         if measured is not None and len(measured) > 1:
-            # What another study measured is a panel, too: a cell must not be recognised by its study's gene list.
+            # Genes measured by another study are a panel, too: the list of genes must not reveal the study of a cell.
             masks = torch.cat([masks, measured.to(device)])
         return masks
 
 
 def binomial(counts: Tensor, share: Tensor) -> Tensor:
-    """Draw how many of ``counts`` (nnz,) stay when each does with chance ``share`` (nnz,)."""
-    if counts.device.type == "mps":  # no binomial there
+    """Draw how many of ``counts`` (nnz,) are kept if each is kept with probability ``share`` (nnz,)."""
+    if counts.device.type == "mps":  # torch has no binomial on mps
         return torch.binomial(counts.cpu(), share.cpu()).to(counts.device)
     return torch.binomial(counts, share)

@@ -1,4 +1,4 @@
-"""From AnnData to batches: which cells train, which validate, and how a batch is put together."""
+"""From cells to batches for training and validation."""
 
 from __future__ import annotations
 
@@ -14,29 +14,24 @@ from scvi.dataloaders import DataSplitter
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ._augment import TARGET_SUM
+from ..counts import TARGET_SUM
+from ._sampling import TermStudySampler
+from ._splits import Split
 
 #: Tensors of a batch that hold its cells, in the order of :class:`~scim.model._augment.SparseBatch`.
 BATCH_FIELDS = ("values", "rows", "genes", "totals")
-#: Validation cells above this number are sampled: the loss is no better known for more.
-_MAX_VALIDATION = 20_000
+#: With more validation cells, a sample of this size is used: more cells hardly make the loss more precise.
+_MAX_VALIDATION_CELLS = 20_000
+#: Cells in a batch of validation, at least.
+_MIN_VALIDATION_BATCH = 500
 
 
 class CellDataset(Dataset):
-    """Cells as stored values, with label and study of each.
+    """Cells as stored values, with their labels and studies.
 
-    Parameters
-    ----------
-    X
-        Counts, or log1p values, CSR (n_cells, n_columns).
-    genes
-        Gene of each column, -1 for a column that the model leaves out, (n_columns,).
-    labels, studies
-        Codes, (n_cells,); a label of -1 means none.
-    logged
-        Whether ``X`` holds log1p values.
-    scale
-        What to multiply the linear values of log1p data with, to have 1e4 a cell.
+    ``X`` holds counts, or log1p values if ``logged``, CSR (n_cells, n_columns), and ``genes`` the gene of each column,
+    -1 for a column that the model leaves out. Labels and studies are codes, (n_cells,); a label of -1 means none.
+    ``scale`` is the factor that scales the linear values of log1p data to 1e4 per cell.
     """
 
     def __init__(
@@ -60,12 +55,12 @@ class CellDataset(Dataset):
         return int(self.X.shape[0])
 
     def __getitem__(self, cells: Sequence[int]) -> dict[str, np.ndarray]:
-        """Values of a whole batch; log1p values come back as multiples of the cell's smallest, which is one count."""
+        """Values of a whole batch; log1p values become multiples of the cell's smallest value, which is one count."""
         rows_of_x = np.asarray(cells, dtype=np.int64)
         part = self.X[rows_of_x]
         values, rows = part.data.astype(np.float32), np.repeat(np.arange(len(cells)), np.diff(part.indptr))
         genes = self.genes[part.indices]
-        # What the model leaves out, and stored zeros, have no part in it.
+        # Without genes that the model leaves out, and without stored zeros.
         kept = (genes >= 0) & (values > 0)
         values, rows, genes = values[kept], rows[kept], genes[kept]
         totals = np.full(len(cells), TARGET_SUM, dtype=np.float32)
@@ -91,44 +86,19 @@ def collate(batch: Any) -> dict[str, Tensor]:
 
 
 class StudySplitter(DataSplitter):
-    """Loaders of training and validation batches for cells that were split beforehand.
-
-    Parameters
-    ----------
-    adata_manager
-        The registered data.
-    dataset
-        The cells.
-    train, validation
-        Positions of the cells.
-    batch_size
-        Cells in a batch.
-    seed
-        Seed of the batches.
-    """
+    """Loaders of training and validation batches of ``batch_size`` cells, drawn with ``seed``."""
 
     def __init__(
-        self,
-        adata_manager: AnnDataManager,
-        *,
-        dataset: CellDataset,
-        train: np.ndarray,
-        validation: np.ndarray,
-        batch_size: int,
-        seed: int,
+        self, adata_manager: AnnDataManager, *, dataset: CellDataset, split: Split, batch_size: int, seed: int
     ) -> None:
-        rest = np.setdiff1d(np.arange(len(dataset)), np.concatenate([train, validation]))
-        super().__init__(
-            adata_manager, external_indexing=[train, validation, rest], batch_size=batch_size, drop_last=True
-        )
+        indexing = [split.train, split.validation, np.empty(0, dtype=np.int64)]
+        super().__init__(adata_manager, external_indexing=indexing, batch_size=batch_size, drop_last=True)
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader:
-        """Batches that hold triplets."""
-        from ._sampling import TermStudySampler
-
+        """Batches with several terms, each from several studies."""
         sampler = TermStudySampler(
             self.dataset.labels[self.train_idx],
             self.dataset.studies[self.train_idx],
@@ -138,20 +108,20 @@ class StudySplitter(DataSplitter):
         return self._loader(_Positions(sampler, self.train_idx))
 
     def val_dataloader(self) -> DataLoader | None:
-        """Each validation cell once, in batches that stay the same."""
+        """Each validation cell once, in the same batches each time."""
         if not len(self.val_idx):
             return None
-        order = np.random.default_rng(self.seed).permutation(self.val_idx)[:_MAX_VALIDATION]
-        n_batches = max(1, round(len(order) / max(self.batch_size, 500)))
+        order = np.random.default_rng(self.seed).permutation(self.val_idx)[:_MAX_VALIDATION_CELLS]
+        n_batches = max(1, round(len(order) / max(self.batch_size, _MIN_VALIDATION_BATCH)))
         return self._loader([part.tolist() for part in np.array_split(order, n_batches)])
 
     def _loader(self, batches: Any) -> DataLoader:
-        # batch_size=None: the sampler yields whole batches, and the dataset slices each in one go.
+        # batch_size=None: the sampler yields whole batches, and the dataset slices each of them at once.
         return DataLoader(self.dataset, sampler=batches, batch_size=None, collate_fn=collate)
 
 
 class _Positions:
-    """Batches of a sampler over the training cells, as positions among all cells."""
+    """Batches of a sampler of training cells, as positions among all cells."""
 
     def __init__(self, sampler: Any, positions: np.ndarray) -> None:
         self.sampler = sampler

@@ -1,4 +1,4 @@
-"""Around a training: its seed, what is not worth saying while it runs, and its record."""
+"""Seed, silenced warnings and provenance record of a training run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import torch
 from .._version import scim_version
 from ._losses import loss_name
 from ._plan import PlanOptions
+from ._splits import Split
 from ._training_data import TrainingData
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from ``seed`` inside, and leave the caller's random state as it was."""
+    """Draw random numbers from ``seed`` inside, and restore the caller's random state afterwards."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -27,7 +28,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what Lightning has to say about things that are as they should be here."""
+    """Silence messages of Lightning about settings that are intended here."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)
@@ -49,34 +50,25 @@ def quiet() -> Iterator[None]:
 def record(
     inputs: TrainingData,
     options: PlanOptions,
+    split: Split,
     *,
     epochs: int,
-    best: int | None,
+    best_epoch: int | None,
     seed: int,
-    held_out: list[str],
-    n_train: int,
     n_doubted: int,
 ) -> dict[str, Any]:
-    """Say what the weights come from, in plain values.
+    """Provenance of the weights, in plain values.
 
-    Parameters
-    ----------
-    inputs, options, seed
-        What was trained on, and how.
-    epochs, best
-        Passes over the data, all in all, and after which of the last training the weights were kept; None: at its end.
-    held_out
-        Studies that were held out.
-    n_train, n_doubted
-        Cells that were trained on, and labels that were not.
+    ``epochs`` counts those of earlier trainings, too. ``best_epoch`` is the epoch of the last training whose weights
+    were kept; None for its end. ``n_doubted`` labels were not trained on, since they contradict their neighbours.
     """
     return {
         "scim_version": scim_version(),
         "torch_version": str(torch.__version__),
         "studies": list(inputs.study_names),
-        "held_out_studies": held_out,
+        "held_out_studies": split.held_out,
         "n_cells": len(inputs.labels),
-        "n_train_cells": n_train,
+        "n_train_cells": len(split.train),
         "n_labelled_cells": int((inputs.labels >= 0).sum()),
         "labels": [str(i) for i in inputs.terms.label_ids],
         "label_names": inputs.label_names,
@@ -84,7 +76,7 @@ def record(
         "input": inputs.kind.to_dict(),
         "seed": seed,
         "epochs": epochs,
-        "best_epoch": best,
+        "best_epoch": best_epoch,
         "triplet_weight": options.triplet_weight,
         "margin": options.margin,
         "strategy": options.strategy,

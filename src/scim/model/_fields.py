@@ -1,4 +1,4 @@
-"""What is registered of the data: values, studies, and labels, of which a cell may have none."""
+"""Fields of registered data: values, studies, and labels, which may be missing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,9 @@ from .._warn import warn
 
 
 class LabelField(CategoricalObsField):
-    """Labels of cells as codes; -1 where a cell has none.
+    """Labels of cells in a column of ``obs`` as codes; -1 for a cell without a label.
 
-    Parameters
-    ----------
-    labels_key
-        Column of ``obs``.
-    unlabeled_category
-        A category that means "no label", besides missing values and those of ``scim._validate.NO_LABEL``.
+    Missing values, those in ``scim._validate.NO_LABEL`` and ``unlabeled_category`` mean "no label".
     """
 
     UNLABELED = "unlabeled_category"
@@ -39,7 +34,7 @@ class LabelField(CategoricalObsField):
         return self._write(adata, names, mapping)
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: AnnData, **_: Any) -> dict[str, Any]:
-        """Write codes that follow the given categories; labels that are not among them become unlabelled."""
+        """Write codes of the given categories; cells with other labels become unlabelled."""
         self.validate_field(adata_target)
         return self._write(adata_target, self._names(adata_target), state_registry[self.CATEGORICAL_MAPPING_KEY])
 
@@ -60,7 +55,7 @@ class LabelField(CategoricalObsField):
 def fields_of(
     adata: AnnData, *, labels_key: str, batch_key: str | None, layer: str | None, unlabeled_category: str | None
 ) -> list[Any]:
-    """Check what is to be registered, see :meth:`scim.SCIM.setup_anndata`, and return the fields for it."""
+    """Check the arguments of :meth:`scim.SCIM.setup_anndata` and return the fields to register."""
     check_key(adata.obs, labels_key, argument="labels_key", where="adata.obs")
     if layer is not None:
         check_key(adata.layers, layer, argument="layer", where="adata.layers")

@@ -1,37 +1,38 @@
-"""Losses between cells of a batch: which pairs belong together, and how that pulls at their embedding."""
+"""Losses between cells of a batch: triplets, pairs, and two augmentations of the same cell."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .._validate import check_option
+from ._mining import MiningOptions, Positives, Triplets, mine_triplets
 from ._mining_torch import mine_triplets_torch, pair_masks
 
 Loss = Literal["triplet", "contrastive", "multi_similarity", "supcon"]
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
-#: Losses of pytorch-metric-learning, with the settings that it gives them, which are those of the papers.
+#: Classes of pytorch-metric-learning; its default settings are those of the papers.
 _LIBRARY = {"contrastive": "ContrastiveLoss", "multi_similarity": "MultiSimilarityLoss", "supcon": "SupConLoss"}
 
 
 def pair_loss(loss: str | nn.Module) -> nn.Module | None:
-    """Loss over pairs of a name, or the one given; None for triplets, which are scim's own.
+    """Return the loss over pairs of this name, or the loss itself; None for triplets, which scim mines itself.
 
     Parameters
     ----------
     loss
         ``"triplet"``; ``"contrastive"`` (Hadsell et al., CVPR 2006), ``"multi_similarity"`` (Wang et al., CVPR 2019)
-        or ``"supcon"`` (Khosla et al., NeurIPS 2020), taken from pytorch-metric-learning; or a loss of that package,
-        for others and for other settings.
+        or ``"supcon"`` (Khosla et al., NeurIPS 2020), taken from pytorch-metric-learning; or any loss over pairs of
+        that package, with any settings.
 
     Raises
     ------
     ValueError
-        The name is not known, or the loss has weights of its own to learn.
+        The name is not known, or the loss has weights that would have to be trained.
     ImportError
         pytorch-metric-learning is not installed.
 
@@ -43,8 +44,8 @@ def pair_loss(loss: str | nn.Module) -> nn.Module | None:
     if isinstance(loss, nn.Module):
         if any(True for _ in loss.parameters()):
             raise ValueError(
-                f"{type(loss).__name__} has weights of its own, which would not be trained. Give a loss over pairs, or "
-                "raise class_weight: that is scim's loss with a prototype for each label."
+                f"{type(loss).__name__} has weights of its own, which would not be trained. Give a loss over pairs "
+                "without weights, or raise class_weight, the weight of scim's loss with a prototype for each label."
             )
         return loss
     check_option(loss, LOSSES, argument="loss")
@@ -62,46 +63,29 @@ def pair_loss(loss: str | nn.Module) -> nn.Module | None:
 
 
 def loss_name(loss: str | nn.Module) -> str:
-    """Call a loss by a name, for the record of a training."""
+    """Name of a loss in the record of a training."""
     return loss if isinstance(loss, str) else type(loss).__name__
 
 
 def triplet_term(
-    z: Tensor,
-    labels: Tensor,
-    studies: Tensor,
-    comparable: np.ndarray,
-    *,
-    margin: float,
-    per_pair: bool,
-    **mining: Any,
+    z: Tensor, labels: Tensor, studies: Tensor, comparable: np.ndarray, mining: MiningOptions, *, per_pair: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Triplet loss of a batch, and how many triplets there were.
+    """Triplet loss of a batch of unit vectors (n_cells, n_latent), and the number of triplets.
 
-    Parameters
-    ----------
-    z
-        Unit vectors (n_cells, n_latent).
-    labels, studies
-        Codes (n_cells,), -1 for no label.
-    comparable
-        Labels that are the same term, or ancestor and descendant, bool (n_labels, n_labels).
-    margin
-        By how much farther than a positive a negative has to be, as a distance on the unit sphere.
-    per_pair
-        Divide by all pairs that could have given a triplet, and not by the triplets that cost something.
-    **mining
-        For :func:`scim.model._mining.mine_triplets`.
+    Labels and studies are codes (n_cells,), -1 for no label. ``comparable`` are pairs of labels that are the same term,
+    or ancestor and descendant, bool (n_labels, n_labels). With ``per_pair``, the loss is divided by the number of pairs
+    for which a negative was looked for, not by the number of triplets with a loss.
     """
-    triplets = _mine(z, labels, studies, comparable, margin=margin, **mining)
-    anchor, positive, negative = (torch.as_tensor(t, device=z.device).long() for t in triplets[:3])
-    n_candidates = triplets[3]
-    # Not z[anchor]: its gradient is summed by several threads in any order, and rounds differently every time.
-    one, near, far = (z.index_select(0, rows) for rows in (anchor, positive, negative))
-    violation = torch.relu((one - near).norm(dim=1) - (one - far).norm(dim=1) + margin)
+    triplets = _mine(z, labels, studies, comparable, mining)
+    # Not z[anchor]: the order in which threads add up its gradient varies, and with it the rounding.
+    anchor, positive, negative = (
+        z.index_select(0, torch.as_tensor(cells, device=z.device).long())
+        for cells in (triplets.anchor, triplets.positive, triplets.negative)
+    )
+    violation = torch.relu((anchor - positive).norm(dim=1) - (anchor - negative).norm(dim=1) + mining.margin)
     n_active = (violation.detach() > 0).sum()
-    divisor = max(n_candidates, 1) if per_pair else n_active.clamp_min(1)
-    # The sum over no triplet is a zero that still hangs on the graph.
+    divisor = max(triplets.n_candidates, 1) if per_pair else n_active.clamp_min(1)
+    # Without triplets the sum is zero, but still part of the graph.
     return violation.sum() / divisor, {
         "triplets_mined": torch.tensor(float(len(anchor))),
         "triplets_active": n_active.float(),
@@ -109,12 +93,12 @@ def triplet_term(
 
 
 def pair_term(
-    function: nn.Module, z: Tensor, labels: Tensor, studies: Tensor, comparable: np.ndarray, *, positives: str
+    function: nn.Module, z: Tensor, labels: Tensor, studies: Tensor, comparable: np.ndarray, *, positives: Positives
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss of a batch over pairs, and how many pairs there were.
+    """Loss of a batch over pairs, and the number of pairs.
 
-    Positives share a term and, by ``positives``, come from different studies; negatives have terms that exclude one
-    another. Ancestor and descendant are neither, and cells without a label take no part.
+    Positives share a term and, depending on ``positives``, come from different studies; negatives have terms that
+    exclude each other. Ancestor and descendant are neither, and cells without a label are left out.
     """
     known = torch.nonzero(labels >= 0)[:, 0]
     z, labels, studies = (cells.index_select(0, known) for cells in (z, labels, studies))
@@ -125,22 +109,14 @@ def pair_term(
 
 
 def twin_term(one: Tensor, other: Tensor, labels: Tensor, comparable: np.ndarray, temperature: float) -> Tensor:
-    """Contrast of two augmentations of each cell with those of all other cells (NT-Xent; Chen et al., ICML 2020).
+    """Contrast two augmentations of each cell with those of all other cells (NT-Xent; Chen et al., ICML 2020).
 
-    Cells whose labels do not exclude one another are left out: they are no strangers. A cell without a label is
-    contrasted with all. pytorch-metric-learning has this loss, too, but compares every positive pair with every
-    negative one: half a gigabyte for a batch of 256 cells.
+    Other cells whose labels do not exclude the cell's own are left out. A cell without a label is contrasted with all.
+    pytorch-metric-learning has this loss, too, but compares every positive pair with every negative pair: half a
+    gigabyte for a batch of 256 cells.
 
-    Parameters
-    ----------
-    one, other
-        Unit vectors of the cells, augmented twice, (n_cells, n_latent).
-    labels
-        Codes (n_cells,), -1 for no label.
-    comparable
-        Labels that are the same term, or ancestor and descendant, bool (n_labels, n_labels).
-    temperature
-        What cosines are divided by.
+    ``one`` and ``other`` are the unit vectors of the cells, augmented twice, (n_cells, n_latent). Cosines are divided
+    by ``temperature``. See :func:`triplet_term` for the others.
     """
     n = len(one)
     z = torch.cat([one, other])
@@ -152,17 +128,7 @@ def twin_term(one: Tensor, other: Tensor, labels: Tensor, comparable: np.ndarray
     return nn.functional.cross_entropy(cosines / temperature, twin)
 
 
-def _mine(
-    z: Tensor, labels: Tensor, studies: Tensor, comparable: np.ndarray, **options: Any
-) -> tuple[Any, Any, Any, int]:
+def _mine(z: Tensor, labels: Tensor, studies: Tensor, comparable: np.ndarray, mining: MiningOptions) -> Triplets:
     if z.device.type == "cpu":
-        from ._mining import mine_triplets
-
-        found = mine_triplets(
-            z.detach().numpy(), labels.numpy().astype(np.int32), studies.numpy().astype(np.int32), comparable, **options
-        )
-    else:
-        found = mine_triplets_torch(
-            z.detach(), labels, studies, torch.as_tensor(comparable, device=z.device), **options
-        )
-    return found.anchor, found.positive, found.negative, found.n_candidates
+        return mine_triplets(z.detach().numpy(), labels.numpy(), studies.numpy(), comparable, mining)
+    return mine_triplets_torch(z.detach(), labels, studies, torch.as_tensor(comparable, device=z.device), mining)

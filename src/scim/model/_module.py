@@ -1,10 +1,10 @@
-"""The network: counts -> unit vector -> reconstructed profile, and the loss of both."""
+"""The network: counts -> unit vector -> reconstructed profile, and the loss."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from ._augment import Augmentation, SparseBatch
 from ._batches import BATCH_FIELDS
 from ._losses import pair_term, triplet_term, twin_term
+from ._mining import MiningOptions
 from ._sparse_linear import GeneLinear
 
-#: Genes that a training step reconstructs.
-_RECONSTRUCTED = 2_048
-#: Names of weights inside a block and what they are called in an encoder.
+#: Most genes that a training step reconstructs.
+_GENES_PER_STEP = 2_048
+_DEFAULT_MINING = MiningOptions()
+#: Name of each weight inside a block -> its name in an encoder.
 _BLOCK_NAMES = {
     "linear.weight": "weight",
     "linear.bias": "bias",
@@ -32,26 +34,13 @@ _BLOCK_NAMES = {
 
 
 class SCIMModule(BaseModuleClass):
-    """Encoder [Dropout, Linear, BatchNorm, PReLU] x layers, Linear, L2 norm; and a decoder that mirrors it.
+    """Encoder of [Dropout, Linear, BatchNorm, PReLU] x layers, Linear and L2 norm, with a decoder that mirrors it.
 
-    Parameters
-    ----------
-    n_genes
-        Length of a cell's profile.
-    n_hidden
-        Width of each hidden layer, from the genes inwards.
-    n_latent
-        Dimensions of the embedding.
-    dropout_input, dropout_hidden
-        Share of inputs that blocks drop while training.
-    comparable
-        Pairs of labels that are the same term, or ancestor and descendant, bool (n_labels, n_labels).
-    descends
-        ``descends[a, b]``: label b is a's term or below it, bool (n_labels, n_labels).
-    measured
-        Genes that each study measured, bool (n_studies, n_genes); None: all did all.
-    gene_weights
-        Chance of a gene to be on a random panel relative to the others, (n_genes,).
+    For the layers see :class:`~scim.model._presets.Architecture`. ``comparable`` are pairs of labels that are the same
+    term, or ancestor and descendant, bool (n_labels, n_labels). ``descends[a, b]`` says whether label b is the term of
+    label a or a descendant of it, bool (n_labels, n_labels). ``measured`` are the genes that each study measured, bool
+    (n_studies, n_genes); None if every study measured all genes. ``gene_weights`` are relative chances of each gene to
+    be on a random panel, (n_genes,).
     """
 
     def __init__(
@@ -70,11 +59,10 @@ class SCIMModule(BaseModuleClass):
         super().__init__()
         self.n_genes = n_genes
         self.comparable = np.ascontiguousarray(comparable, dtype=bool)
-        # The first dropout acts on the stored values: dropping a zero changes nothing, and drawing a number for
-        # every zero of a cell takes as long as the layer itself.
+        # The first dropout acts on the stored values: dropping a zero changes nothing, and drawing a random number
+        # for each zero takes as long as the layer itself.
         self.dropout_input = dropout_input
         self.genes = GeneLinear(n_genes, n_hidden[0])
-        # The first block goes on from there.
         self.encoder = nn.ModuleList([_block(None, n_hidden[0], 0.0)])
         self.encoder.extend(_block(a, b, dropout_hidden) for a, b in zip(n_hidden[:-1], n_hidden[1:], strict=True))
         self.encoder_output = nn.Linear(n_hidden[-1], n_latent)
@@ -83,7 +71,7 @@ class SCIMModule(BaseModuleClass):
         self.decoder = nn.ModuleList(_block(a, b, r) for a, b, r in zip(back[:-1], back[1:], rates, strict=True))
         self.decoder_output = nn.Linear(back[-1], n_genes)
         self.prototypes = nn.Parameter(nn.init.normal_(torch.empty(len(comparable), n_latent)))
-        # Not part of what is saved: they follow from the data that the model was set up with.
+        # Not saved with the weights: they follow from the data of the model.
         self.register_buffer("descends", _tensor(descends & self.comparable, torch.bool), persistent=False)
         self.register_buffer("measured", _tensor(measured, torch.bool), persistent=False)
         self.register_buffer("gene_weights", _tensor(gene_weights, torch.float32), persistent=False)
@@ -95,22 +83,11 @@ class SCIMModule(BaseModuleClass):
     def inference(
         self, cells: SparseBatch, augmentation: Augmentation | None = None, *, twins: bool = False
     ) -> dict[str, Tensor]:
-        """Embed a batch.
+        """Embed a batch, with ``augmentation`` if it is given, and with ``twins`` a second time.
 
-        Parameters
-        ----------
-        cells
-            The batch.
-        augmentation
-            How to disturb the cells first; None embeds them as they are.
-        twins
-            Disturb and embed the cells a second time.
-
-        Returns
-        -------
-        ``z``, unit vectors (n, n_latent), and ``target``, the undisturbed log-normalised profiles (n, n_genes); while
-        training a network of many genes, ``genes``, a random draw of them, and ``target`` of these only; ``twin``, the
-        second embedding, if asked for.
+        Return ``z``, unit vectors (n, n_latent); ``target``, log-normalised profiles without augmentation (n, n_genes),
+        and ``twin``, the second embedding, if asked for. While a network of more than 2,048 genes trains, ``genes`` is
+        a random draw of them, and ``target`` has these genes only.
         """
         clean = cells.lognorm(cells.values)
 
@@ -119,18 +96,18 @@ class SCIMModule(BaseModuleClass):
             return self.embed(cells, nn.functional.dropout(seen, self.dropout_input, self.training))
 
         outputs = {"z": once()} | ({"twin": once()} if twins else {})
-        if self.training and self.n_genes > _RECONSTRUCTED:
-            # A draw of the genes estimates the mean over all of them without bias, at a fraction of the work.
-            genes = torch.randperm(self.n_genes, device=clean.device)[:_RECONSTRUCTED]
+        if self.training and self.n_genes > _GENES_PER_STEP:
+            # The mean over random genes estimates the mean over all genes without bias, and faster.
+            genes = torch.randperm(self.n_genes, device=clean.device)[:_GENES_PER_STEP]
             return outputs | {"target": cells.dense(clean, genes), "genes": genes}
         return outputs | {"target": cells.dense(clean)}
 
     def embed(self, cells: SparseBatch, values: Tensor) -> Tensor:
-        """Map a batch with these log-normalised values (nnz,) to unit vectors (n, n_latent)."""
+        """Map the log-normalised ``values`` (nnz,) of a batch to unit vectors (n, n_latent)."""
         hidden: Tensor = self.genes(cells, values)
         for block in self.encoder:
             hidden = block(hidden)
-        # In half precision the layers may work, but not lengths, distances and losses.
+        # Layers may compute in half precision; lengths, distances and losses are float32.
         return nn.functional.normalize(self.encoder_output(hidden).float(), dim=1)
 
     def _get_generative_input(
@@ -139,7 +116,7 @@ class SCIMModule(BaseModuleClass):
         return {"z": inference_outputs["z"], "genes": inference_outputs.get("genes")}
 
     def generative(self, z: Tensor, genes: Tensor | None = None) -> dict[str, Tensor]:
-        """Reconstruct log-normalised profiles (n, n_genes), or those of ``genes`` only, from unit vectors."""
+        """Reconstruct log-normalised profiles (n, n_genes) from unit vectors, or only the values of ``genes``."""
         hidden = z
         for block in self.decoder:
             hidden = block(hidden)
@@ -159,48 +136,30 @@ class SCIMModule(BaseModuleClass):
         self_supervised_weight: float = 0.0,
         temperature: float = 0.1,
         pair_loss: nn.Module | None = None,
-        margin: float = 0.05,
-        strategy: Literal["semihard", "hardest", "random"] = "semihard",
-        positives: Literal["cross_study", "prefer_cross_study", "any"] = "prefer_cross_study",
+        mining: MiningOptions = _DEFAULT_MINING,
         per_pair: bool = False,
-        seed: int = 0,
     ) -> LossOutput:
-        """``triplet_weight`` x triplet loss + (1 - ``triplet_weight``) x reconstruction error + what has a weight.
+        """``triplet_weight`` x triplet loss + (1 - ``triplet_weight``) x reconstruction error + other weighted losses.
 
-        Parameters
-        ----------
-        tensors, inference_outputs, generative_outputs
-            The batch and what the network made of it.
-        triplet_weight
-            Share of the triplet loss, or of ``pair_loss``, in the total.
-        class_weight, temperature
-            Weight of :meth:`_classification`, and by what the cosines in it are divided.
-        self_supervised_weight
-            Weight of :func:`~scim.model._losses.twin_term`, where ``inference_outputs`` hold twins.
-        pair_loss
-            Loss over pairs that takes the triplets' place, see :func:`~scim.model._losses.pair_loss`.
-        margin
-            By how much farther than a positive a negative has to be, as a distance on the unit sphere.
-        strategy, positives
-            Which triplets are mined, see :func:`scim.model._mining.mine_triplets`.
-        per_pair
-            Divide by all pairs that could have given a triplet, as validation does, and not by the triplets found:
-            semi-hard triplets cost about half the margin each however good the embedding is.
-        seed
-            Seed of the draw of negatives.
+        ``tensors`` are the batch, the other inputs the results of :meth:`inference` and :meth:`generative` for it.
+        ``pair_loss`` takes the place of the triplet loss, see :func:`~scim.model._losses.pair_loss`, and uses only
+        ``positives`` of ``mining``. ``class_weight`` is the weight of the classification loss, in which cosines are
+        divided by ``temperature``; ``self_supervised_weight`` that of :func:`~scim.model._losses.twin_term`, if there
+        is a ``twin``.
+
+        With ``per_pair``, the triplet loss is divided by the number of pairs for which a negative was looked for, as
+        validation does: the mean over semi-hard triplets is about half the margin, however good the embedding is.
         """
         z = inference_outputs["z"]
         labels = tensors[REGISTRY_KEYS.LABELS_KEY].flatten()
         studies = tensors[REGISTRY_KEYS.BATCH_KEY].flatten()
-        # Layers may work in half precision; losses are small differences.
+        # Losses are float32, even if the layers compute in half precision.
         with torch.autocast(z.device.type, enabled=False):
             cells = (z, labels, studies, self.comparable)
             if pair_loss is None:
-                metric_loss, counted = triplet_term(
-                    *cells, margin=margin, per_pair=per_pair, strategy=strategy, positives=positives, seed=seed
-                )
+                metric_loss, counted = triplet_term(*cells, mining, per_pair=per_pair)
             else:
-                metric_loss, counted = pair_term(pair_loss, *cells, positives=positives)
+                metric_loss, counted = pair_term(pair_loss, *cells, positives=mining.positives)
             reconstruction = self._reconstruction(
                 inference_outputs["target"], generative_outputs["profile"], studies, inference_outputs.get("genes")
             )
@@ -221,11 +180,11 @@ class SCIMModule(BaseModuleClass):
         return LossOutput(loss=total, n_obs_minibatch=len(z), extra_metrics=parts | counted)
 
     def _classification(self, z: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """Cross-entropy of the labels, from the cosines to a prototype of each, on the ontology.
+        """Cross-entropy of the labels on the ontology, from the cosines between cells and one prototype per label.
 
-        The probability of a label is that of its own prototype and of all below it; prototypes above it take no part:
-        a cell known as "T cell" may well be a CD4 T cell, and one known as CD4 T cell is a T cell, too. Not so for
-        labels that are not ``comparable``.
+        The probability of a label is the sum over its own prototype and those of its descendants. Prototypes of its
+        ancestors are left out: a cell labelled "T cell" may be a CD4 T cell, and a CD4 T cell is a T cell, too. Only
+        ``comparable`` labels count as ancestors and descendants.
         """
         known = labels >= 0
         if not known.any():
@@ -237,9 +196,9 @@ class SCIMModule(BaseModuleClass):
             / temperature
         )
         below = self.descends[labels]
-        beside = below | ~self.descends[:, labels].T
+        not_above = below | ~self.descends[:, labels].T
         inside = torch.logsumexp(logits.masked_fill(~below, -torch.inf), dim=1)
-        return (torch.logsumexp(logits.masked_fill(~beside, -torch.inf), dim=1) - inside).mean()
+        return (torch.logsumexp(logits.masked_fill(~not_above, -torch.inf), dim=1) - inside).mean()
 
     def _reconstruction(self, target: Tensor, profile: Tensor, studies: Tensor, genes: Tensor | None) -> Tensor:
         """Mean squared error over the genes that each cell's study measured."""
@@ -248,24 +207,26 @@ class SCIMModule(BaseModuleClass):
         measured = self.measured if genes is None else self.measured[:, genes]
         weights = measured[studies].to(profile.dtype)
         error = (profile - target).square() * weights
-        # Every cell counts the same, whatever its study's number of genes.
+        # Every cell has the same weight, however many genes its study measured.
         return (error.sum(dim=1) / weights.sum(dim=1).clamp_min(1)).mean()
 
     def encoder_weights(self) -> dict[str, np.ndarray]:
-        """Weights of the encoder under the names that :class:`scim.Encoder` gives them, float32."""
+        """Weights of the encoder, float32, under the names of :class:`scim.Encoder`."""
         return _canonical(self.encoder, self.encoder_output, self.genes)
 
     def decoder_weights(self) -> dict[str, np.ndarray]:
-        """Weights of the decoder, named alike."""
+        """Weights of the decoder, with names of the same kind."""
         return _canonical(self.decoder, self.decoder_output)
 
     def sample(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Refuse: the model maps cells, it does not generate them."""
-        raise NotImplementedError("SCIM has no generative distribution to sample from.")
+        """Raise: the model embeds cells and does not generate them."""
+        raise NotImplementedError(
+            "SCIM embeds cells and has no generative distribution: it cannot sample. Call embed() of to_encoder()."
+        )
 
 
 def _block(n_in: int | None, n_out: int, dropout: float) -> nn.Sequential:
-    """Dropout, linear layer, BatchNorm and PReLU; without ``n_in`` only what follows a linear layer."""
+    """Dropout, linear layer, BatchNorm and PReLU; if ``n_in`` is None, BatchNorm and PReLU only."""
     after = {"norm": nn.BatchNorm1d(n_out), "bend": nn.PReLU()}
     before = {} if n_in is None else {"dropout": nn.Dropout(dropout), "linear": nn.Linear(n_in, n_out)}
     return nn.Sequential(OrderedDict(before | after))

@@ -1,11 +1,11 @@
-"""How the network is trained: optimiser, schedule, augmentation, and what is logged."""
+"""Training of the network: options, optimiser, learning rate, augmentation and logged values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +18,13 @@ from torch import Tensor
 from .._validate import check_fraction, check_option, did_you_mean
 from ._augment import Augmentation
 from ._losses import Loss, pair_loss
+from ._mining import POSITIVES, STRATEGIES, MiningOptions, Positives, Strategy
 from ._silhouette import ontology_silhouette
-
-_STRATEGIES = ("semihard", "hardest", "random")
-_POSITIVES = ("cross_study", "prefer_cross_study", "any")
 
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What ``plan_kwargs`` of :meth:`scim.SCIM.train` may hold.
+    """Options in ``plan_kwargs`` of :meth:`scim.SCIM.train`.
 
     Parameters
     ----------
@@ -35,24 +33,25 @@ class PlanOptions:
     weight_decay
         Weight decay of AdamW.
     warmup
-        Share of the steps over which the learning rate rises; it falls along a cosine afterwards.
+        Share of the steps over which the learning rate rises; afterwards it falls along a cosine.
     max_grad_norm
-        Gradients longer than this are shortened.
+        Gradients with a larger norm are scaled down to this norm.
     loss
         See :meth:`scim.SCIM.train`.
     triplet_weight, margin
-        See :class:`scim.SCIM`; given here, they hold for this training only. The weight is that of any ``loss``.
+        See :class:`scim.SCIM`. Given here, they hold for this training only. ``triplet_weight`` is the weight of
+        whichever ``loss``.
     class_weight, temperature
-        Weight of a cross-entropy over prototypes of the labels, which knows what is above and below what, and by what
-        cosines are divided in it.
+        Weight of a cross-entropy over prototypes of the labels, which takes ancestors and descendants into account,
+        and the number by which cosines are divided in it.
     self_supervised_weight
-        Weight of a contrast of two augmentations of each cell with those of others (NT-Xent, with the same
-        ``temperature``), from which cells without a label learn, too. Each batch is embedded twice.
+        Weight of a contrast of two augmentations of each cell with those of other cells (NT-Xent, with the same
+        ``temperature``), which trains on cells without a label, too. Each batch is embedded twice.
     strategy
         Which negative is mined for a triplet: ``"semihard"``, ``"hardest"`` or ``"random"``.
     positives
-        ``"prefer_cross_study"`` takes positives from other studies, from the same one where a label has no other in
-        the batch; ``"cross_study"`` never does the latter; ``"any"`` does not look at studies.
+        ``"prefer_cross_study"`` takes positives from other studies, and from the same study only if a label occurs in
+        no other study of the batch; ``"cross_study"`` takes them from other studies only; ``"any"`` ignores studies.
     thinning, thinning_floor, panels, panel_floor
         See :class:`scim.model._augment.Augmentation`; ``thinning=0, panels=0`` switches augmentation off.
     """
@@ -67,17 +66,17 @@ class PlanOptions:
     self_supervised_weight: float = 0.0
     temperature: float = 0.1
     margin: float = 0.2
-    strategy: Literal["semihard", "hardest", "random"] = "semihard"
-    positives: Literal["cross_study", "prefer_cross_study", "any"] = "prefer_cross_study"
+    strategy: Strategy = "semihard"
+    positives: Positives = "prefer_cross_study"
     thinning: float = 0.5
     thinning_floor: float = 0.05
     panels: float = 0.5
     panel_floor: float = 0.05
 
     def __post_init__(self) -> None:
-        pair_loss(self.loss)  # raises for one that is not known or not installed
-        check_option(self.strategy, _STRATEGIES, argument="plan_kwargs['strategy']")
-        check_option(self.positives, _POSITIVES, argument="plan_kwargs['positives']")
+        pair_loss(self.loss)  # raises if it is not known or not installed
+        check_option(self.strategy, STRATEGIES, argument="plan_kwargs['strategy']")
+        check_option(self.positives, POSITIVES, argument="plan_kwargs['positives']")
         for name in ("triplet_weight", "warmup", "thinning", "panels"):
             check_fraction(getattr(self, name), argument=name)
         for name in ("thinning_floor", "panel_floor"):
@@ -89,7 +88,7 @@ class PlanOptions:
 
     @classmethod
     def from_kwargs(cls, plan_kwargs: Mapping[str, Any] | None, **defaults: Any) -> PlanOptions:
-        """Options from ``plan_kwargs`` over ``defaults``; an unknown name is refused.
+        """Options from ``plan_kwargs``, and from ``defaults`` where it lacks them; raise for an unknown name.
 
         Examples
         --------
@@ -104,25 +103,17 @@ class PlanOptions:
 
     @property
     def augmentation(self) -> Augmentation | None:
-        """What training batches go through; None where both parts are switched off."""
+        """Augmentation of training batches; None if thinning and panels are switched off."""
         if self.thinning == 0 and self.panels == 0:
             return None
         return Augmentation(self.thinning, self.thinning_floor, self.panels, self.panel_floor)
 
 
 class SCIMTrainingPlan(TrainingPlan):
-    """Train on augmented batches, validate on the cells as they are.
+    """Train on augmented batches, and validate on cells without augmentation.
 
-    Parameters
-    ----------
-    module
-        A :class:`~scim.model._module.SCIMModule`.
-    options
-        See :class:`PlanOptions`.
-    descends
-        bool (L, L), see :func:`~scim.model._silhouette.ontology_silhouette`.
-    seed
-        Seed of the miner's draws.
+    ``descends`` is bool (L, L), see :func:`~scim.model._silhouette.ontology_silhouette`. ``seed`` is that of the random
+    draws of mining.
     """
 
     def __init__(self, module: Any, *, options: PlanOptions, descends: np.ndarray, seed: int = 0) -> None:
@@ -139,12 +130,9 @@ class SCIMTrainingPlan(TrainingPlan):
         _, _, output = self.module(
             batch,
             inference_kwargs={"augmentation": options.augmentation, "twins": options.self_supervised_weight > 0},
-            loss_kwargs=self._loss_kwargs()
-            | {
+            loss_kwargs={
+                **self._loss_kwargs(options.strategy, options.positives, self.seed + self.global_step),
                 "self_supervised_weight": options.self_supervised_weight,
-                "strategy": options.strategy,
-                "positives": options.positives,
-                "seed": self.seed + self.global_step,
             },
         )
         self._log_loss("train_loss", output, prog_bar=True)
@@ -152,24 +140,22 @@ class SCIMTrainingPlan(TrainingPlan):
         return output.loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Loss of a batch as it is: of the hardest triplets, over all pairs that could have one."""
+        """Loss of a batch without augmentation: the hardest triplets, as a mean over all pairs."""
+        positives: Positives = "any" if self.options.positives == "any" else "prefer_cross_study"
         inference, _, output = self.module(
-            batch,
-            loss_kwargs=self._loss_kwargs()
-            | {
-                "strategy": "hardest",
-                "positives": "any" if self.options.positives == "any" else "prefer_cross_study",
-                "per_pair": True,
-            },
+            batch, loss_kwargs={**self._loss_kwargs("hardest", positives), "per_pair": True}
         )
         self._log_loss("validation_loss", output)
         self.compute_and_log_metrics(output, {}, "validation")
         self._seen.append((inference["z"].cpu(), batch[REGISTRY_KEYS.LABELS_KEY].flatten().cpu()))
 
-    def _loss_kwargs(self) -> dict[str, Any]:
-        """Return what training and validation have in common."""
-        names = ("triplet_weight", "class_weight", "temperature", "margin")
-        return {name: getattr(self.options, name) for name in names} | {"pair_loss": self.pair_loss}
+    def _loss_kwargs(self, strategy: Strategy, positives: Positives, seed: int = 0) -> dict[str, Any]:
+        """Arguments of the loss that training and validation share."""
+        names = ("triplet_weight", "class_weight", "temperature")
+        return {name: getattr(self.options, name) for name in names} | {
+            "pair_loss": self.pair_loss,
+            "mining": MiningOptions(self.options.margin, strategy, positives, seed),
+        }
 
     def on_validation_epoch_end(self) -> None:
         """Log the ontology-aware silhouette of the validation cells."""
@@ -186,7 +172,7 @@ class SCIMTrainingPlan(TrainingPlan):
 
     @torch.inference_mode()
     def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict[str, Any], mode: str) -> None:
-        """Log the parts of the loss and the number of triplets, mean per batch; there is no ELBO here."""
+        """Log the parts of the loss and the number of triplets, as means over batches. There is no ELBO."""
         self.log_dict(
             {f"{name}_{mode}": value for name, value in loss_output.extra_metrics.items()},
             on_step=False,
@@ -195,7 +181,7 @@ class SCIMTrainingPlan(TrainingPlan):
         )
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with a linear warm-up and a cosine down to zero, step by step."""
+        """AdamW with a linear warm-up and a cosine down to zero, set at each step."""
         optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=self.options.lr, weight_decay=self.options.weight_decay, fused=True
         )
@@ -211,12 +197,29 @@ class SCIMTrainingPlan(TrainingPlan):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Shorten gradients longer than ``max_grad_norm``."""
+        """Scale gradients down to ``max_grad_norm``."""
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options.max_grad_norm)
 
 
+def trainer_options(
+    given: dict[str, Any], *, validates: bool, early_stopping: bool, patience: int, keep_best: KeepBest
+) -> dict[str, Any]:
+    """Options of the trainer: ``given``, and those for validation and early stopping."""
+    if not validates:
+        return given
+    options = {"check_val_every_n_epoch": 1} | given
+    if early_stopping:
+        options |= {
+            "callbacks": [*given.get("callbacks", []), keep_best],
+            "early_stopping": True,
+            "early_stopping_monitor": "validation_loss",
+            "early_stopping_patience": patience,
+        }
+    return options
+
+
 class KeepBest(Callback):
-    """Remember the weights of the epoch with the lowest validation loss, and put them back at the end."""
+    """Keep the weights of the epoch with the lowest validation loss, and restore them at the end."""
 
     def __init__(self, monitor: str = "validation_loss") -> None:
         self.monitor = monitor
@@ -225,14 +228,14 @@ class KeepBest(Callback):
         self._weights: dict[str, Tensor] | None = None
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Compare and remember."""
+        """Keep the weights if the loss is the lowest so far."""
         value = float(trainer.callback_metrics.get(self.monitor, math.inf))
         if value < self.best:
             self.best, self.best_epoch = value, int(trainer.current_epoch)
             self._weights = {k: v.detach().clone() for k, v in pl_module.module.state_dict().items()}
 
     def restore(self, module: torch.nn.Module) -> None:
-        """Put the best weights back, if validation ran."""
+        """Load the best weights, if validation ran."""
         if self._weights is not None:
             module.load_state_dict(self._weights)
             self._weights = None

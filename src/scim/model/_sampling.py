@@ -1,4 +1,4 @@
-"""Draw batches in which triplets exist: several terms, each from several studies."""
+"""Draw batches that contain triplets: several terms, each from several studies."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from math import ceil
 import numpy as np
 
 from .._validate import check_fraction, check_positive_int
+from ._mining import check_codes
 
-#: Cells of a term in a batch, at least: fewer make few pairs.
+#: Cells of each term that a batch leaves room for: fewer cells form few pairs.
 _CELLS_PER_TERM = 8
+#: Most terms in a batch.
 _MAX_TERMS = 50
-_MAX_UNLABELED = 0.25
+#: Largest share of a batch for cells without a label, unless it has to be filled.
+_MAX_UNLABELED_SHARE = 0.25
 
 
 class TermStudySampler:
-    """Yield batches of positions; rare terms and small studies come more often than their share.
+    """Yield batches of positions, in which rare terms and small studies have more than their share.
 
-    A batch takes a number of terms at random, the chance of each going with the square root of its cells, and from each
-    term about the same number of cells, spread over its studies by the square root of theirs, two of them at least
-    where there are two. Every cell of a term and study comes once before any comes again.
+    A batch takes terms at random, with probabilities proportional to the square root of their number of cells, and
+    about the same number of cells from each term. These are divided among the term's studies in proportion to the
+    square root of their size, with cells of two studies or more if there are two. Each cell of a term and study is
+    drawn once before one of them is drawn again. Passes differ, but two samplers with the same arguments draw the same
+    passes.
 
     Parameters
     ----------
-    labels
-        Label codes (n_cells,), -1 for none.
-    studies
-        Study codes (n_cells,).
+    labels, studies
+        Codes (n_cells,); a label of -1 means none.
     batch_size
-        Cells of a batch; no more than there are.
+        Cells in a batch, or all cells if there are fewer.
     indices
         Positions to draw from; all by default.
     terms_per_batch
-        Terms in a batch; by default as many as leave 8 cells for each, 50 at most. Others fill the batch where these
-        have too few cells.
+        Terms in a batch; by default as many as leave 8 cells for each, at most 50. If they have too few cells, other
+        terms fill the batch.
     unlabeled_share
-        Share of a batch that is cells without a label; by default their share in the data, a quarter at most. They
-        also fill what the labelled cells are too few for, unless this is 0.
-    seed
-        Seed of the draws; each pass differs, the passes of two equal samplers do not.
+        Share of a batch for cells without a label; by default their share in the data, at most a quarter. They also
+        fill the batch if there are too few labelled cells, unless this is 0.
 
     Raises
     ------
     ValueError
-        There is nothing to draw from, the arrays differ in length, ``indices`` does not fit, or an option is out of
-        range.
+        There are no cells, the arrays differ in length, ``indices`` does not fit, or an option is out of range.
     TypeError
-        An array of codes or an option that must be an integer is not.
+        Codes or an option are not integers.
 
     Examples
     --------
@@ -71,11 +71,7 @@ class TermStudySampler:
         labels, studies = np.asarray(labels), np.asarray(studies)
         if labels.shape != studies.shape or labels.ndim != 1:
             raise ValueError(f"labels and studies must be of one length, got {labels.shape} and {studies.shape}.")
-        for name, codes in (("labels", labels), ("studies", studies)):
-            if codes.size and codes.dtype.kind not in "iu":
-                raise TypeError(
-                    f"{name} must hold integer codes, got {codes.dtype}. Use pandas.factorize or .cat.codes."
-                )
+        check_codes(labels, studies)
         chosen = np.arange(len(labels)) if indices is None else _positions(indices, len(labels))
         if unlabeled_share is not None and check_fraction(unlabeled_share, argument="unlabeled_share") == 0:
             chosen = chosen[labels[chosen] >= 0]
@@ -86,7 +82,7 @@ class TermStudySampler:
         self.seed, self.epoch = check_positive_int(seed, argument="seed", minimum=0), 0
         unlabeled = chosen[labels[chosen] < 0]
         labeled = chosen[labels[chosen] >= 0]
-        share = min(_MAX_UNLABELED, len(unlabeled) / len(chosen)) if unlabeled_share is None else unlabeled_share
+        share = min(_MAX_UNLABELED_SHARE, len(unlabeled) / len(chosen)) if unlabeled_share is None else unlabeled_share
         n_unlabeled = min(round(share * self.batch_size), len(unlabeled))
         self.n_unlabeled = self.batch_size if not len(labeled) else max(n_unlabeled, self.batch_size - len(labeled))
         self.unlabeled = unlabeled
@@ -101,11 +97,11 @@ class TermStudySampler:
         self.terms_per_batch = min(wanted, len(self.terms))
 
     def __len__(self) -> int:
-        """Batches of a pass: as many as hold every cell once."""
+        """Return the number of batches in a pass: number of cells / batch size."""
         return ceil(self.n_cells / self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose which pass comes next."""
+        """Set the number of the next pass."""
         self.epoch = int(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -121,7 +117,7 @@ class TermStudySampler:
             yield batch
 
     def _labeled(self, pools: list[list[_Pool]], chance: np.ndarray, rng: np.random.Generator, room: int) -> list[int]:
-        """Cells of some terms, then of others until the batch is full."""
+        """Cells of ``terms_per_batch`` terms, and of further terms until the batch is full."""
         if not room:
             return []
         order = rng.choice(len(pools), size=len(pools), replace=False, p=chance)
@@ -146,7 +142,7 @@ class TermStudySampler:
 
 
 class _Pool:
-    """Cells in random order; when all have been taken, in a new one. A single take holds no cell twice."""
+    """Cells in random order, and in another one once all are taken. One call of ``take`` holds no cell twice."""
 
     def __init__(self, cells: np.ndarray, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -163,14 +159,14 @@ class _Pool:
         if len(taken) < n:
             others = self.rng.permutation(np.setdiff1d(self.order, taken))
             missing = n - len(taken)
-            # What this batch holds already goes to the end of the new round.
+            # Cells of this batch go to the end of the new order.
             self.order, self.next = np.concatenate([others, self.rng.permutation(taken)]), missing
             taken = np.concatenate([taken, others[:missing]])
         return [int(cell) for cell in taken]
 
 
 def _positions(indices: np.ndarray, n: int) -> np.ndarray:
-    """Return ``indices`` as positions among ``n`` cells; raise if they are none."""
+    """Return ``indices`` as positions among ``n`` cells, or raise."""
     chosen = np.asarray(indices)
     if chosen.size and (chosen.ndim != 1 or chosen.dtype.kind not in "iu"):
         raise TypeError(f"indices must be a vector of integer positions, got {chosen.dtype} of shape {chosen.shape}.")
@@ -195,13 +191,13 @@ def _by_term(labels: np.ndarray, studies: np.ndarray, cells: np.ndarray) -> list
 
 
 def _shares(weights: np.ndarray, sizes: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Split ``n`` by ``weights``, none above its size, and at least one for two of them where n allows it.
+    """Divide ``n`` by ``weights``: no share exceeds its size, and two shares or more are above 0 if ``n`` is 2 or more.
 
-    What does not come out even is drawn by weight: given to the heaviest, the light ones would never have their turn.
+    Remainders are drawn by weight: if the largest weight got them all, small ones would never get any.
     """
     share = np.zeros(len(sizes), dtype=np.int64)
     n = min(n, int(sizes.sum()))
-    # The shortest of exponential waits is a draw by weight without replacement.
+    # The shortest exponential waiting times are a draw by weight without replacement.
     waits = np.where(sizes > 0, rng.standard_exponential(len(sizes)) / weights, np.inf)
     share[np.argsort(waits)[: min(2, n)]] = 1
     share = np.minimum(share, sizes)
@@ -210,7 +206,7 @@ def _shares(weights: np.ndarray, sizes: np.ndarray, n: int, rng: np.random.Gener
         left = n - int(share.sum())
         ideal = np.where(open_, weights, 0.0) / weights[open_].sum() * left
         step = np.minimum(np.floor(ideal).astype(np.int64), sizes - share)
-        if not step.any():  # less than one for each
+        if not step.any():  # each would get less than one
             step[rng.choice(len(sizes), min(left, int(open_.sum())), replace=False, p=ideal / ideal.sum())] = 1
         share += step
     return share

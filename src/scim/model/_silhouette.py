@@ -1,4 +1,4 @@
-"""How well labels separate in an embedding, read off the ontology."""
+"""Silhouette width of labels on the ontology."""
 
 from __future__ import annotations
 
@@ -8,27 +8,15 @@ import numpy as np
 def ontology_silhouette(
     z: np.ndarray, labels: np.ndarray, comparable: np.ndarray, descends: np.ndarray, *, max_cells: int = 2_000
 ) -> float:
-    """Mean silhouette width of cells under Euclidean distance, aware of the ontology.
+    """Mean silhouette width of cells (n, d) on the ontology, with Euclidean distances, from -1 to 1.
 
-    Cells of the same term or of a descendant are intra-cluster. Cells of an ancestor are neither: "T cell" may be
-    the same kind as "CD4 T cell", or not. Everything else is compared term by term, and the nearest counts.
+    Cells of the same term and of its descendants are one cluster. Cells of ancestors are left out: a "T cell" may be a
+    "CD4 T cell", or not. Of all other terms, the nearest is the neighbouring cluster. The width is NaN if no cell has
+    both another cell in its cluster and a cell of another cluster.
 
-    Parameters
-    ----------
-    z
-        Embedding (n, d).
-    labels
-        Codes (n,); negative means none, such cells are left out.
-    comparable
-        bool (L, L): same term, ancestor or descendant.
-    descends
-        bool (L, L): ``descends[a, b]`` says that b is a's term or a descendant of it.
-    max_cells
-        Cells above this number are thinned out evenly.
-
-    Returns
-    -------
-    A number in [-1, 1]; NaN where no cell has both a companion and an incomparable term.
+    Labels are codes (n,); cells with a negative code are left out. Of more than ``max_cells`` labelled cells, this many
+    at even intervals are used. ``comparable`` are pairs of labels that are the same term, or ancestor and descendant,
+    bool (L, L). ``descends[a, b]`` says whether label b is the term of label a or a descendant of it, bool (L, L).
 
     Examples
     --------

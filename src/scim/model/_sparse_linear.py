@@ -1,4 +1,4 @@
-"""The first layer of the network on cells as they are stored, forwards and backwards."""
+"""The first layer of the network, on sparse cells, with its gradient."""
 
 from __future__ import annotations
 
@@ -14,15 +14,10 @@ from ._augment import SparseBatch
 
 
 class GeneLinear(nn.Module):
-    """A linear layer from genes, with a row of weights for each gene, (n_genes, n_out).
+    """A linear layer on genes, with weights (n_genes, n_out).
 
-    On a CPU a batch is multiplied as it is stored, and so is the gradient: of 28,000 genes a cell has a few hundred
-    after dropout. Elsewhere it is a dense product.
-
-    Parameters
-    ----------
-    n_genes, n_out
-        Width of the input and of the output.
+    On a CPU, output and gradient are products of sparse matrices: after dropout, a cell has a few hundred of 28,000
+    genes. On other devices they are dense products.
     """
 
     def __init__(self, n_genes: int, n_out: int) -> None:
@@ -32,7 +27,7 @@ class GeneLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_out).uniform_(-bound, bound))
 
     def forward(self, cells: SparseBatch, values: Tensor) -> Tensor:
-        """Multiply a batch with these log-normalised values (nnz,) -> (n, n_out)."""
+        """Apply the layer to the log-normalised ``values`` (nnz,) of a batch -> (n, n_out)."""
         if values.device.type == "cpu" and self.weight.dtype == torch.float32:
             product: Tensor = _Product.apply(self.weight, cells, values)
             return product + self.bias
@@ -40,7 +35,7 @@ class GeneLinear(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """Sparse cells times the weights; the cells need no gradient."""
+    """Product of sparse cells and the weights, with a gradient for the weights only."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, cells: SparseBatch, values: Tensor) -> Tensor:

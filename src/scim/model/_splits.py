@@ -1,15 +1,25 @@
-"""Which cells validate: whole studies where there are enough, otherwise a share of every term and study."""
+"""Split cells into training and validation: whole studies, or a share of each label and study."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .._validate import check_fraction, did_you_mean
 
-#: A share of the cells is held out as whole studies where there are this many.
+#: With fewer studies, none is held out by a share of the cells.
 _MIN_STUDIES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Positions of the cells for training and for validation, int64, and names of the studies that are held out."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    held_out: list[str]
 
 
 def choose_validation(
@@ -20,33 +30,19 @@ def choose_validation(
     validation_studies: float | str | Sequence[str] | None,
     train_size: float,
     seed: int,
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
+) -> Split:
     """Split cells into training and validation.
 
-    Parameters
-    ----------
-    labels, studies
-        Codes (n,); a label of -1 means none.
-    study_names
-        Name of each study code.
-    validation_studies
-        Names of the studies to hold out; or the largest share of cells that held-out studies may hold, where there are
-        three studies or more. None, or 0, holds out none.
-    train_size
-        Share of the cells that train where no study is held out.
-    seed
-        Seed of the draw.
-
-    Returns
-    -------
-    Positions of training cells, of validation cells, and the names of the held-out studies.
+    Labels and studies are codes (n,); a label of -1 means none. ``validation_studies`` are names of the studies to hold
+    out; or, with three studies or more, the largest share of the cells that held-out studies may hold. None, or 0,
+    holds out none. ``train_size`` is the share of the cells that train if no study is held out.
 
     Raises
     ------
     KeyError
-        A name is no study.
+        A name is not a study.
     ValueError
-        Nothing is left to train on, or a share is out of range.
+        Fewer than two cells are left to train on, or a share is out of range.
     """
     rng = np.random.default_rng(seed)
     if validation_studies is None:
@@ -60,10 +56,11 @@ def choose_validation(
         mask = np.isin(studies, held_out)
         if mask.all():
             raise ValueError("validation_studies names every study: nothing is left to train on. Leave one out.")
-        return np.flatnonzero(~mask), np.flatnonzero(mask), [str(study_names[s]) for s in held_out]
-    share = 1 - check_fraction(train_size, argument="train_size", low=0.05)
-    mask = _stratified(labels, studies, share, rng)
-    return np.flatnonzero(~mask), np.flatnonzero(mask), []
+    else:
+        mask = _stratified(labels, studies, 1 - check_fraction(train_size, argument="train_size", low=0.05), rng)
+    if (n_train := int((~mask).sum())) < 2:
+        raise ValueError(f"There are {n_train} cells to train on; batches need two or more. Add cells.")
+    return Split(np.flatnonzero(~mask), np.flatnonzero(mask), [str(study_names[s]) for s in held_out])
 
 
 def _named(names: str | Sequence[str], study_names: Sequence[str]) -> list[int]:
@@ -78,7 +75,7 @@ def _named(names: str | Sequence[str], study_names: Sequence[str]) -> list[int]:
 def _small_studies(
     labels: np.ndarray, studies: np.ndarray, n_studies: int, share: float, rng: np.random.Generator
 ) -> list[int]:
-    """Draw studies that together hold at most ``share`` of the cells, and no label that others do not hold."""
+    """Draw studies that together hold at most ``share`` of the cells, and whose labels all occur in other studies."""
     sizes = np.bincount(studies, minlength=n_studies)
     if (sizes > 0).sum() < _MIN_STUDIES:
         return []
@@ -90,20 +87,20 @@ def _small_studies(
         others = np.setdiff1d(np.arange(n_studies), [*chosen, study])
         covered = bool(np.all(holds[others].any(axis=0) | ~holds[study]))
         fits = sizes[[*chosen, study]].sum() <= share * len(studies)
-        # At least two studies stay, so that there are triplets across studies.
+        # At least two studies train, so that there are triplets across studies.
         if holds[study].sum() > 1 and covered and fits and len(others) >= 2:
             chosen.append(int(study))
     return chosen
 
 
 def _stratified(labels: np.ndarray, studies: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw ``share`` of the cells of every label and study; a group gives no cell that it cannot spare."""
+    """Draw ``share`` of the cells of each label and study, at most all but one of them; bool (n,)."""
     mask = np.zeros(len(labels), dtype=bool)
     group = (labels + 1) * (int(studies.max(initial=0)) + 1) + studies
     order = rng.permutation(len(labels))
     order = order[np.argsort(group[order], kind="stable")]
     _, starts, sizes = np.unique(group[order], return_index=True, return_counts=True)
     for start, size in zip(starts, sizes, strict=True):
-        # Rounded at random, so that many small groups still add up to the share.
+        # Rounded at random, so that many small groups add up to the share.
         mask[order[start : start + min(int(size * share + rng.random()), size - 1)]] = True
     return mask

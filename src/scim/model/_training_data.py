@@ -1,4 +1,4 @@
-"""What the model reads from registered data: genes, labels on the ontology, studies, and the kind of values."""
+"""Registered data as the model needs them: genes, labels on the ontology, studies, and the kind of values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scvi import REGISTRY_KEYS
 
 from .._validate import check_option
 from .._warn import warn
-from ..counts import InputKind, input_kind, iter_blocks, lognormal_in_place
+from ..counts import InputKind, Values, gene_moments, input_kind, lognormal_in_place
 from ..genes import GeneMap, GeneSpace
 from ..labels import doubtful_labels
 from ..ontology import CellOntology, TermSpace
@@ -23,44 +23,44 @@ from ._genes import _expressed, _measured, _shared
 if TYPE_CHECKING:
     from scvi.data import AnnDataManager
 
-#: Cells from which the variability of genes is estimated.
-_SAMPLE = 2_000
-#: Share of doubtful labels that is worth a warning.
-_MANY_DOUBTED = 0.05
+#: Most cells from which the variance of genes is estimated.
+_VARIANCE_CELLS = 2_000
+#: Warn if more than this share of the labels is doubtful.
+_WARN_DOUBTFUL_SHARE = 0.05
 
 
 @dataclass
 class TrainingData:
-    """Registered data in the terms of the model.
+    """Registered data, aligned to the genes and labels of the model.
 
     Attributes
     ----------
     genes
         Genes of the model, duplicates merged.
     gene_map
-        Where each column of the data goes.
+        From the columns of the data to these genes.
     terms
-        Labels on the ontology; a code is a position in ``terms.labels``.
+        Labels on the ontology; codes are positions in ``terms.labels``.
     label_names
         Name of each code.
     ontology_version
         Version of the ontology, or ``"flat"``.
     saved
-        All of the above in plain types, from which a saved model is read back.
+        Genes and labels in plain types, from which a saved model is loaded.
     labels
-        Code of each cell, -1 where it has none, (n_cells,).
+        Label code of each cell, -1 for none, (n_cells,).
     studies
         Position of each cell's study in ``study_names``, (n_cells,).
     study_names
         Names of the studies.
     kind
-        What the values are.
+        Whether the values are counts or log1p values.
     measured
-        Genes that each study measured, bool (n_studies, n_genes); None if all did all.
+        Genes that each study measured, bool (n_studies, n_genes); None if every study measured all genes.
     gene_weights
-        Chance of a gene to be on a random panel relative to the others, (n_genes,).
+        Relative chance of each gene to be on a random panel, (n_genes,).
     unknown
-        Labels that the ontology does not know, where there is to be one.
+        Labels that are not in the ontology, if one is wanted.
     """
 
     genes: GeneSpace
@@ -87,37 +87,30 @@ class TrainingData:
         min_cells: int = 0,
         min_studies: int | None = None,
     ) -> TrainingData:
-        """Read registered data, or what a saved registry tells about them (``manager`` is None).
+        """Read registered data, or only the registry of a saved model if ``manager`` is None.
 
-        Genes that fewer than ``min_cells`` cells express are left out: their weights would stay what they were drawn
-        as, and disturb queries that do express them. So are genes that fewer than ``min_studies`` measured: whether
-        they are there says more about the study than about the cell.
-
-        Raises
-        ------
-        ValueError
-            The values are neither counts nor log1p, or no cell has a label.
+        Genes that fewer than ``min_cells`` cells express are left out: their weights would stay random and disturb
+        queries that express them. Genes that fewer than ``min_studies`` studies measured are left out, since they tell
+        studies apart rather than cells. Values that are neither counts nor log1p, or no label at all, are a ValueError.
         """
         states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
         names = [str(name) for name in states[REGISTRY_KEYS.X_KEY]["column_names"]]
+        study_names = [str(study) for study in states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]]
         if isinstance(ontology, Mapping):
             genes = GeneSpace(ontology["genes"])
         else:
             genes = GeneSpace.from_adata(anndata.AnnData(var=pd.DataFrame(index=pd.Index(names, dtype=object))))
-            if manager is not None:
-                genes = _expressed(manager.get_from_registry(REGISTRY_KEYS.X_KEY), genes, names, min_cells)
-                studies = [str(s) for s in states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]]
-                genes = _shared(manager.adata, genes, names, studies, min_studies)
-        gene_map = genes.match(names)
+        if manager is not None and not isinstance(ontology, Mapping):
+            genes = _expressed(manager.get_from_registry(REGISTRY_KEYS.X_KEY), genes, names, min_cells)
+            genes = _shared(manager.adata, genes, names, study_names, min_studies)
         given = [str(label) for label in states[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]]
         terms, code_of, label_names, version = _place_labels(given, ontology)
         is_flat = manager is None or ontology == "flat"
         known = ontology if isinstance(ontology, CellOntology) else CellOntology.bundled()
         unknown = [] if is_flat else [name for name in label_names if known.resolve(name) is None]
-        study_names = [str(study) for study in states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]]
         inputs = cls(
             genes,
-            gene_map,
+            genes.match(names),
             terms,
             label_names,
             version,
@@ -146,63 +139,58 @@ class TrainingData:
         self.labels = np.append(code_of, -1)[codes]
         if not (self.labels >= 0).any():
             raise ValueError(
-                "No cell has a label: training needs cells of at least two labels. Check labels_key of setup_anndata."
+                "No cell has a label; training needs cells of two labels or more. Check labels_key of setup_anndata."
             )
         self.studies = np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
         self.kind = input_kind(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
         self.measured = _measured(manager.adata, self.genes, self.gene_map, self.study_names)
-        rows = np.unique(np.linspace(0, len(self.labels) - 1, _SAMPLE).astype(int))
+        rows = np.unique(np.linspace(0, len(self.labels) - 1, _VARIANCE_CELLS).astype(int))
         sample = lognormal_in_place(
-            _aligned(manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.gene_map, self.kind, rows), self.kind
+            Values("X", manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.kind, self.gene_map).aligned(rows),
+            self.kind,
         )
-        mean = np.asarray(sample.mean(axis=0)).ravel()
-        variance = np.asarray(sample.multiply(sample).mean(axis=0)).ravel() - mean**2
+        _, variance = gene_moments(sample)
         self.gene_weights = (variance / max(float(variance.mean()), 1e-12) + 0.05).astype(np.float32)
 
     @property
-    def scale(self) -> float:
-        """What linear values of log1p data are multiplied with, to have 1e4 a cell."""
-        return 1e4 / self.kind.target_sum if self.kind.kind == "log1p" and self.kind.target_sum else 1.0
-
-    @property
     def comparable(self) -> np.ndarray:
-        """Pairs of labels whose cells may be of one kind, bool (L, L).
+        """Pairs of labels whose cells may be of the same type, bool (L, L).
 
-        Those are a term and its descendants; but where most studies that use the broader label use the narrower one,
-        too, they mean its other cells by it ("monocyte" beside "CD16-positive monocyte").
+        These are a term and its descendants, unless most studies with the broader label use the narrower one, too: then
+        the broader label means the remaining cells ("monocyte" besides "CD16-positive monocyte").
         """
         n_labels = len(self.terms.labels)
         used = np.zeros((n_labels, len(self.study_names)), dtype=np.float32)
         known = self.labels >= 0
         used[self.labels[known], self.studies[known]] = 1
         both = used @ used.T
-        # descends[a, b]: a is the broader one.
+        # descends[a, b]: a is the broader label.
         apart = self.descends & (2 * both > used.sum(axis=1)[:, None]) & ~np.eye(n_labels, dtype=bool)
         same = self.terms.label_term[:, None] == self.terms.label_term
         return self.terms.comparable & (same | ~(apart | apart.T))
 
     @property
     def descends(self) -> np.ndarray:
-        """Bool (L, L): ``descends[a, b]`` says that label b is a's term or below it."""
+        """Whether label b is the term of label a or a descendant of it, bool (L, L): ``descends[a, b]``."""
         return self.terms.closure[:, self.terms.label_term].T
 
     def matrix(self, manager: AnnDataManager) -> tuple[sp.csr_matrix, np.ndarray]:
-        """All cells as CSR (the data themselves where they are), and the gene of each of its columns, -1 for none."""
+        """All cells as CSR (not copied if they are CSR), and the gene of each column, -1 for none."""
         X = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         target = self.gene_map.target
         distinct = (target >= 0).sum() == self.gene_map.n_matched
         if distinct and sp.issparse(X) and X.format == "csr":
             return X, target
-        return _aligned(X, self.gene_map, self.kind), np.arange(len(self.genes))
+        return Values("X", X, self.kind, self.gene_map).aligned(), np.arange(len(self.genes))
 
     def trusted_labels(self, X: sp.csr_matrix, genes: np.ndarray, *, seed: int) -> np.ndarray:
-        """Labels (n_cells,) without those that :func:`~scim.labels._doubts.doubtful_labels` finds.
+        """Labels (n_cells,), with -1 for those that :func:`~scim.labels._doubts.doubtful_labels` finds.
 
         ``X`` and ``genes`` are those of :meth:`matrix`.
         """
         kept = X if (genes >= 0).all() else X[:, genes >= 0]
         doubted = doubtful_labels(kept, self.labels, self.studies, self.comparable, self.kind, seed=seed)
-        if doubted.mean() > _MANY_DOUBTED:
+        if doubted.mean() > _WARN_DOUBTFUL_SHARE:
             warn(
                 f"{int(doubted.sum()):,} of {int((self.labels >= 0).sum()):,} labels contradict those of the cells "
                 "around them in their own study, and are not trained on. Check them, or give check_labels=False."
@@ -210,7 +198,7 @@ class TrainingData:
         return np.where(doubted, -1, self.labels)
 
     def warn_about_labels(self, loss: str) -> None:
-        """Warn of what leaves a loss, of that name, little to work with."""
+        """Warn if labels or studies leave few triplets or pairs for the loss of this name."""
         wanted = "triplets" if loss == "triplet" else "positive pairs"
         sizes = np.bincount(self.labels[self.labels >= 0], minlength=len(self.label_names))
         single = [name for name, size in zip(self.label_names, sizes, strict=True) if size == 1]
@@ -218,13 +206,13 @@ class TrainingData:
         self._warn_of_unknown_labels(present)
         if len(np.unique(self.studies)) == 1:
             warn(
-                f"All cells come from one study: there are no {wanted} across studies, and differences between studies "
-                "are not learned away. Name the study of each cell with batch_key, or add labelled studies."
+                f"All cells come from one study: there are no {wanted} across studies, and the model cannot learn to "
+                "ignore differences of studies. Name the study of each cell with batch_key, or add labelled studies."
             )
         elif not self._is_shared(present):
             warn(
-                f"No label occurs in two studies: there are no {wanted} across studies, and differences between "
-                "studies are not learned away. scim.pp.harmonize_labels finds the terms that studies name differently."
+                f"No label occurs in two studies: there are no {wanted} across studies, and the model cannot learn to "
+                "ignore differences of studies. scim.pp.harmonize_labels finds terms that studies name differently."
             )
         if self.terms.comparable[np.ix_(present, present)].all():
             without = (
@@ -236,7 +224,7 @@ class TrainingData:
         if single:
             warn(
                 f"{len(single)} labels have one cell and no partner for {wanted}: {', '.join(map(repr, single[:5]))}. "
-                "Merge them into a broader label, or leave them."
+                "Merge them into a broader label, or ignore this."
             )
 
     def _is_shared(self, present: np.ndarray) -> bool:
@@ -249,9 +237,9 @@ class TrainingData:
         if unknown := [name for name in self.unknown if name in there]:
             shown = ", ".join(map(repr, unknown[:8])) + (" ..." if len(unknown) > 8 else "")
             warn(
-                f"{len(unknown)} of {len(present)} labels are no terms of the Cell Ontology, and are held to exclude "
-                f"all others, in whatever words other studies name them: {shown}. scim.pp.harmonize_labels finds their "
-                'terms; ontology="flat" says that this is meant.'
+                f"{len(unknown)} of {len(present)} labels are not terms of the Cell Ontology. Each of them excludes "
+                f"all other labels, even if another study has the same cells under another name: {shown}. "
+                'scim.pp.harmonize_labels finds their terms; ontology="flat" says that this is meant.'
             )
 
 
@@ -260,7 +248,7 @@ def _place_labels(
 ) -> tuple[TermSpace, np.ndarray, list[str], str]:
     """Put labels on the ontology -> terms, code of each given label, name of each code, version.
 
-    A mapping is what :meth:`TermSpace.to_dict` gave when the model was saved, with what goes with it.
+    A mapping is :attr:`TrainingData.saved` of a saved model.
     """
     if isinstance(ontology, Mapping):
         return _saved_labels(given, ontology)
@@ -285,9 +273,3 @@ def _saved_labels(given: list[str], saved: Mapping[str, Any]) -> tuple[TermSpace
     code = dict(zip(saved["given"], saved["codes"], strict=True))
     codes = np.array([code.get(label, -1) for label in given], dtype=np.int64)
     return TermSpace.from_dict(saved["terms"]), codes, list(saved["names"]), str(saved["version"])
-
-
-def _aligned(X: Any, gene_map: GeneMap, kind: InputKind, rows: np.ndarray | None = None) -> sp.csr_matrix:
-    """Rows over the model's genes, in memory."""
-    logged = kind.kind == "log1p"
-    return sp.vstack([gene_map.align(block, logged=logged) for _, block in iter_blocks(X, rows=rows)], format="csr")

@@ -1,4 +1,4 @@
-"""The Cell Ontology: terms, their ancestors, and the arrays that votes and triplets need."""
+"""The Cell Ontology: terms, their ancestors, and labels as arrays of terms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read an ontology from OBO: id, name, is_a, exact synonyms and replacements are all that is needed of it."""
+"""Read ids, names, is_a relations, exact synonyms and replacements of terms from OBO."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 def read_obo(path: Path, *, prefix: str = "CL") -> dict[str, Any]:
-    """Read the terms of one prefix from OBO 1.2 or 1.4, or all terms if there is none: arguments of ``CellOntology``.
+    """Read the terms of a prefix, or all terms if none has it, from OBO 1.2 or 1.4: arguments of ``CellOntology``.
 
     Raises
     ------
     ValueError
-        The file is no OBO, or holds no term.
+        The file is not OBO, or holds no term.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
@@ -27,7 +27,7 @@ def read_obo(path: Path, *, prefix: str = "CL") -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read as OBO ({type(error).__name__}: {error}).") from error
     header, stanzas = _stanzas(lines)
     if not any("id" in stanza for stanza in stanzas):
-        raise ValueError(f"{path} holds no [Term] with an id: it is not an OBO file, or an empty one.")
+        raise ValueError(f"{path} holds no [Term] with an id: it is not an OBO file, or it is empty.")
     terms = {stanza["id"][0]: stanza for stanza in stanzas if "id" in stanza}
     chosen = {i: t for i, t in terms.items() if i.startswith(f"{prefix}:")} or terms
     obsolete = {i: t for i, t in chosen.items() if t.get("is_obsolete", ["false"])[0] == "true"}
@@ -48,7 +48,7 @@ def read_obo(path: Path, *, prefix: str = "CL") -> dict[str, Any]:
 
 
 def _stanzas(lines: list[str]) -> tuple[dict[str, list[str]], list[dict[str, list[str]]]]:
-    """Header, and the [Term] stanzas, as tag -> values."""
+    """Split lines into the header and the [Term] stanzas, each as tag -> values."""
     header: dict[str, list[str]] = {}
     terms: list[dict[str, list[str]]] = []
     current = header

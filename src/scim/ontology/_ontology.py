@@ -1,4 +1,4 @@
-"""CellOntology: terms by id, name or synonym, and how they descend from one another."""
+"""CellOntology: terms by id, name or synonym, and their ancestors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from .._validate import did_you_mean
 from ._term_space import TermSpace
 
-#: Terms that say nothing of a cell but that it is one, or what it has or does in common with cells of every kind.
-#: They are never given as a label.
+#: Terms that are never given as a label: they hold for cells of any type, or name a property that cells of unrelated
+#: types share.
 GENERIC = frozenset(
     {
         "CL:0000000",  # cell
@@ -47,29 +47,29 @@ GENERIC = frozenset(
 
 
 class CellOntology:
-    """The Cell Ontology, or another one of its form.
+    """The Cell Ontology, or another ontology of cell types.
 
-    Make one with :meth:`bundled`, :meth:`from_owl`, :meth:`from_obo` or :meth:`flat`.
+    Create one with :meth:`bundled`, :meth:`from_owl`, :meth:`from_obo` or :meth:`flat`.
 
     Parameters
     ----------
     ids, names
         Id and name of every term, (n,).
     parents
-        Ids of the terms that each term is a kind of (``is_a``).
+        Ids of the direct parents (``is_a``) of each term.
     synonyms
         Exact synonyms of each term.
     replaced
-        Obsolete ids -> the id that replaces them.
+        Obsolete ids -> ids that replace them.
     obsolete_names
-        Names of obsolete terms -> their id.
+        Names of obsolete terms -> their ids.
     version, source
         Where the terms come from.
 
     Raises
     ------
     ValueError
-        Lengths differ, an id stands there twice, or terms descend from themselves.
+        Lengths differ, an id is repeated, or a term descends from itself.
 
     Examples
     --------
@@ -133,17 +133,17 @@ class CellOntology:
 
     @classmethod
     def flat(cls, labels: Iterable[str]) -> CellOntology:
-        """Make an ontology in which no label has to do with another."""
+        """Make an ontology in which all labels are unrelated."""
         names = list(dict.fromkeys(str(label) for label in labels))
         return cls(names, names, [()] * len(names), version="flat", source="labels")
 
     def with_synonyms(self, table: Mapping[str, str]) -> CellOntology:
-        """Return a copy that knows terms by more words, such as the labels of your data.
+        """Return a copy with more synonyms, such as the labels of your data.
 
         Parameters
         ----------
         table
-            Word -> the term, by id, name or synonym. A word that is a term's already stays that term's.
+            Synonym -> term, by id, name or synonym. A word that already means a term keeps its meaning.
 
         Raises
         ------
@@ -162,7 +162,7 @@ class CellOntology:
             found = self.resolve(term)
             if found is None:
                 raise ValueError(
-                    f"table[{word!r}] is {term!r}, which is no term of the ontology. Give an id or a name."
+                    f"table[{word!r}] is {term!r}, which is not a term of the ontology. Give an id or a name."
                 )
             if self.resolve(word) is None:
                 synonyms[self._position[found]].append(str(word).strip())
@@ -187,9 +187,9 @@ class CellOntology:
         return isinstance(term, str) and self.resolve(term) is not None
 
     def resolve(self, term: str) -> str | None:
-        """Id of a term given by id, name or exact synonym in any letter case; None for one that is not known.
+        """Return the id of a term given by id, name or exact synonym in any letter case; None if it is unknown.
 
-        ``CL_0000084`` and ``CL:0000084`` are the same; obsolete ids and names lead to what replaces them.
+        ``CL_0000084`` and ``CL:0000084`` are the same. Obsolete ids and names give the term that replaces them.
         """
         text = str(term).strip()
         if not text:
@@ -202,7 +202,7 @@ class CellOntology:
         return found
 
     def resolve_many(self, terms: Iterable[str]) -> list[str | None]:
-        """Ids of ``terms``, None for those not known."""
+        """Return the ids of ``terms``, None for unknown ones."""
         return [self.resolve(term) for term in terms]
 
     def name(self, term: str) -> str:
@@ -214,15 +214,15 @@ class CellOntology:
         return self._synonyms[self._index(term)]
 
     def parents(self, term: str) -> set[str]:
-        """Ids of the terms that a term is directly a kind of."""
+        """Ids of the direct parents of a term."""
         return {str(self.ids[p]) for p in self._parents[self._index(term)]}
 
     def ancestors(self, term: str) -> set[str]:
-        """Ids of all terms that a term is a kind of, without itself."""
+        """Ids of all ancestors of a term, without itself."""
         return {str(self.ids[a]) for a in self._above[self._index(term)]}
 
     def descendants(self, term: str) -> set[str]:
-        """Ids of all terms that are a kind of a term, without itself."""
+        """Ids of all descendants of a term, without itself."""
         return {str(self.ids[d]) for d in self._below[self._index(term)]}
 
     def depth(self, term: str) -> int:
@@ -235,10 +235,10 @@ class CellOntology:
         return i == j or i in self._above[j] or j in self._above[i]
 
     def lca(self, *terms: str) -> str | None:
-        """Most specific term that all of ``terms`` are, or are a kind of; None if there is none.
+        """Return the lowest common ancestor of ``terms``; None if there is none.
 
-        A term counts as its own ancestor. Of several, the one with the fewest descendants is taken, then the smallest
-        id.
+        A term counts as its own ancestor. Of several, the one with the fewest descendants is returned, then the one
+        with the smallest id.
         """
         if not terms:
             raise ValueError("lca() needs at least one term.")
@@ -249,11 +249,11 @@ class CellOntology:
         return str(min((len(self._below[i]), self.ids[i]) for i in shared)[1])
 
     def is_generic(self, term: str) -> bool:
-        """Whether a term says no more than "cell": it is never given as a label."""
+        """Whether a term is too general to be given as a label."""
         return self.resolve(term) in GENERIC or term in GENERIC
 
     def term_space(self, labels: Sequence[str]) -> TermSpace:
-        """Compile labels to arrays; labels outside the ontology become isolated terms.
+        """Compile labels to arrays; labels outside the ontology become terms without relatives.
 
         Parameters
         ----------
@@ -288,12 +288,12 @@ class CellOntology:
     def _index(self, term: str) -> int:
         found = self.resolve(term)
         if found is None:
-            raise KeyError(f"{term!r} is no term of the ontology. {did_you_mean(term, self.names, limit=3)}")
+            raise KeyError(f"{term!r} is not a term of the ontology. {did_you_mean(term, self.names, limit=3)}")
         return self._position[found]
 
     @cached_property
     def _by_text(self) -> dict[str, str]:
-        """Case-folded text -> id; a name goes before a synonym, which counts only where it is one term's."""
+        """Case-folded text -> id. Names have priority over synonyms; synonyms of several terms are left out."""
         table: dict[str, str] = {}
         shared: set[str] = set()
         for term, synonyms in zip(self.ids, self._synonyms, strict=True):
@@ -312,7 +312,7 @@ class CellOntology:
         return table
 
     def _follow(self, term: str) -> str | None:
-        """Id that replaces an obsolete one, through several steps if need be."""
+        """Return the current id that replaces an obsolete one, in one or several steps."""
         seen = set()
         while term not in self._position:
             if term in seen or term not in self._replaced:
@@ -323,7 +323,7 @@ class CellOntology:
 
     @cached_property
     def _order(self) -> list[int]:
-        """Terms so that parents stand before their children."""
+        """Terms in an order in which parents come before their children."""
         waiting = [len(parents) for parents in self._parents]
         children: list[list[int]] = [[] for _ in self._parents]
         for child, parents in enumerate(self._parents):

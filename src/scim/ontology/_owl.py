@@ -12,27 +12,23 @@ _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def read_owl(path: Path, *, prefix: str = "CL") -> dict[str, Any]:
-    """Read the terms of one prefix, with ``is_a`` between named terms only: arguments of ``CellOntology``.
+    """Read the terms of a prefix, and ``is_a`` between named terms: arguments of ``CellOntology``.
 
     Parameters
     ----------
     path
         RDF/XML, gzipped or not.
     prefix
-        Terms of other ontologies that the file imports are left out.
+        Prefix of the ids. Terms of other ontologies in the file are skipped.
 
     Raises
     ------
-    ImportError
-        owlready2 is not installed.
     ValueError
-        The file is no OWL, or holds no term of the prefix.
+        The file is not OWL, or holds no term of the prefix.
     """
-    try:
-        import owlready2
-    except ImportError as error:
-        raise ImportError("Reading OWL needs owlready2: pip install 'scim-tools[owl]'.") from error
-    # A world of its own: the default one is shared by everything in the process.
+    import owlready2
+
+    # Not the default world, which the whole process shares.
     world = owlready2.World()
     opener = gzip.open if path.suffix == ".gz" else open
     try:
@@ -79,7 +75,7 @@ def _curie(name: str) -> str:
 
 
 def _version(path: Path) -> str:
-    """Date in the file's ``versionIRI``, which stands in its first lines."""
+    """Return the date in the file's ``versionIRI``, which is in its first lines."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as file:
         head = file.read(20_000).decode("utf-8", "replace")

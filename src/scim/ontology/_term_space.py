@@ -1,4 +1,4 @@
-"""The labels of some data on an ontology, compiled to arrays."""
+"""The labels of data on an ontology, as arrays."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 
+#: Fields with tables of True and False, which are saved as the positions of True.
+_PAIRS = ("closure", "comparable")
+#: Fields with numbers.
+_NUMBERS = ("label_term", "depth", "n_below", "n_descendants")
+
 
 @dataclass(frozen=True, eq=False)
 class TermSpace:
-    """L labels, and the T terms that they are or descend from.
+    """L labels, and the T terms that these are or descend from.
 
-    A label outside the ontology is a term by itself, whose id is the label.
+    A label outside the ontology is a term without relatives, with the label as its id.
 
     Attributes
     ----------
@@ -22,19 +27,19 @@ class TermSpace:
     label_ids
         Term id of each label, (L,).
     terms, term_names
-        Ids and names of the labels' terms and all their ancestors but the generic ones, (T,).
+        Ids and names of the labels' terms and of all their ancestors except generic ones, (T,).
     label_term
         Position in ``terms`` of each label's term, int32 (L,).
     closure
-        ``closure[l, t]``: term t is label l's term or an ancestor of it, bool (L, T).
+        Whether term t is label l's term or an ancestor of it, bool (L, T).
     comparable
-        ``comparable[a, b]``: labels a and b are the same term, or ancestor and descendant, bool (L, L).
+        Whether labels a and b are the same term, or ancestor and descendant, bool (L, L).
     depth
-        Longest path from a root of the ontology to each term, int32 (T,).
+        Length of the longest path from a root of the ontology to each term, int32 (T,).
     n_below
-        How many of the labels are under each term, int32 (T,).
+        Number of labels that are each term or below it, int32 (T,).
     n_descendants
-        How many descendants each term has in the ontology, int32 (T,).
+        Number of descendants of each term in the ontology, int32 (T,).
     """
 
     labels: np.ndarray
@@ -49,7 +54,7 @@ class TermSpace:
     n_descendants: np.ndarray
 
     def keep(self, labels: np.ndarray) -> TermSpace:
-        """Keep some labels, bool (L,), and the terms that they are or descend from."""
+        """Select labels, bool (L,), with the terms that they are or descend from."""
         terms = self.closure[labels].any(axis=0)
         place = np.cumsum(terms) - 1
         closure = self.closure[np.ix_(labels, terms)]
@@ -67,10 +72,10 @@ class TermSpace:
         )
 
     def specificity(self) -> np.ndarray:
-        """Rank of each term, 0 for the most specific: int64 (T,).
+        """Rank terms from the most specific, which has rank 0: int64 (T,).
 
-        Fewest labels under it, then fewest descendants, then greatest depth, then id. A descendant always goes before
-        its ancestor.
+        Terms are sorted by fewest labels below, then fewest descendants, then greatest depth, then id. A descendant
+        always comes before its ancestor.
         """
         order = sorted(
             range(len(self.terms)),
@@ -80,22 +85,17 @@ class TermSpace:
         rank[order] = np.arange(len(order))
         return rank
 
-    def most_specific(self, mask: np.ndarray) -> int:
-        """Position of the most specific term among those where ``mask`` (T,) is True; -1 if there is none."""
-        chosen = np.flatnonzero(mask)
-        return -1 if len(chosen) == 0 else int(chosen[np.argmin(self.specificity()[chosen])])
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, which JSON takes."""
+        """Return plain lists and numbers for JSON."""
         return {
             **{f.name: getattr(self, f.name).tolist() for f in fields(self) if f.name not in _PAIRS},
-            # Mostly False: the places that are True take a tenth of the space.
+            # Mostly False: the positions of True take a tenth of the space.
             **{name: np.argwhere(getattr(self, name)).tolist() for name in _PAIRS},
         }
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> TermSpace:
-        """Read what :meth:`to_dict` gave.
+        """Read the result of :meth:`to_dict`.
 
         Raises
         ------
@@ -117,7 +117,3 @@ class TermSpace:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"The saved terms cannot be read: {error!r}.") from error
         return cls(**arrays)
-
-
-_PAIRS = ("closure", "comparable")
-_NUMBERS = ("label_term", "depth", "n_below", "n_descendants")

@@ -1,4 +1,4 @@
-"""Prepare data: put studies together, and bring author labels to the Cell Ontology."""
+"""Prepare data: merge studies, and map author labels to the Cell Ontology."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Propose Cell Ontology terms for the labels that authors gave."""
+"""Propose Cell Ontology terms for the labels of authors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..ontology import CellOntology
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: What authors write for short, and the ontology does not know. Only what has one meaning.
+#: Abbreviations that authors use and the ontology lacks, if they have one meaning only.
 ABBREVIATIONS = {
     "nk": "natural killer cell",
     "pdc": "plasmacytoid dendritic cell",
@@ -69,12 +69,12 @@ def harmonize_labels(
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
-    """Propose a Cell Ontology term for every label, and say which labels have none.
+    """Propose a Cell Ontology term for every label, and warn of labels without a term.
 
-    A label is looked up in ``table``, then as id, name or exact synonym, then without plural, punctuation and order of
-    words, then in a short list of abbreviations ("NK", "CD14+ Mono"). Nothing else is tried: a label that none of these
-    finds stays without a term, and a warning names it. Terms that stand in the columns already, such as those of
-    CELLxGENE, are kept: only cells without one get one. What an earlier call has written is written anew.
+    A label is looked up in ``table``, then as id, name or exact synonym, then regardless of plural, punctuation and
+    order of words, then in a short list of abbreviations ("NK", "CD14+ Mono"). A label that is not found stays without
+    a term, and a warning names it. Terms that are already in the columns, such as those of CELLxGENE, are kept. Results
+    of an earlier call are replaced.
 
     Parameters
     ----------
@@ -83,22 +83,21 @@ def harmonize_labels(
     key
         Column of ``obs`` with the labels.
     ontology
-        The bundled Cell Ontology by default.
+        Ontology of the terms, by default the bundled Cell Ontology.
     table
-        Labels -> terms (ids, names or synonyms) of your own; goes before everything else. An empty string leaves a
-        label without a term.
+        Your own labels -> terms (ids, names or synonyms), which have priority. An empty string leaves a label without
+        a term.
     key_added
-        Beginning of the names of the columns that are added, ``key`` by default.
+        Prefix of the names of the new columns, ``key`` by default.
     copy
         Return a copy instead of writing to ``adata``.
 
     Returns
     -------
     None, or the copy. Adds ``obs[f"{key_added}_ontology_term_id"]`` and ``obs[f"{key_added}_ontology_label"]``
-    (categorical, missing where there is no term), and ``uns["scim_pp"]["harmonize"]``, the report: a table of label,
-    cells, those of them that had a term and kept it (``n_kept``), term id, term name and method (``table``, ``exact``,
-    ``synonym``, ``normalized``, ``abbreviation``,
-    ``missing``, ``unmapped``).
+    (categorical, missing for cells without a term), and ``uns["scim_pp"]["harmonize"]``: a table with label, number of
+    cells, number of cells that kept the term that they had (``n_kept``), term id, term name and method (``table``,
+    ``exact``, ``synonym``, ``normalized``, ``abbreviation``, ``missing``, ``unmapped``).
 
     Raises
     ------
@@ -155,7 +154,7 @@ def harmonize_labels(
 
 
 def _known_terms(adata: AnnData, column: str, ontology: CellOntology, *, ours: bool) -> pd.Series:
-    """Terms that the cells have in a column that somebody else wrote, "" where there is none."""
+    """Terms of the cells in a column that scim did not write, "" for none."""
     if ours or column not in adata.obs:
         return pd.Series("", index=adata.obs_names, dtype=object)
     values = adata.obs[column].astype(object)
@@ -169,13 +168,15 @@ def _check_table(table: Mapping[str, str], ontology: CellOntology) -> dict[str, 
     for label, term in table.items():
         found = ontology.resolve(term) if term else ""
         if found is None:
-            raise ValueError(f"table[{label!r}] is {term!r}, which is no term of the ontology. Give an id or a name.")
+            raise ValueError(
+                f"table[{label!r}] is {term!r}, which is not a term of the ontology. Give an id or a name."
+            )
         own[str(label)] = found
     return own
 
 
 class _Matcher:
-    """Looks labels up, the surest way first."""
+    """Looks labels up, in the safest way first."""
 
     def __init__(self, ontology: CellOntology, table: Mapping[str, str]) -> None:
         self.ontology = ontology
@@ -186,7 +187,7 @@ class _Matcher:
             for text in {normalize(str(ontology.name(term))), *map(normalize, ontology.synonyms(term))}:
                 if self._normal.setdefault(text, term) != term:
                     shared.add(text)
-        for text in shared:  # what two terms are called tells nothing
+        for text in shared:  # a name of two terms is ambiguous
             del self._normal[text]
         self._whole = {
             text: term
@@ -206,7 +207,7 @@ class _Matcher:
             same = label.strip().casefold() in (found.casefold(), self.ontology.name(found).casefold())
             return self._known(found, "exact" if same else "synonym")
         normal = normalize(label)
-        # "alpha" is no "alpha cell": a lone word must say "cell" where the term does.
+        # "alpha" is not "alpha cell": a single word must contain "cell" if the name of the term does.
         sure = " " in normal or _says_cell(label)
         if (found := (self._normal if sure else self._whole).get(normal)) is not None:
             return self._known(found, "normalized")
@@ -220,7 +221,7 @@ class _Matcher:
 
 
 def normalize(label: str) -> str:
-    """Words of a label in alphabetical order, without plural, "cell" and punctuation.
+    """Return the words of a label in alphabetical order, without plural, "cell" and punctuation.
 
     Examples
     --------
@@ -230,7 +231,7 @@ def normalize(label: str) -> str:
     False
     """
     text = label.casefold().replace("naïve", "naive").replace("α", "alpha").replace("β", "beta")
-    # The sign behind a marker means "without it"; a dash elsewhere only joins words.
+    # A minus after a marker means "without it"; any other dash joins words.
     text = re.sub(r"\b(cd\d+[a-z]?|[a-z]+\d+[a-z]?)-(?=\W|$)", r"\1 negative", text)
     text = re.sub(r"(?<=\w)\+|\bpositive\b|-positive\b", " ", text).replace("-negative", " negative")
     text = re.sub(r"[^\w]+|_", " ", text)

@@ -1,9 +1,9 @@
-"""Put studies with different genes, gene names and scales together."""
+"""Merge studies with different genes, gene names and scales."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,8 @@ import pandas as pd
 from .. import _keys
 from .._validate import check_key, check_option, get_adata
 from .._warn import warn
-from ..counts import WIDER, InputKind, check_values, find_counts, iter_blocks, lognormal_in_place, place_name
-from ..genes import GeneMap, GeneSpace, canonical, foreign_species, name_candidates, refuse_numbers
+from ..counts import WIDER, Matrix, Values, check_values, find_counts, lognormal_in_place, place_name
+from ..genes import GeneSpace, canonical, foreign_species, name_candidates, refuse_numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,36 +28,37 @@ def merge_studies(
     gene_column: str | None = None,
     join: str = "outer",
 ) -> AnnData:
-    """Put studies together: their genes under one name each, their values on one scale.
+    """Merge studies: one name per gene, and one scale for all values.
 
-    Genes are matched by approved symbol, so that Ensembl ids, previous symbols and symbols in other letter case meet.
-    Where all studies hold counts, the result does; otherwise all of it is log1p of 1e4 counts per cell.
+    Genes are matched by approved symbol, so that Ensembl ids, previous symbols and symbols in other letter case are the
+    same gene. If all studies hold counts, so does the result; otherwise it holds log1p of 1e4 counts per cell.
 
     Parameters
     ----------
     adatas
         The studies by name.
     study_key
-        Column of ``obs`` that gets the names; one that is there already is kept as ``f"{study_key}_original"``.
+        Column of ``obs`` for the names; an existing column is kept as ``f"{study_key}_original"``.
     labels_key
         Column of ``obs`` that every study must have.
     layer
-        Where the values are: a layer, ``"X"`` or ``"raw"``; by default the first place that holds counts or log1p,
-        with a warning where ``raw`` has more genes than that.
+        Where the values are: a layer, ``"X"`` or ``"raw"``; by default the first place that holds counts or log1p
+        values, with a warning if ``raw`` has more genes.
     gene_column
-        Column of ``var`` with gene names; by default ``var_names``, or the column of text that has most known genes.
+        Column of ``var`` with gene names; by default ``var_names``, or the column of text with most known genes.
     join
-        ``"outer"`` keeps the genes of any study, 0 where a study did not measure them; ``"inner"`` those of all.
+        ``"outer"`` keeps the genes of any study, with 0 if a study did not measure them; ``"inner"`` keeps genes that
+        all studies measured.
 
     Returns
     -------
-    A new AnnData, X a float32 CSR matrix. ``varm["scim_measured"]`` says which study measured which gene (genes x
-    studies, bool), and ``uns["scim_pp"]["merge"]`` what each study held.
+    A new AnnData with a float32 CSR matrix as X. ``varm["scim_measured"]`` (genes x studies, bool) says which study
+    measured which gene, and ``uns["scim_pp"]["merge"]`` describes the values of each study.
 
     Raises
     ------
     TypeError, ValueError
-        There is no study, or one is empty, or holds neither counts nor log1p values, or not the genes of a human.
+        There is no study, or a study is empty, holds neither counts nor log1p values, or has no human genes.
     KeyError
         A study has no such column or layer.
 
@@ -79,26 +80,26 @@ def merge_studies(
     studies = _check_studies(adatas, labels_key=labels_key)
     found = {name: _find(adata, name, layer) for name, adata in studies.items()}
     _warn_of_cut(studies, found, layer)
-    named = {name: _gene_names(adata, name, found[name][3], gene_column) for name, adata in studies.items()}
+    named = {name: _gene_names(adata, name, found[name].use_raw, gene_column) for name, adata in studies.items()}
     space = _join(named, join)
-    maps = {name: space.match(names) for name, names in named.items()}
-    as_counts = all(kind.kind == "counts" for _, _, kind, _ in found.values())
-    blocks = [_values(*found[name][:3], maps[name], study=name, as_counts=as_counts) for name in studies]
+    values = {name: Values(m.place, m.X, m.kind, space.match(named[name])) for name, m in found.items()}
+    as_counts = all(matrix.kind.kind == "counts" for matrix in found.values())
+    blocks = [_joined(values[name], study=name, as_counts=as_counts) for name in studies]
     merged = anndata.AnnData(
         X=sparse.vstack(blocks, format="csr"),
         obs=_obs(studies, study_key),
         var=pd.DataFrame(index=pd.Index(space.names, dtype=object)),
     )
     merged.varm[_keys.MEASURED] = pd.DataFrame(
-        {name: gene_map.measured for name, gene_map in maps.items()}, index=merged.var_names
+        {name: own.genes.measured for name, own in values.items()}, index=merged.var_names
     )
     merged.uns[_keys.PREPROCESSING] = {
         "merge": {
             "study_key": study_key,
             "X": "counts" if as_counts else "log1p of 1e4 per cell",
             "studies": {
-                name: {"source": place_name(place), "n_genes": int(maps[name].n_matched), **kind.to_dict()}
-                for name, (place, _, kind, _) in found.items()
+                name: {"source": place_name(own.place), "n_genes": own.genes.n_matched, **own.kind.to_dict()}
+                for name, own in values.items()
             },
         }
     }
@@ -113,7 +114,7 @@ def _check_studies(adatas: Mapping[str, AnnData], *, labels_key: str | None) -> 
     studies = {}
     for name, data in adatas.items():
         if "/" in str(name):
-            raise ValueError(f"The study name {name!r} has a slash, which h5ad takes for a folder. Rename the study.")
+            raise ValueError(f"The study name {name!r} has a slash, which means a folder in h5ad. Rename the study.")
         try:
             adata = get_adata(data)
         except (TypeError, ValueError) as error:
@@ -126,28 +127,31 @@ def _check_studies(adatas: Mapping[str, AnnData], *, labels_key: str | None) -> 
     return studies
 
 
-def _find(adata: AnnData, name: str, layer: str | None) -> tuple[str, Any, InputKind, bool]:
+def _find(adata: AnnData, name: str, layer: str | None) -> Matrix:
     try:
         return find_counts(adata, layer=layer)
     except ValueError as error:
         raise ValueError(f"Study {name!r}: {error}") from error
 
 
-def _warn_of_cut(
-    studies: Mapping[str, AnnData], found: Mapping[str, tuple[str, Any, InputKind, bool]], layer: str | None
-) -> None:
-    """Say so where X was cut to variable genes, and ``raw`` has the others."""
+def _warn_of_cut(studies: Mapping[str, AnnData], found: Mapping[str, Matrix], layer: str | None) -> None:
+    """Warn if X was cut to variable genes, and ``raw`` has more."""
     for name, adata in studies.items():
-        place, _, _, use_raw = found[name]
-        if layer is None and not use_raw and adata.raw is not None and adata.raw.n_vars > WIDER * adata.n_vars:
+        if (
+            layer is None
+            and not found[name].use_raw
+            and adata.raw is not None
+            and adata.raw.n_vars > WIDER * adata.n_vars
+        ):
             warn(
-                f"Study {name!r}: {place_name(place)} has {adata.n_vars:,} genes, raw has {adata.raw.n_vars:,}. Give "
-                'adata.raw.to_adata() to merge those of raw, or layer="X" to keep those of X without this warning.'
+                f"Study {name!r}: {place_name(found[name].place)} has {adata.n_vars:,} genes, raw has "
+                f'{adata.raw.n_vars:,}. Give adata.raw.to_adata() to merge those of raw, or layer="X" to keep those of '
+                "X without this warning."
             )
 
 
 def _gene_names(adata: AnnData, study: str, use_raw: bool, gene_column: str | None) -> list[str]:
-    """Names of the genes in the order of the columns, under approved symbols where there is one."""
+    """Names of the genes in the order of the columns: approved symbols if there are, otherwise as given."""
     var = adata.raw.var if use_raw else adata.var
     (source, given), *columns = name_candidates(var, gene_column, where=f"var of study {study!r}")
     approved = [canonical(name) for name in given]
@@ -162,7 +166,7 @@ def _gene_names(adata: AnnData, study: str, use_raw: bool, gene_column: str | No
         raise ValueError(f"Study {study!r}: {error}") from error
     if foreign := foreign_species(given):
         raise ValueError(f"Study {study!r}: the genes are not human: {foreign}. Map them to human orthologues first.")
-    # A gene that is there under its approved symbol keeps it for itself: another's old name for it stays as given.
+    # If one column has the approved symbol itself, a column with an older name of the symbol stays as given.
     own = {name for name, how in approved if how == "exact"}
     return [raw if how == "alias" and name in own else name for (name, how), raw in zip(approved, given, strict=True)]
 
@@ -181,33 +185,32 @@ def _join(named: Mapping[str, list[str]], join: str) -> GeneSpace:
     return GeneSpace(union)
 
 
-def _values(place: str, X: Any, kind: InputKind, gene_map: GeneMap, *, study: str, as_counts: bool) -> csr_matrix:
-    """All cells of a study over the joint genes."""
+def _joined(values: Values, *, study: str, as_counts: bool) -> csr_matrix:
+    """Values of all cells of a study over the joint genes."""
     from scipy import sparse
 
     blocks = []
-    for _, block in iter_blocks(X):
+    for _, block in values.blocks():
         rows = sparse.csr_matrix(block).astype(np.float32)
-        # The kind of values was told from a sample of the cells: look at all of them here.
-        check_values(rows.data, where=f"Study {study!r}: {place_name(place)}")
-        # Normalised before genes are dropped, so that "inner" changes no value.
-        blocks.append(
-            gene_map.align(rows if as_counts else lognormal_in_place(rows.copy(), kind), logged=not as_counts)
-        )
+        # The kind of values was recognised from a sample of the cells: check all of them here.
+        check_values(rows.data, where=f"Study {study!r}: {place_name(values.place)}")
+        # Normalise before genes are dropped, so that join="inner" does not change values.
+        scaled = rows if as_counts else lognormal_in_place(rows.copy(), values.kind)
+        blocks.append(values.genes.align(scaled, logged=not as_counts))
     return sparse.vstack(blocks, format="csr")
 
 
 def _obs(studies: Mapping[str, AnnData], study_key: str) -> pd.DataFrame:
-    """Joint ``obs``: names made unique by the study's, columns of categories joined."""
+    """Joint ``obs``, with the study's name in front of cell names that are not unique."""
     tables = []
     for name, adata in studies.items():
         table = adata.obs.copy()
         if study_key in table:
             kept = f"{study_key}_original"
-            while kept in table:  # of an earlier merge
+            while kept in table:  # from an earlier merge
                 kept += "_1"
             table = table.rename(columns={study_key: kept})
-        # Categories of studies differ: joined as objects, made categories again below.
+        # Studies have different categories: join them as objects, and make them categorical again below.
         for column in table.columns:
             if isinstance(table[column].dtype, pd.CategoricalDtype):
                 table[column] = table[column].astype(object)
@@ -226,7 +229,7 @@ def _obs(studies: Mapping[str, AnnData], study_key: str) -> pd.DataFrame:
 
 
 def _number_repeats(names: np.ndarray) -> list[str]:
-    """Append ``-1``, ``-2``, ... to names that came before."""
+    """Append ``-1``, ``-2``, ... to repeated names."""
     if len(set(names)) == len(names):
         return names.tolist()
     series = pd.Series(names)

@@ -1,4 +1,4 @@
-"""Workers of a Dask cluster: what they are asked to do, in order, and what it means when they cannot."""
+"""Workers of a Dask cluster: submit tasks, return results in order, and explain errors."""
 
 from __future__ import annotations
 
@@ -21,26 +21,24 @@ _EXTRA = "client= needs dask.distributed: pip install 'scim-tools[dask]'."
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Futures that belong together: the last gives the result, the others are what it is made from."""
+    """Futures of one result. The others are the futures that ``result`` is computed from."""
 
     result: Future
     others: tuple[Future, ...] = ()
 
 
 class Cluster:
-    """The workers that a client speaks to.
+    """The workers of a client.
 
     Parameters
     ----------
     client
-        A ``distributed.Client``, not an asynchronous one.
+        A ``distributed.Client`` that is not asynchronous.
 
     Raises
     ------
-    ImportError
-        dask.distributed is not installed.
-    TypeError, ValueError
-        It is something else, or is closed.
+    ImportError, TypeError, ValueError
+        dask.distributed is not installed; ``client`` is not such a client; it is closed.
     """
 
     def __init__(self, client: Any) -> None:
@@ -50,45 +48,37 @@ class Cluster:
             raise ImportError(_EXTRA) from error
         if not isinstance(client, Client):
             raise TypeError(
-                f"client must be a distributed.Client, got {type(client).__name__}. Make one of a cluster or of the "
-                "address of a scheduler: client = distributed.Client(cluster)."
+                f"client must be a distributed.Client, got {type(client).__name__}. Create it from a cluster "
+                "or from the address of a scheduler: client = distributed.Client(cluster)."
             )
         if client.asynchronous:
             raise TypeError(
-                "client is asynchronous, and scim waits for results. Make one with distributed.Client(...), without "
+                "client is asynchronous, and scim waits for results. Create it with distributed.Client(...), without "
                 "asynchronous=True."
             )
         if client.status != "running":
-            raise ValueError(f"client is not connected to a scheduler (its status is {client.status!r}). Make another.")
+            raise ValueError(
+                f"client is not connected to a scheduler (its status is {client.status!r}). Create another client."
+            )
         self.client: Client = client
 
     def threads(self) -> list[str]:
-        """Addresses of the workers, each as often as it has threads, those of a node side by side."""
+        """Return the addresses of the workers, once for each thread, so that threads of a node stand together."""
         return [address for address, n in sorted(self.client.nthreads().items()) for _ in range(n)]
 
-    def warn_if_empty(self) -> None:
-        """Say so where there is no worker that could begin."""
-        if not self.threads():
-            warn("The cluster has no worker yet; waiting for one. See client.cluster.scale() and the logs of the jobs.")
-
     def submit(self, function: Callable[..., Any], *args: Any, at: str | None = None) -> Future:
-        """Have a worker call a function, ``at`` an address if that one is there when its turn comes.
+        """Call a function on a worker, on the one at the address ``at`` if it is there.
 
-        Functions give the same whenever they are called with the same, so that the scheduler has another worker do what
-        one was at when it died.
+        If the worker dies, the scheduler runs the task on another worker. A function must return the same result for
+        the same arguments.
         """
         where = {"workers": [at], "allow_other_workers": True} if at is not None else {}
         return self.client.submit(function, *args, pure=False, **where)
 
     def in_order(self, jobs: Iterable[Job], *, at_once: int) -> Generator[Any, None, None]:
-        """Yield results in the order of the jobs, which are taken from the iterator when their turn comes.
+        """Yield the results of jobs in their order.
 
-        Parameters
-        ----------
-        jobs
-            Submitted when they are yielded.
-        at_once
-            Most that are submitted and not yielded yet.
+        The iterator submits a job when it yields it. At most ``at_once`` jobs are submitted and not finished.
         """
         jobs, running = iter(jobs), deque[Job]()
         try:
@@ -105,42 +95,43 @@ class Cluster:
 
 
 def connect(client: Any) -> Cluster:
-    """Check a client that a caller of scim gave, and say so where it has no workers."""
+    """Check the client that a user gave, and warn if it has no workers."""
     cluster = Cluster(client)
-    cluster.warn_if_empty()
+    if not cluster.threads():
+        warn("The cluster has no worker. Waiting for a worker. See client.cluster.scale() and the logs of the jobs.")
     return cluster
 
 
 @contextmanager
 def explain_dask_errors() -> Iterator[None]:
-    """Say what to do where Dask only says what happened."""
+    """Add what the user can do to errors of Dask."""
     from distributed import KilledWorker
 
     try:
         yield
     except KilledWorker as error:
         raise RuntimeError(
-            "Workers died one after the other at the same piece of work, the last of them "
-            f"{error.last_worker.address}: see their logs. Most often they lack memory: give each more, or fewer "
-            "threads."
+            "Workers died one after the other at the same task, last the worker "
+            f"{error.last_worker.address}. Look into their logs. Most often they lack memory: give each worker more "
+            "memory, or fewer threads."
         ) from error
     except Exception as error:
         missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
         if isinstance(missing, ModuleNotFoundError) and (missing.name or "").partition(".")[0] == "scim":
             raise RuntimeError(
-                f"The scheduler or a worker cannot import {missing.name}, of scim {scim_version()} here. Give all "
-                "of them the environment of this process."
+                f"The scheduler or a worker cannot import {missing.name}, of scim {scim_version()} here. Give "
+                "the scheduler and all workers the environment of this process."
             ) from error
         raise
 
 
 def identity(value: Any) -> Any:
-    """Give back what came: the scheduler can make it again, when a worker dies that held it for others."""
+    """Return the argument. As a task, so that the scheduler can repeat it if the worker that holds it dies."""
     return value
 
 
 def worker_name() -> str:
-    """Name the worker that this runs on."""
+    """Return the name of the worker that runs this function."""
     import socket
 
     from distributed import get_worker
@@ -153,28 +144,16 @@ def worker_name() -> str:
 
 
 def check_version(version: str) -> None:
-    """Refuse work that another scim handed out.
-
-    Raises
-    ------
-    RuntimeError
-        The versions differ.
-    """
+    """Raise a RuntimeError if the client has another version of scim than this worker."""
     if version != scim_version():
         raise RuntimeError(
-            f"{worker_name()} has scim {scim_version()}, and the client has {version}. Give all of them the same "
-            "environment."
+            f"{worker_name()} has scim {scim_version()}, and the client has {version}. Give the client and "
+            "all workers the same environment."
         )
 
 
 def check_there(path: str) -> Path:
-    """Path of something that the client sees.
-
-    Raises
-    ------
-    FileNotFoundError
-        It is not there.
-    """
+    """Return a path that the client sees, or raise a FileNotFoundError if this worker does not see it."""
     if not Path(path).exists():
         raise FileNotFoundError(
             f"{worker_name()} cannot see {path}. Put it on a file system that the client and all workers share, under "

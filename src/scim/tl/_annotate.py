@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from .. import _keys
-from .._validate import check_fraction, check_positive_int, did_you_mean, get_adata
-from ..labels import PLAIN_VOTES, Vote, check_vote
+from .._validate import get_adata
+from ..labels import PLAIN_VOTES, Vote
 from ..reference import Reference
-from . import _group_labels as clusters
-from ._cells import find_embedding
-from ._labelling import Answer, calibrated, neighbours
-from ._results import check_writable, copy_of, filter_text, merge_results, storable, write_results
+from ._cells import NewCells
+from ._group_labels import find_groups, group_results, label_groups
+from ._labelling import Answer, Labelling, label
+from ._results import check_writable, copy_of, merge_results, reference_record, storable, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,65 +47,66 @@ def annotate(
 ) -> AnnData | Any | None:
     """Label cells on the Cell Ontology, as precisely as the tolerated error allows.
 
-    Each label gets a probability from the reference's head, a linear one on the embedding in which rare labels weigh as
-    much as common ones, and a conformal p-value: among cells of the label in studies that were left out, the share that
-    fitted it as badly. These are the reference's landmarks with a seventh of their counts, where it keeps some: the
-    encoder was trained on them, and in full they would fit better than a new study's cells do. The labels that cannot
-    be ruled out at ``alpha`` are the prediction set, and a cell gets the most specific term that covers its set: a leaf
-    where one label remains, a broader term ("T cell") where several do, and "unassigned" where only terms that say
-    nothing ("cell") would cover them, or where the cell is unlike anything in the reference. Where the cells lack genes
-    that matter, the reference's landmarks are embedded anew without these genes, and the head is fitted to them. Where
-    labels come from studies of a small panel only, cells and landmarks are compared in the genes of that panel: with
-    all genes, cells never get such a label.
+    1. A linear head on the embedding gives each label a probability. Rare labels weigh as much as common ones.
+    2. Each label gets a conformal p-value: the share of its cells, in studies that were left out, that fit the label as
+       badly. If the reference has landmarks, these are landmarks with a seventh of their counts: the encoder was
+       trained on them, and with all counts they would fit better than cells of a new study.
+    3. The labels with a p-value above ``alpha`` are the prediction set. The cell gets the most specific term that
+       covers the set: a leaf if the set has one label, or a broader term such as "T cell". The cell is "unassigned" if
+       only terms such as "cell" cover the set, or if the cell is unlike anything in the reference.
+
+    If the data lack important genes, landmarks are embedded again without these genes, and the head is fitted to them.
+    If labels come only from studies of a small gene panel, cells and landmarks are compared in the genes of the panel:
+    with all genes, cells never get such a label.
 
     Parameters
     ----------
     adata
-        AnnData, or MuData with ``mod``. Cells that are not embedded yet are.
+        AnnData, or MuData with ``mod``. Cells without an embedding are embedded first.
     reference
-        A reference, its path or its name; the bundled reference of blood by default.
+        Reference, or its path or name. The default is the bundled reference of blood.
     use_rep
-        Embedding in ``obsm`` to start from.
+        Name of the embedding in ``obsm``.
     alpha
-        Tolerated error, below 0.5; 0.1 by default. The prediction set holds the true label for ``1 - alpha`` of the
-        cells, if their study differs from the reference's no more than these do from one another. An ``alpha`` below
-        one in the cells that were left out, a few thousand at most, rules nothing out. For ``vote="ontology"``, the
-        share of the votes that may be for something else than the label, 0.3 by default.
+        Tolerated error, below 0.5. The default is 0.1. The prediction sets contain the true label of ``1 - alpha`` of
+        the cells, if their study differs from the reference studies no more than these differ from one another. If
+        ``alpha`` is below 1 / number of cells left out (a few thousand at most), no label is ruled out. With
+        ``vote="ontology"``, the share of votes that may be for other terms, 0.3 by default.
     novelty_fdr
-        Cells whose novelty is significant at this false discovery rate (Benjamini-Hochberg over the cells) are
-        unassigned. Cells of another platform or tissue are novel, too, whatever their kind; 0, for cells that are known
-        to be of the reference's kinds, gives these what their sets allow. SCimilarity's votes, ``"majority"`` and
-        ``"weighted"``, label every cell.
+        Cells that are novel at this false discovery rate (Benjamini-Hochberg over the cells) are unassigned. Cells of
+        another platform or tissue are also novel, even if their type is in the reference. If all types are known to be
+        in the reference, use 0: novelty is then ignored. ``"majority"`` and ``"weighted"`` votes label every cell.
     vote
-        ``"calibrated"``, as above; ``"ontology"``, votes of the ``k`` nearest labelled cells, the nearer ones more
-        (``exp(-d / h)``, h the median distance of the cell's neighbours), summed up the ontology: the most specific
-        term with ``1 - alpha`` of them. ``"majority"`` and ``"weighted"`` are SCimilarity's votes: the label with most,
-        each worth one or the inverse of its distance, without ancestors and without "unassigned"; ``alpha`` is not
-        used. ``"auto"`` is calibrated, but ontology where a filter leaves a part of the reference, whose head it is
-        not, or where the reference has fewer than two labels.
+        ``"calibrated"``: see above. ``"ontology"``: the ``k`` nearest labelled cells vote with weights ``exp(-d / h)``,
+        where h is the median distance of the cell's neighbours. A vote also counts for the ancestors of its label, and
+        the cell gets the most specific term with ``1 - alpha`` of the votes. ``"majority"`` and ``"weighted"``: the
+        votes of SCimilarity, each with weight 1 or the inverse of its distance. The cell gets the label with most
+        votes, never an ancestor or "unassigned"; ``alpha`` is not used. ``"auto"``: ``"calibrated"``, but
+        ``"ontology"`` with a filter (the head belongs to the whole reference) or with fewer than two labels.
     k
-        Neighbours that vote, where they do.
+        Number of neighbours that vote.
     by
-        Column of ``obs`` with groups, such as ``"leiden"``, to be labelled too; labels of cells stay as they are. A
-        group gets the term that covers the labels which most of its cells' sets hold, and those that come first in more
-        than ``alpha`` of its cells, so that a mixture is called by what its parts have in common. For votes, it is
-        labelled like one cell with the votes of all. A group of which most cells are unlike anything is unassigned.
+        Column of ``obs`` with groups, such as ``"leiden"``, that also get labels. Labels of cells do not change. A
+        group gets the term that covers two kinds of labels: those in the sets of most of its cells, and those that are
+        most probable in more than ``alpha`` of its cells. So a mixture gets a common ancestor. With a vote, a group is
+        labelled like one cell with the votes of all its cells. A group is unassigned if most of its cells are novel.
     labels
-        Names or ids of terms: only these, and their descendants, are considered. Cells of other labels get one of them
-        all the same, with a confidence that only compares these; a warning says how many these seem to be. Novelty
-        stays what it is against the whole reference (for SCimilarity's votes: the distance to the nearest cell of these
-        labels).
+        Names or ids of terms. Only these terms and their descendants are considered. Cells of other labels also get one
+        of them, with a confidence that only compares these labels. A warning says how many cells seem to have other
+        labels. Novelty still compares with the whole reference (SCimilarity's votes: with cells of these labels).
     where, exclude
-        Filters on the reference's metadata, such as ``exclude={"study": "mine"}``; see :meth:`scim.Reference.search`.
+        Filters on the metadata of the reference, such as ``exclude={"study": "mine"}``; see
+        :meth:`scim.Reference.search`.
     recall
-        Share of the true neighbours that a vote is to be of, 0 to 1, in a reference so large that an index is searched;
-        None: what it was built for. Less is quicker, and changes labels where neighbours disagree.
+        Share of the true nearest neighbours to find for a vote, 0 to 1, if the reference is searched with an index.
+        None uses the recall that the index was built for. A lower recall is faster, and changes labels of cells whose
+        neighbours disagree.
     layer
-        Where the values are, for cells that are not embedded yet; see :func:`scim.tl.embed`.
+        Layer with the values of cells that are not embedded; see :func:`scim.tl.embed`.
     mod
         Modality of a MuData.
     key_added
-        Prefix of what is written.
+        Prefix of the names that are written.
     client
         A ``distributed.Client``: workers of its cluster search the reference, see :meth:`scim.Reference.search`.
     copy
@@ -116,46 +117,46 @@ def annotate(
     None, or the copy. Writes, for ``key_added="scim"``:
 
     ``obs["scim_label"]``, ``obs["scim_term_id"]``
-        Name and id of the term, categorical; ``"unassigned"`` and ``""`` for none.
+        Name and id of the term, categorical; ``"unassigned"`` and ``""`` for an unassigned cell.
     ``obs["scim_confidence"]``
         Probability of the term (or share of the votes), 0 to 1; 0 for an unassigned cell.
     ``obs["scim_novelty"]``
-        Conformal p-value: small is unlike anything in the reference, or in what ``where`` and ``exclude`` leave of it
-        if that is of two studies which share labels and measured no panel (``novelty_filtered`` in ``uns``); cells
-        whose nearest kin is left out are seldom that unlike the rest. 1 for a cell without counts. Compared is the
-        expression of a cell with the mean of each label, by correlation, against landmarks of studies left out, thinned
-        to the depth of the query; for SCimilarity's votes, and where there are no counts or no landmarks, the distance
-        to the nearest cell in the embedding, which tells far less: all cells come to lie near those that the encoder
-        knows.
+        Conformal p-value: small if the cell is unlike anything in the reference. 1 for a cell without counts. The
+        expression of the cell is correlated with the mean of each label, and compared with landmarks of studies left
+        out, thinned to the depth of the query. The distance to the nearest cell in the embedding is used instead if
+        there are no values or no landmarks, and for SCimilarity's votes. It finds fewer novel cells, because encoders
+        place unknown cells near known ones. With a filter, the cell is compared only with the remaining cells if they
+        come from two studies that share labels and measured no panel (``novelty_filtered`` in ``uns``). Even then,
+        cells whose closest type was filtered out are rarely novel.
     ``obs["scim_set"]``
-        The prediction set, most probable label first, joined by ``";"`` (for votes, the fewest labels that hold
-        ``1 - alpha`` of them). Of a novel cell, it says what the label would be. Sets of a smaller ``alpha`` hold those
-        of a larger one but where labels have too few scores for it, see ``pooled_labels``: those of all labels stand
-        in, and may rule out more.
+        Prediction set, most probable label first, joined by ``";"`` (for votes, the fewest labels with ``1 - alpha`` of
+        the votes). Novel cells have a set, too. Sets of a smaller ``alpha`` contain the sets of a larger ``alpha``,
+        except for labels that become ``pooled_labels``: the scores of all labels may rule out more.
     ``obsm["scim_scores"]``
-        Probability (or share of the votes) per term, a DataFrame with a column per term name (a slash in it becomes
-        ``|``).
+        Probability (or share of the votes) of each term: a DataFrame with one column for each term name (a slash in the
+        name becomes ``|``).
     ``obsm["scim_votes"]``
-        For ``vote="majority"`` and ``"weighted"`` only, SCimilarity's statistics: ``min_dist`` and ``max_dist`` of the
-        neighbours, ``vs2nd`` and ``vsAll`` (votes of the label over those of the first two, and of all), and both with
-        votes weighted.
+        With ``vote="majority"`` or ``"weighted"``, the statistics of SCimilarity: ``min_dist`` and ``max_dist`` of the
+        neighbours, ``vs2nd`` and ``vsAll`` (votes of the label / votes of the first two labels, / all votes), and both
+        for weighted votes.
     ``obs["scim_cluster_label"]``, ``obs["scim_cluster_term_id"]``
         With ``by``: name and id of the term of the cell's group, categorical; missing for a cell without a group.
     ``uns["scim"]["clusters"]``
         With ``by``: a table of the groups, see :func:`scim.get.clusters`.
     ``uns["scim"]["annotate"]``
-        Parameters, reference, versions, how it was calibrated (``"within-study"`` where the reference has one study,
-        which promises too much), the labels of which studies left out have fewer than 20 cells, or 1/alpha, so that the
-        scores of all labels stand in (``pooled_labels``, joined by ``";"``), whether landmarks took the place of the
-        reference's cells, in how many genes cells were labelled (``n_genes``), and what novelty was told by.
+        Parameters, reference and versions. ``head``: ``"cross-study"``, or ``"within-study"`` if the reference has one
+        study; errors are then more frequent than ``alpha``. ``pooled_labels``: labels with fewer than 20 or 1/alpha
+        cells in studies left out, joined by ``";"``, for which the scores of all labels are used. ``panel_matched``:
+        whether landmarks replace the cells of the reference. ``n_genes``: number of genes in which cells are labelled.
+        ``novelty``: ``"expression"`` or ``"distance"``.
 
     Raises
     ------
     ValueError
-        The embedding is another encoder's; a filter leaves nothing; ``alpha`` or ``k`` is out of range; ``by`` holds
-        measurements, or a group for each cell.
+        The embedding was made by another encoder; a filter leaves no cell; ``alpha`` or ``k`` is out of range; ``by``
+        holds measurements, or a group for each cell.
     KeyError
-        There is no such embedding, label, column or modality.
+        The embedding, a label, a column or the modality is not there.
 
     References
     ----------
@@ -165,119 +166,49 @@ def annotate(
 
     Examples
     --------
-    >>> import numpy as np
     >>> import scim
-    >>> from scim.genes._space import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
-    >>> genes = GeneSpace.from_adata(adata)
-    >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))
-    >>> encoder = scim.Encoder(
-    ...     genes, {"output.weight": matrix, "output.bias": np.zeros(16)}
-    ... )  # stands for a trained one
-    >>> reference = scim.Reference.build(
-    ...     "blood.scim", adata[100:], encoder, labels_key="cell_type", study_key="channel"
-    ... )
-    >>> new = adata[:100].copy()
-    >>> scim.tl.annotate(new, reference)
-    >>> [column for column in new.obs if column.startswith("scim")]
-    ['scim_label', 'scim_term_id', 'scim_confidence', 'scim_novelty', 'scim_set']
+    >>> scim.tl.annotate(adata)  # warns that these data have few genes
+    >>> adata.obs["scim_label"][adata.obs["bulk_labels"] == "CD19+ B"].mode()[0]
+    'B cell'
     """
-    k = check_positive_int(k, argument="k")
-    check_vote(vote)
-    check_fraction(novelty_fdr, argument="novelty_fdr")
-    if recall is not None:
-        check_fraction(recall, argument="recall")
-    if alpha is not None:
-        check_fraction(alpha, argument="alpha", high=0.4999)
+    how = Labelling(vote, k, alpha, novelty_fdr, labels, where, exclude, recall)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
     _check_columns(data, key_added)
-    groups = None if by is None else clusters.find_groups(data, by, key=key_added)
+    groups = None if by is None else find_groups(data, by, key=key_added)
     opened = Reference.open(reference)
-    if labels is not None and (isinstance(labels, str) or not isinstance(labels, Iterable)):
-        raise TypeError(f"labels must be a list of terms, got {labels!r}. Write labels=[{labels!r}].")
-    labels = None if labels is None else list(labels)
-    allowed = None if labels is None else _chosen_labels(opened.terms, labels)
-    # Filters are checked before the cells are embedded, which takes longer.
-    vote = _resolve_vote(vote, opened, where=where, exclude=exclude)
-    embedded = find_embedding(data, opened, use_rep=use_rep, key=key_added, layer=layer)
-    if vote == "calibrated":
-        alpha = 0.1 if alpha is None else float(alpha)
-        answer = calibrated(data, opened, embedded, use_rep, allowed, alpha, novelty_fdr, client=client)
-    else:
-        alpha = 0.3 if alpha is None else float(alpha)
-        asked = (data, opened, embedded, use_rep, vote, k, allowed, alpha, novelty_fdr)
-        answer = neighbours(*asked, where=where, exclude=exclude, recall=recall, client=client)
-    params = {"use_rep": use_rep, "k": k, "alpha": alpha, "novelty_fdr": novelty_fdr, "vote": vote}
-    params |= {"labels": list(map(str, labels or [])), "where": filter_text(where), "exclude": filter_text(exclude)}
-    params |= {"by": by or "", "recall": "" if recall is None else recall}
-    table = None if groups is None else clusters.label_groups(groups, answer, opened.terms, vote=vote, alpha=alpha)
-    results: dict[str, dict[str, Any]] = {
-        "obs": _obs(answer, opened.terms, data, key_added),
-        "obsm": _obsm(answer, opened.terms, data, key_added),
-        "uns": {
-            key_added: {
-                "annotate": _record(opened, params, n_unassigned=int((answer.chosen < 0).sum()), **answer.facts)
-            }
-        },
+    how.listed(opened.terms)
+    how = how.resolved(opened)
+    cells = NewCells.read(data, opened, use_rep=use_rep, key=key_added, layer=layer)
+    answer = label(cells, how, client=client)
+    table = None if groups is None else label_groups(groups, answer, opened.terms, how)
+    record: dict[str, Any] = {"params": {"use_rep": use_rep, "by": by or "", **how.params()}}
+    record |= reference_record(opened, ontology=opened.info()["ontology"])
+    record |= {"n_unassigned": int((answer.chosen < 0).sum()), **answer.facts}
+    found: dict[str, dict[str, Any]] = {
+        "obs": _obs_columns(answer, opened.terms, data, key_added),
+        "obsm": _obsm_tables(answer, opened.terms, data, key_added),
+        "uns": {key_added: {"annotate": record}},
     }
+    results = merge_results(cells.results(), found, group_results(data, key_added, groups, table))
     out = copy_of(adata) if copy else adata
-    write_results(
-        get_adata(out, mod=mod),
-        merge_results(
-            embedded.results(use_rep, use_rep.removeprefix("X_")),
-            results,
-            clusters.results(data, key_added, groups, table),
-        ),
-    )
+    write_results(get_adata(out, mod=mod), results)
     return out if copy else None
 
 
 def _check_columns(data: AnnData, key: str) -> None:
-    """Refuse to write over columns that somebody else wrote."""
+    """Raise if a column exists that scim did not write."""
     names = [_keys.obs_label(key), _keys.obs_term_id(key), _keys.obs_confidence(key), _keys.obs_novelty(key)]
     taken = [name for name in (*names, _keys.obs_set(key)) if name in data.obs]
     if taken and key != _keys.DEFAULT and "annotate" not in data.uns.get(key, {}):
         raise ValueError(
-            f"adata.obs has {', '.join(map(repr, taken))} already, which scim did not write. Choose another key_added, "
-            "or delete them."
+            f"adata.obs has {', '.join(map(repr, taken))} already, which scim did not write. Choose another "
+            "key_added=, or delete them."
         )
 
 
-def _resolve_vote(vote: Vote, reference: Reference, *, where: Any, exclude: Any) -> Vote:
-    """Decide what ``"auto"`` means, and refuse what cannot be."""
-    reference.allowed(where=where, exclude=exclude)
-    # An empty filter is none.
-    filtered = any(f is not None and not (isinstance(f, Mapping) and not f) for f in (where, exclude))
-    has_head = reference.judge().calibration.head is not None
-    if vote == "auto":
-        return "calibrated" if has_head and not filtered else "ontology"
-    if vote == "calibrated" and filtered:
-        raise ValueError(
-            "vote='calibrated' labels with the whole reference, not with what where= or exclude= leave of it. Leave "
-            "out the filter, or take vote='ontology'."
-        )
-    if vote == "calibrated" and not has_head:
-        raise ValueError("vote='calibrated' needs a reference with two labels or more. Take vote='ontology'.")
-    return vote
-
-
-def _chosen_labels(terms: TermSpace, labels: Sequence[str]) -> np.ndarray:
-    """Labels that are one of the given terms or below one, bool (n_labels + 1,); the last stands for no label."""
-    place = {str(t).casefold(): i for names in (terms.term_names, terms.terms) for i, t in enumerate(names)}
-    chosen = np.zeros(len(terms.labels) + 1, dtype=bool)
-    for label in labels:
-        if str(label).casefold() not in place:
-            raise KeyError(
-                f"labels holds {label!r}, which is no term of the reference. {did_you_mean(label, terms.term_names)}"
-            )
-        chosen[:-1] |= terms.closure[:, place[str(label).casefold()]]
-    if not chosen.any():
-        raise ValueError("labels is empty: name at least one term, or leave it out.")
-    return chosen
-
-
-def _obs(answer: Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str, pd.Series]:
+def _obs_columns(answer: Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str, pd.Series]:
     chosen = answer.chosen
     names = np.append(terms.term_names, _keys.UNASSIGNED)[chosen]
     ids = np.append(terms.terms, "")[chosen]
@@ -292,11 +223,11 @@ def _obs(answer: Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str,
     return {name: pd.Series(values, index=data.obs_names) for name, values in columns.items()}
 
 
-def _obsm(answer: Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str, pd.DataFrame | None]:
+def _obsm_tables(answer: Answer, terms: TermSpace, data: AnnData, key: str) -> dict[str, pd.DataFrame | None]:
     tables: dict[str, pd.DataFrame | None] = {_keys.obsm_scores(key): _scores(answer.by_term, terms, data.obs_names)}
     if answer.stats:
         tables[_keys.obsm_votes(key)] = pd.DataFrame(answer.stats, index=data.obs_names)
-    elif _earlier_vote(data, key) in PLAIN_VOTES:  # what it left is not of these labels
+    elif _earlier_vote(data, key) in PLAIN_VOTES:  # statistics of earlier labels are removed
         tables[_keys.obsm_votes(key)] = None
     return tables
 
@@ -311,19 +242,3 @@ def _scores(by_term: np.ndarray, terms: TermSpace, cells: pd.Index) -> pd.DataFr
     for name in map(storable, map(str, terms.term_names)):
         columns.append(name if name not in columns else f"{name} ({len(columns)})")
     return pd.DataFrame(by_term, index=cells, columns=columns)
-
-
-def _record(reference: Reference, params: dict[str, Any], **facts: Any) -> dict[str, Any]:
-    info = reference.info()
-    return {
-        "params": params,
-        "reference": {
-            "name": reference.path.name,
-            "cells": info["cells"],
-            "encoder_id": info["encoder"],
-            "ontology": info["ontology"],
-            "calibration": info["calibration"],
-        },
-        "versions": info["made_with"],
-        **facts,
-    }

@@ -1,12 +1,12 @@
-"""The user's cells: their vectors, the record of the embedding, and the values behind them."""
+"""Cells of the user: vectors, record of the embedding, and expression."""
 
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from .. import _keys
 from .._progress import progress_bar
 from .._validate import did_you_mean
 from .._warn import warn
-from ..counts import as_counts, values_of
+from ..counts import Values, as_counts, find_values
 from ..encoder import Encoder, embed_with
 from ..reference import Reference
 
@@ -25,237 +25,28 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-
-@dataclass(frozen=True)
-class Embedded:
-    """Vectors to work with, float32 (n_cells, d), and what was found out if they were made just now."""
-
-    vectors: np.ndarray
-    info: dict[str, Any] | None
-
-    def results(self, use_rep: str, key: str) -> dict[str, dict[str, Any]]:
-        """Return what to write with the verb's own results: nothing, if the embedding was there."""
-        if self.info is None:
-            return {}
-        return {"obsm": {use_rep: self.vectors}, "uns": {key: {"embed": self.info}}}
-
-
-def find_embedding(adata: AnnData, reference: Reference, *, use_rep: str, key: str, layer: str | None) -> Embedded:
-    """Embedding in ``obsm[use_rep]``, or one made now.
-
-    Raises
-    ------
-    KeyError
-        There is none, and ``use_rep`` is not the name that scim gives one.
-    ValueError
-        It was made by another encoder, or is of another width.
-    """
-    own = use_rep in (_keys.obsm_embedding(), _keys.obsm_embedding(key))
-    if use_rep not in adata.obsm:
-        if not own:
-            raise KeyError(f"use_rep={use_rep!r} is not in adata.obsm. {did_you_mean(use_rep, adata.obsm.keys())}")
-        vectors, info = reference.encoder.embed(adata, layer=layer, return_info=True)
-        if len(vectors) and not vectors.any():
-            warn(f"None of the {len(vectors):,} cells has a count of the encoder's genes.")
-        return Embedded(vectors, info)
-    vectors = np.asarray(adata.obsm[use_rep], dtype=np.float32)
-    made_by = recorded_encoder(adata, use_rep)
-    remedy = (
-        f"Embed the cells with the reference's: scim.tl.embed(adata, reference), after del adata.obsm[{use_rep!r}]."
-    )
-    if made_by is not None and made_by != reference.encoder_id:
-        raise ValueError(
-            f"adata.obsm[{use_rep!r}] was made by encoder {made_by}, the reference by {reference.encoder_id}: their "
-            f"spaces have nothing to do with one another. {remedy}"
-        )
-    if vectors.ndim != 2 or vectors.shape[1] != reference.n_latent:
-        raise ValueError(
-            f"adata.obsm[{use_rep!r}] has the shape {vectors.shape}, the reference's encoder makes vectors of "
-            f"{reference.n_latent}. {remedy}"
-        )
-    if made_by is None:
-        warn(f"adata.obsm[{use_rep!r}] has no record of its encoder; it is taken to be the reference's.")
-    elif layer is not None and ((made := Input.of(record_of(adata, use_rep), adata)) is None or made.layer != layer):
-        warn(f"layer={layer!r} is not used for the embedding, for adata.obsm[{use_rep!r}] is there already. {remedy}")
-    return Embedded(vectors, None)
-
-
-def resolve_encoder(reference: Reference | str | Path | None, encoder: Encoder | str | Path | None) -> Encoder:
-    """Take the encoder that is given, or that of the reference.
-
-    Raises
-    ------
-    ValueError
-        Both are given.
-    TypeError
-        ``encoder`` is something else.
-    """
-    if encoder is None:
-        return Reference.open(reference).encoder
-    if reference is not None:
-        raise ValueError("Give a reference or an encoder, not both: a reference has its own encoder.")
-    if not isinstance(encoder, Encoder | str | os.PathLike):
-        remedy = " Pass it as reference=." if isinstance(encoder, Reference) else ""
-        raise TypeError(f"encoder must be a scim.Encoder or the path of one, got {type(encoder).__name__}.{remedy}")
-    return encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)
-
-
-#: Cells that the depth of a query is told from, and cells whose expression is read at a time.
-_SAMPLE = 2_000
-
-
-_CELLS = 10_000
-
-
-#: Cells that are embedded again to see what made an embedding, and how far numbers of the same are apart at most.
-_TRIED = 50
-
-
-_ROUNDING = 1e-3
-
-
-def measured_genes(
-    adata: AnnData, reference: Reference, embedded: Embedded, expression: Expression | None, *, use_rep: str
-) -> np.ndarray | None:
-    """Genes of the encoder that cells were embedded with, bool (n_genes,); None where all, unknown, or of no use.
-
-    Genes that are not there for too few of the cells had them count as measured, see :meth:`Expression.of`. Where no
-    record tells what the cells were embedded from, as after ``anndata.concat``, it is the values that are here if these
-    give the same vectors.
-    """
-    if reference.landmarks is None:
-        return None
-    made = Input.of(embedded.info or record_of(adata, use_rep), adata)
-    if made is None:
-        return expression.measured if expression and _makes(adata, reference.encoder, embedded.vectors) else None
-    if made.n_matched == made.n_encoder:
-        return None
-    # Genes that were dropped since then say nothing of the embedding.
-    if expression is not None:
-        return expression.measured if expression.n_matched == made.n_matched else None
-    if made.layer == "raw" and adata.raw is None:  # which genes it had is not known any more
-        return None
-    gene_map = reference.encoder.genes.match_adata(adata, gene_column=made.gene_column, use_raw=made.layer == "raw")
-    return np.asarray(gene_map.measured) if gene_map.n_matched == made.n_matched else None
-
-
-def _makes(adata: AnnData, encoder: Encoder, vectors: np.ndarray) -> bool:
-    """Whether the values that are here give the cells' vectors (n_cells, d), told by some of the cells."""
-    some = np.unique(np.linspace(0, adata.n_obs - 1, _TRIED).astype(int))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
-        try:
-            again = encoder.embed(adata[some])
-        except ValueError:  # too few to tell what the values are
-            return False
-    return bool(np.abs(again - vectors[some]).max() < _ROUNDING)
-
-
-@dataclass(frozen=True, eq=False)
-class Expression:
-    """Values of cells over the genes of an encoder: counts, or what log1p was taken of.
-
-    Attributes
-    ----------
-    read
-        Gives those of some cells, whose positions ascend, float32 CSR (n, n_genes).
-    measured
-        Genes that there are values of, or whose values would be next to nothing, bool (n_genes,).
-    n_matched
-        Genes that there are values of.
-    n_cells
-        Cells in all.
-    depth
-        Median counts of a cell, as far as its values tell, see :func:`scim.counts._scale.as_counts`.
-    """
-
-    read: Callable[[np.ndarray], csr_matrix]
-    measured: np.ndarray
-    n_matched: int
-    n_cells: int
-    depth: float
-
-    @classmethod
-    def of(cls, adata: AnnData, reference: Reference, embedded: Embedded, *, use_rep: str) -> Expression | None:
-        """Find what the cells were embedded from; None where that, or landmarks to compare it with, are not there.
-
-        Genes without a count, or seen in a few cells only, are often left out of a small query. Such a gene is no
-        less measured than the others: by the landmarks that the query looks like, it would have had a few counts.
-        """
-        if reference.landmarks is None or not adata.n_obs:
-            return None
-        made = Input.of(embedded.info or record_of(adata, use_rep), adata)
-        sampled = np.unique(np.linspace(0, adata.n_obs - 1, _SAMPLE).astype(int))
-        best: tuple[Callable[[np.ndarray], csr_matrix], np.ndarray, csr_matrix] | None = None
-        for layer, column in _places(made):
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # of few genes was warned when they were embedded
-                    read, measured = values_of(reference.encoder.genes, adata, layer=layer, gene_column=column)
-                found = read, measured, read(sampled)
-            except (ValueError, KeyError):  # what the embedding was made of is not here any more
-                continue
-            if best is None or measured.sum() > best[1].sum():
-                best = found
-            if made is None or measured.sum() == made.n_matched:
-                break
-        if best is None:
-            return None
-        read, measured, sample = best
-        sample.data = as_counts(sample.data, sample.indptr)
-        total = np.asarray(sample.sum(axis=0)).ravel() * (adata.n_obs / len(sampled))
-        n_matched = int(measured.sum())
-        measured = measured | reference.unseen_genes(measured, total)
-        depth = float(np.median(np.asarray(sample[:, measured].sum(axis=1))))
-        return cls(read, measured, n_matched, adata.n_obs, depth)
-
-    def blocks(self, desc: str) -> Iterator[csr_matrix]:
-        """Yield the values of all cells, some at a time, beside a progress bar."""
-        with progress_bar(self.n_cells, desc=desc) as bar:
-            for start in range(0, self.n_cells, _CELLS):
-                rows = np.arange(start, min(start + _CELLS, self.n_cells))
-                yield self.read(rows)
-                bar.update(len(rows))
-
-    def novelty(self, reference: Reference, within: np.ndarray | None = None) -> tuple[np.ndarray, bool] | None:
-        """P-values of novelty by expression, (n_cells,); None where the landmarks have no two studies to compare.
-
-        Compared are those of the reference's cells that ``within`` says, bool (n_rows,), where these are of two studies
-        that share labels, which is told; else all.
-        """
-        narrow = None if within is None else reference.profiles(self.measured, depth=self.depth, within=within)
-        profiles = reference.profiles(self.measured, depth=self.depth) if narrow is None else narrow
-        if profiles is None:
-            return None
-        found = [profiles.pvalues(block) for block in self.blocks("Comparing expression")]
-        return np.concatenate(found), narrow is not None
-
-    def embed(self, encoder: Encoder, genes: np.ndarray) -> np.ndarray:
-        """Embed the cells with some of their genes, bool (n_genes,) -> unit vectors, float32 (n_cells, d)."""
-        blocks = self.blocks("Embedding with the genes of all labels")
-        return np.concatenate([embed_with(encoder, block, genes) for block in blocks])
-
-
-def _places(made: Input | None) -> list[tuple[str | None, str | None]]:
-    """Where values and genes may be: where they were, or kept aside while X was scaled or genes were dropped."""
-    if made is None:  # where they would be to embed the cells
-        return [(None, None)]
-    aside = [layer for layer in ("counts", "raw", "X") if layer != made.layer]
-    return [(made.layer, made.gene_column), *((layer, made.gene_column) for layer in aside)]
+#: Number of cells from which the depth of a query is estimated.
+_DEPTH_CELLS = 2_000
+#: Number of cells whose expression is read at a time.
+_BLOCK_CELLS = 10_000
+#: Number of cells that are embedded again to test whether the embedding was made from the values at hand.
+_RETRIED_CELLS = 50
+#: Largest difference between coordinates of two embeddings of the same values.
+_EMBEDDING_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
-class Input:
-    """What cells were embedded from, as far as a record tells.
+class EmbeddedFrom:
+    """Values that cells were embedded from, as recorded in ``uns``.
 
     Attributes
     ----------
     layer
-        Where their values were: a layer, ``"X"`` or ``"raw"``.
+        Layer of the values, ``"X"`` or ``"raw"``.
     gene_column
-        Column of ``var`` with their genes; None for its index, or where the column is gone.
+        Column of ``var`` with the genes. None: ``var_names``, or the column was removed.
     n_matched, n_encoder
-        Genes that were found, of those of the encoder.
+        Number of genes that were found, and number of genes of the encoder.
     """
 
     layer: str
@@ -264,32 +55,270 @@ class Input:
     n_encoder: int
 
     @classmethod
-    def of(cls, record: Mapping[str, Any], adata: AnnData) -> Input | None:
-        """Read the record of an embedding; None where there is none."""
+    def of(cls, record: Mapping[str, Any], adata: AnnData) -> EmbeddedFrom | None:
+        """Read the record of an embedding. None if there is no record."""
         values, genes = record.get("input"), record.get("genes")
-        if not values or not genes:
+        if not values or not genes or "layer" not in values:
             return None
-        # Records of old have the layer in words only.
-        layer = values.get("layer") or re.sub(r"""^layers\[(['"])(.*)\1\]$""", r"\2", str(values["source"]))
         column = str(genes["source"]) if genes["source"] in adata.var else None
-        return cls(str(layer), column, int(genes["n_matched"]), int(genes["n_encoder"]))
+        return cls(str(values["layer"]), column, int(genes["n_matched"]), int(genes["n_encoder"]))
 
-
-def recorded_encoder(adata: AnnData, use_rep: str) -> str | None:
-    """Id of the encoder that made ``obsm[use_rep]``, if scim wrote it."""
-    made_by = record_of(adata, use_rep).get("encoder_id")
-    return None if made_by is None else str(made_by)
-
-
-def recorded_genes(adata: AnnData, use_rep: str) -> str | None:
-    """Column of ``var`` that the genes of ``obsm[use_rep]`` were found in; None for ``var_names``, or if unknown."""
-    made = Input.of(record_of(adata, use_rep), adata)
-    return None if made is None else made.gene_column
+    def places(self) -> list[tuple[str, str | None]]:
+        """List layers and gene columns where the values may be now: X may have been scaled, or genes dropped."""
+        others = [layer for layer in ("counts", "raw", "X") if layer != self.layer]
+        return [(layer, self.gene_column) for layer in (self.layer, *others)]
 
 
 def record_of(adata: AnnData, use_rep: str) -> Mapping[str, Any]:
-    """Return what :func:`scim.tl.embed` noted of ``obsm[use_rep]``; empty where there is nothing."""
+    """Return the record that :func:`scim.tl.embed` wrote for ``obsm[use_rep]``; empty if there is no record."""
     found: Any = adata.uns
     for part in (use_rep.removeprefix("X_"), "embed"):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}
+
+
+def recorded_gene_column(adata: AnnData, use_rep: str) -> str | None:
+    """Return the gene column that ``obsm[use_rep]`` was embedded from. None: ``var_names``, or unknown."""
+    source = EmbeddedFrom.of(record_of(adata, use_rep), adata)
+    return None if source is None else source.gene_column
+
+
+@dataclass(frozen=True, eq=False)
+class NewCells:
+    """Cells of the user, embedded with the encoder of a reference.
+
+    Attributes
+    ----------
+    adata
+        The cells.
+    reference
+        Reference whose encoder made the vectors.
+    use_rep
+        Name of the embedding in ``obsm``.
+    vectors
+        Vectors of the cells, float32 (n_cells, n_latent).
+    info
+        Record of the embedding if it was made now. None: the embedding was there.
+    source
+        Values that the cells were embedded from. None: unknown.
+    """
+
+    adata: AnnData
+    reference: Reference
+    use_rep: str
+    vectors: np.ndarray
+    info: dict[str, Any] | None
+    source: EmbeddedFrom | None
+
+    @classmethod
+    def read(cls, adata: AnnData, reference: Reference, *, use_rep: str, key: str, layer: str | None) -> NewCells:
+        """Read the embedding ``obsm[use_rep]``, or embed the cells if it is not there.
+
+        Raises
+        ------
+        KeyError
+            The embedding is not there, and ``use_rep`` is not a name that scim writes.
+        ValueError
+            The embedding was made by another encoder, or has another width.
+        """
+        if use_rep in adata.obsm:
+            record = record_of(adata, use_rep)
+            source = EmbeddedFrom.of(record, adata)
+            vectors = _check_embedding(adata, reference, use_rep, record.get("encoder_id"), layer, source)
+            return cls(adata, reference, use_rep, vectors, None, source)
+        if use_rep not in (_keys.obsm_embedding(), _keys.obsm_embedding(key)):
+            raise KeyError(f"use_rep={use_rep!r} is not in adata.obsm. {did_you_mean(use_rep, adata.obsm.keys())}")
+        vectors, info = reference.encoder.embed(adata, layer=layer, return_info=True)
+        if len(vectors) and not vectors.any():
+            warn(f"None of the {len(vectors):,} cells has counts in the genes of the encoder.")
+        return cls(adata, reference, use_rep, vectors, info, EmbeddedFrom.of(info, adata))
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Return the embedding to write; nothing if it was there."""
+        if self.info is None:
+            return {}
+        return {"obsm": {self.use_rep: self.vectors}, "uns": {self.use_rep.removeprefix("X_"): {"embed": self.info}}}
+
+    @cached_property
+    def expression(self) -> Expression | None:
+        """Values that the cells were embedded from. None if they are gone, or if the reference has no landmarks."""
+        return Expression.of(self)
+
+    @cached_property
+    def measured(self) -> np.ndarray | None:
+        """Genes of the encoder that the cells were embedded with, bool (n_genes,). None: all, or unknown.
+
+        Genes that are missing by chance count as measured, see :meth:`Expression.of`. If there is no record of the
+        embedding, as after ``anndata.concat``, the values at hand are used if they give the same vectors.
+        """
+        adata, encoder, source = self.adata, self.reference.encoder, self.source
+        if self.reference.landmarks is None:
+            return None
+        if source is None:
+            return self.expression.measured if self.expression and self._gives_the_vectors() else None
+        if source.n_matched == source.n_encoder:
+            return None
+        # If genes were dropped after the embedding, its genes are unknown.
+        if self.expression is not None:
+            return self.expression.measured if self.expression.n_matched == source.n_matched else None
+        if source.layer == "raw" and adata.raw is None:
+            return None
+        gene_map = encoder.genes.match_adata(adata, gene_column=source.gene_column, use_raw=source.layer == "raw")
+        return np.asarray(gene_map.measured) if gene_map.n_matched == source.n_matched else None
+
+    def _gives_the_vectors(self) -> bool:
+        """Test with a sample of the cells whether the values at hand give the vectors."""
+        rows = np.unique(np.linspace(0, self.adata.n_obs - 1, _RETRIED_CELLS).astype(int))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the embedding has already warned of few genes
+            try:
+                again = self.reference.encoder.embed(self.adata[rows])
+            except ValueError:  # the kind of the values is not clear from so few cells
+                return False
+        return bool(np.abs(again - self.vectors[rows]).max() < _EMBEDDING_ROUNDING)
+
+
+def _check_embedding(
+    adata: AnnData,
+    reference: Reference,
+    use_rep: str,
+    encoder_id: Any,
+    layer: str | None,
+    source: EmbeddedFrom | None,
+) -> np.ndarray:
+    """Return the vectors of an embedding, float32 (n_cells, n_latent), if it fits the reference."""
+    vectors = np.asarray(adata.obsm[use_rep], dtype=np.float32)
+    remedy = f"Embed the cells with the reference: del adata.obsm[{use_rep!r}], then scim.tl.embed(adata, reference)."
+    if encoder_id is not None and str(encoder_id) != reference.encoder_id:
+        raise ValueError(
+            f"adata.obsm[{use_rep!r}] was made by encoder {encoder_id}, the reference by {reference.encoder_id}. Their "
+            f"vectors cannot be compared. {remedy}"
+        )
+    if vectors.ndim != 2 or vectors.shape[1] != reference.n_latent:
+        raise ValueError(
+            f"adata.obsm[{use_rep!r}] has the shape {vectors.shape}, but the encoder of the reference makes vectors of "
+            f"{reference.n_latent} dimensions. {remedy}"
+        )
+    if encoder_id is None:
+        warn(f"adata.obsm[{use_rep!r}] has no record of its encoder. The encoder of the reference is assumed.")
+    elif layer is not None and (source is None or source.layer != layer):
+        warn(f"layer={layer!r} is not used, because adata.obsm[{use_rep!r}] exists. {remedy}")
+    return vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """Values of cells over the genes of an encoder, on the linear scale.
+
+    Attributes
+    ----------
+    values
+        Values that the cells were embedded from.
+    n_cells
+        Number of cells.
+    measured
+        Genes that have values, or are missing by chance, bool (n_genes,).
+    depth
+        Median counts of a cell, see :func:`scim.counts._scale.as_counts`.
+    """
+
+    values: Values
+    n_cells: int
+    measured: np.ndarray
+    depth: float
+
+    @property
+    def n_matched(self) -> int:
+        """Number of genes that have values."""
+        return self.values.genes.n_matched
+
+    @classmethod
+    def of(cls, cells: NewCells) -> Expression | None:
+        """Find the values that cells were embedded from. None if they are gone, or without landmarks.
+
+        Data of few cells often lack genes of which few cells have a count. Such a gene counts as measured if the
+        landmarks that are most similar to the cells predict only a few counts.
+        """
+        adata, reference = cells.adata, cells.reference
+        if reference.landmarks is None or not adata.n_obs:
+            return None
+        rows = np.unique(np.linspace(0, adata.n_obs - 1, _DEPTH_CELLS).astype(int))
+        found = _find_values(cells, rows)
+        if found is None:
+            return None
+        values, sample = found
+        sample.data = as_counts(sample.data, sample.indptr)
+        total = np.asarray(sample.sum(axis=0)).ravel() * (adata.n_obs / len(rows))
+        measured = values.genes.measured | reference.label_model.unseen_genes(values.genes.measured, total)
+        depth = float(np.median(np.asarray(sample[:, measured].sum(axis=1))))
+        return cls(values, adata.n_obs, measured, depth)
+
+    def blocks(self, desc: str) -> Iterator[csr_matrix]:
+        """Yield the values of all cells, block by block, with a progress bar."""
+        with progress_bar(self.n_cells, desc=desc) as bar:
+            for start in range(0, self.n_cells, _BLOCK_CELLS):
+                rows = np.arange(start, min(start + _BLOCK_CELLS, self.n_cells))
+                yield self.values.linear(rows)
+                bar.update(len(rows))
+
+    def novelty(self, reference: Reference, within: np.ndarray | None = None) -> tuple[np.ndarray, bool] | None:
+        """Compute p-values of novelty by expression, (n_cells,).
+
+        Parameters
+        ----------
+        reference
+            Reference to compare with.
+        within
+            Cells of the reference to compare with, bool (n_rows,). None: all. All cells are also used if ``within``
+            does not contain two studies that share labels.
+
+        Returns
+        -------
+        The p-values, and whether they compare only with ``within``. None if no two studies share labels.
+        """
+        model = reference.label_model
+        narrow = None if within is None else model.profiles(self.measured, depth=self.depth, within=within)
+        profiles = model.profiles(self.measured, depth=self.depth) if narrow is None else narrow
+        if profiles is None:
+            return None
+        found = [profiles.pvalues(block) for block in self.blocks("Comparing expression")]
+        return np.concatenate(found), narrow is not None
+
+    def embed(self, encoder: Encoder, genes: np.ndarray) -> np.ndarray:
+        """Embed the cells with ``genes``, bool (n_genes,); unit vectors, float32 (n_cells, n_latent)."""
+        blocks = self.blocks("Embedding with the genes of all labels")
+        return np.concatenate([embed_with(encoder, block, genes) for block in blocks])
+
+
+def _find_values(cells: NewCells, rows: np.ndarray) -> tuple[Values, csr_matrix] | None:
+    """Find the values with most genes of the embedding, and read the values of the cells ``rows``."""
+    best: tuple[Values, csr_matrix] | None = None
+    places: list[tuple[str | None, str | None]] = [(None, None)]
+    if cells.source is not None:
+        places = [*cells.source.places()]
+    for layer, column in places:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # the embedding has already warned of few genes
+                genes = cells.reference.encoder.genes
+                values = find_values(cells.adata, genes, layer=layer, gene_column=column)
+            found = values, values.linear(rows)
+        except (ValueError, KeyError):  # the values were removed or changed
+            continue
+        if best is None or values.genes.n_matched > best[0].genes.n_matched:
+            best = found
+        if cells.source is not None and values.genes.n_matched == cells.source.n_matched:
+            break
+    return best
+
+
+def resolve_encoder(reference: Reference | str | Path | None, encoder: Encoder | str | Path | None) -> Encoder:
+    """Return the given encoder, or the encoder of the reference; raise if both are given."""
+    if encoder is None:
+        return Reference.open(reference).encoder
+    if reference is not None:
+        raise ValueError("Give a reference or an encoder, not both: a reference has its own encoder.")
+    if not isinstance(encoder, Encoder | str | os.PathLike):
+        remedy = " Pass it as reference=." if isinstance(encoder, Reference) else ""
+        raise TypeError(f"encoder must be a scim.Encoder or the path of one, got {type(encoder).__name__}.{remedy}")
+    return encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)

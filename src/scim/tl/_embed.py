@@ -31,26 +31,26 @@ def embed(
     device: str = "auto",
     copy: bool = False,
 ) -> AnnData | Any | None:
-    """Place cells in the space of an encoder, where near means alike.
+    """Embed cells with an encoder: similar cells get similar vectors.
 
     Parameters
     ----------
     adata
-        AnnData, or MuData with ``mod``; counts or log1p values, in memory, backed or Dask.
+        AnnData, or MuData with ``mod``, with counts or log1p values; in memory, backed or Dask.
     reference
-        A reference, its path or its name: its encoder is used. The bundled reference of blood by default.
+        Reference, or its path or name, whose encoder is used. The default is the bundled reference of blood.
     encoder
-        An encoder, or its path, instead of a reference.
+        Encoder, or its path, instead of a reference.
     layer
-        Where the values are: a layer, ``"X"`` or ``"raw"``. None finds them, counts first.
+        Layer with the values, ``"X"`` or ``"raw"``. None finds them automatically, counts first.
     gene_column
-        Column of ``var`` with gene symbols or Ensembl ids. None finds them.
+        Column of ``var`` with gene symbols or Ensembl ids. None finds it automatically.
     mod
         Modality of a MuData.
     key_added
-        Name under which results are written.
+        Name of the results.
     precision
-        ``"fp32"``, ``"bf16"`` or ``"auto"``.
+        ``"fp32"`` or ``"bf16"``; ``"auto"`` is fp32 on every machine.
     device
         ``"cpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
     copy
@@ -59,30 +59,23 @@ def embed(
     Returns
     -------
     None, or the copy. Writes ``obsm[f"X_{key_added}"]``, float32 (n_cells, d), rows of length 1 (0 for a cell without
-    counts), and ``uns[key_added]["embed"]``: the encoder, genes found, kind of input and versions.
+    counts), and ``uns[key_added]["embed"]``: encoder, number of genes found, kind of values and versions.
 
     Raises
     ------
     ValueError
-        Both ``reference`` and ``encoder`` are given; too few genes are shared; the values are neither
-        counts nor log1p.
+        Both ``reference`` and ``encoder`` are given; too few genes are shared; the values are neither counts nor log1p
+        values.
     KeyError
-        There is no such layer, column or modality.
+        The layer, column or modality is not there.
 
     Examples
     --------
-    >>> import numpy as np
     >>> import scim
-    >>> from scim.genes._space import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
-    >>> genes = GeneSpace.from_adata(adata)
-    >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))
-    >>> encoder = scim.Encoder(
-    ...     genes, {"output.weight": matrix, "output.bias": np.zeros(16)}
-    ... )  # stands for a trained one
-    >>> scim.tl.embed(adata, encoder=encoder)
+    >>> scim.tl.embed(adata)  # warns that these data have few genes
     >>> adata.obsm["X_scim"].shape
-    (700, 16)
+    (700, 64)
     """
     chosen = resolve_encoder(reference, encoder)
     data = get_adata(adata, mod=mod)

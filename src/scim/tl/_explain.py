@@ -11,9 +11,9 @@ import pandas as pd
 
 from .. import _keys
 from .._validate import as_names, check_key, check_positive_int, did_you_mean, get_adata
-from ..counts import InputKind, find_values, iter_blocks
-from ..encoder import Encoder, to_blocked_lognormal
-from ..genes import GeneMap, GeneSpace
+from ..counts import Values, find_values
+from ..encoder import Encoder, lognormal_profiles
+from ..genes import GeneMap
 from ._cells import resolve_encoder
 from ._results import check_writable, copy_of, write_results
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from ..reference import Reference
 
+#: Value of ``against`` for all other cells.
 REST = "rest"
+#: Added to mean expression before a ratio is taken, as in scanpy.
+_PSEUDOCOUNT = 1e-9
 
 
 def explain(
@@ -44,32 +47,32 @@ def explain(
     seed: int = 0,
     copy: bool = False,
 ) -> AnnData | Any | None:
-    """Rank the genes that place groups of cells where an encoder puts them.
+    """Rank the genes that separate groups of cells in the space of an encoder.
 
-    Cells of a group are paired at random with cells of another, and integrated gradients of their squared distance say
-    how much each gene that is higher in the first adds to it (SCimilarity's attributions, Heimberg et al. 2025). They
-    explain the encoder, not biology: a marker that it does not use gets nothing.
+    Cells of a group are paired at random with other cells. Integrated gradients of the squared distance of a pair give
+    the contribution of each gene with a higher value in the first cell (attributions of SCimilarity, Heimberg et al.
+    2025). They explain the encoder, not biology: a marker that the encoder does not use has no score.
 
     Parameters
     ----------
     adata
         AnnData, or MuData with ``mod``.
     reference, encoder
-        A reference, its path or its name (the bundled reference of blood by default), or an encoder or its path.
+        Reference, or its path or name (the default is the bundled reference of blood), or an encoder or its path.
     groupby
         Column of ``obs``.
     groups
-        Groups to explain; all by default.
+        Groups to explain. None explains all.
     against
-        Group whose cells they are held against; ``"rest"`` is all other cells.
+        Group to compare with; ``"rest"`` means all other cells.
     n_cells
-        Pairs of cells for each group; a second or so each for 28,000 genes.
+        Number of pairs of cells for each group. A pair takes about a second for 28,000 genes.
     n_genes
-        Genes to keep.
+        Number of genes to keep.
     layer, gene_column, mod
-        Where values and genes are, see :func:`scim.tl.embed`.
+        Layer of the values, column of the genes, and modality, see :func:`scim.tl.embed`.
     key_added
-        Name in ``uns``.
+        Name of the result in ``uns``.
     seed
         Seed of the pairs.
     copy
@@ -77,67 +80,52 @@ def explain(
 
     Returns
     -------
-    None, or the copy. Writes ``uns["scim_explain"]`` in the layout of ``scanpy.tl.rank_genes_groups``, so that its
-    plots draw it (``sc.pl.rank_genes_groups(adata, key="scim_explain")``): ``names`` (of ``var``), ``scores`` (mean
-    attribution), ``scores_std``, and ``logfoldchanges`` of the pairs; ``pvals`` are NaN, for this is no test. Read
-    it with :func:`scim.get.genes`.
+    None, or the copy. Writes ``uns["scim_explain"]`` in the layout of ``scanpy.tl.rank_genes_groups``, so that scanpy
+    can plot it (``sc.pl.rank_genes_groups(adata, key="scim_explain")``): ``names`` (of ``var``), ``scores`` (mean
+    attribution), ``scores_std``, and ``logfoldchanges`` of the pairs. ``pvals`` are NaN, because attributions are not a
+    test. :func:`scim.get.genes` returns the result as a table.
 
     Raises
     ------
     KeyError
         A column or group is not there.
     ValueError
-        Both ``reference`` and ``encoder`` are given, or there is nothing to compare with.
+        Both ``reference`` and ``encoder`` are given, or there is no other group.
     ImportError
         captum is not installed.
 
     Examples
     --------
-    >>> import numpy as np
     >>> import scim
-    >>> from scim.genes._space import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
-    >>> genes = GeneSpace.from_adata(adata)
-    >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))
-    >>> encoder = scim.Encoder(genes, {"output.weight": matrix, "output.bias": np.zeros(16)})
-    >>> scim.tl.explain(adata, encoder=encoder, groupby="bulk_labels", groups="CD19+ B", n_cells=5)
-    >>> scim.get.genes(adata).columns.tolist()
-    ['group', 'gene', 'score', 'score_std', 'logfoldchange']
+    >>> scim.tl.explain(adata, groupby="bulk_labels", groups="CD19+ B", n_cells=5)  # warns of few genes
+    >>> scim.get.genes(adata)["gene"][0]
+    'CD79A'
     """
     n_cells, n_genes = check_positive_int(n_cells, argument="n_cells"), check_positive_int(n_genes, argument="n_genes")
     chosen = resolve_encoder(reference, encoder)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
     pairs = _pairs(data.obs, groupby, groups, against, n_cells, np.random.default_rng(seed))
-    profiles = _Profiles.of(data, chosen.genes, layer=layer, gene_column=gene_column)
+    values = find_values(data, chosen.genes, layer=layer, gene_column=gene_column)
+    columns, use_raw = _first_columns(values.genes), values.place == "raw"
     ranked = {}
-    for group, (one, other) in pairs.items():
-        anchors, negatives = profiles.rows(one), profiles.rows(other)
-        ranked[group] = _rank(chosen.attribute(anchors, negatives), anchors, negatives, profiles.columns, n_genes)
+    for group, (cells, others) in pairs.items():
+        anchors, negatives = _profiles(values, cells), _profiles(values, others)
+        ranked[group] = _rank(chosen.attribute(anchors, negatives), anchors, negatives, columns, n_genes)
     params = {
         "groupby": groupby,
         "reference": against,
         "method": "integrated_gradients",
-        "use_raw": profiles.use_raw,
+        "use_raw": use_raw,
         "corr_method": "none",
         "encoder_id": chosen.id,
         "n_cells": n_cells,
         "seed": seed,
     }
-    names = (data.raw if profiles.use_raw else data).var_names.to_numpy(dtype=object)
-    tables = {
-        "names": {group: names[profiles.columns[table.gene]] for group, table in ranked.items()},
-        "scores": {group: table.score for group, table in ranked.items()},
-        "scores_std": {group: table.std for group, table in ranked.items()},
-        "logfoldchanges": {group: table.fold for group, table in ranked.items()},
-        # An attribution is no test; scanpy's functions look for both.
-        **{name: {g: np.full(len(t.gene), np.nan) for g, t in ranked.items()} for name in ("pvals", "pvals_adj")},
-    }
-    content = {"params": params} | {
-        name: np.rec.fromarrays(list(table.values()), dtype=[(g, "O" if name == "names" else "f4") for g in table])
-        for name, table in tables.items()
-    }
+    names = (data.raw if use_raw else data).var_names.to_numpy(dtype=object)[columns]
     out = copy_of(adata) if copy else adata
+    content = {"params": params, **_arrays(ranked, names)}
     write_results(get_adata(out, mod=mod), {"uns": {key_added: content}}, replace=[key_added])
     return out if copy else None
 
@@ -150,7 +138,7 @@ def _pairs(
     n_cells: int,
     rng: np.random.Generator,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Positions of paired cells of each group and of those it is held against, (n_cells,); some come twice if few."""
+    """Draw pairs of a cell of each group and another cell, as positions (n_pairs,); cells of small groups repeat."""
     check_key(obs, groupby, argument="groupby", where="adata.obs")
     column = obs[groupby].astype(object)
     labels = column.where(column.isna(), column.astype(str)).to_numpy(dtype=object)
@@ -158,58 +146,45 @@ def _pairs(
     wanted = there if groups is None else as_names(groups)
     for name, argument in [*((g, "groups") for g in wanted), (against, "against")]:
         if name not in there and not (argument == "against" and name == REST):
-            raise KeyError(f"{argument}={name!r} is no group of obs[{groupby!r}]. {did_you_mean(name, there)}")
+            raise KeyError(f"{argument}={name!r} is not a group of obs[{groupby!r}]. {did_you_mean(name, there)}")
     pairs = {}
     for group in wanted:
         if group == against:
             if groups is None:
                 continue
-            raise ValueError(f"groups holds {group!r}, which is also against=. Leave it out of one of them.")
+            raise ValueError(f"groups contains {group!r}, which is also against=. Choose another group.")
         mine = np.flatnonzero(labels == group)
         others = np.flatnonzero((labels != group) & ~column.isna() if against == REST else labels == against)
         if not len(others):
-            raise ValueError(f"obs[{groupby!r}] has no group beside {group!r} to hold it against.")
+            raise ValueError(f"obs[{groupby!r}] has no group besides {group!r}. Choose a column of several groups.")
         n = min(n_cells, max(len(mine), len(others)))
         pairs[group] = _draw(rng, mine, n), _draw(rng, others, n)
     return pairs
 
 
 def _draw(rng: np.random.Generator, cells: np.ndarray, n: int) -> np.ndarray:
-    """``n`` cells in random order, each as often as it takes."""
+    """Draw ``n`` cells in random order; cells repeat if there are fewer than ``n``."""
     rounds = [rng.permutation(cells) for _ in range(-(-n // len(cells)))]
     return np.concatenate(rounds)[:n]
 
 
-@dataclass(frozen=True, eq=False)
-class _Profiles:
-    """Log-normalised profiles of cells on the genes of an encoder, and the data's first column of each gene (or -1)."""
+def _first_columns(genes: GeneMap) -> np.ndarray:
+    """Find the first column of the data with each gene of the encoder, int64 (n_genes,); -1 for none."""
+    columns = np.full(len(genes.space), -1, dtype=np.int64)
+    found = np.flatnonzero(genes.target >= 0)[::-1]
+    columns[genes.target[found]] = found
+    return columns
 
-    X: Any
-    kind: InputKind
-    gene_map: GeneMap
-    use_raw: bool
-    columns: np.ndarray
 
-    @classmethod
-    def of(cls, data: AnnData, genes: GeneSpace, *, layer: str | None, gene_column: str | None) -> _Profiles:
-        place, X, kind, gene_map = find_values(data, genes, layer=layer, gene_column=gene_column)
-        columns = np.full(len(genes), -1, dtype=np.int64)
-        found = np.flatnonzero(gene_map.target >= 0)[::-1]
-        columns[gene_map.target[found]] = found
-        return cls(X, kind, gene_map, place == "raw", columns)
-
-    def rows(self, cells: np.ndarray) -> np.ndarray:
-        """Profiles of cells, in their order, float32 (n, n_genes)."""
-        distinct, place = np.unique(cells, return_inverse=True)
-        blocks = [
-            to_blocked_lognormal(block, self.gene_map, self.kind) for _, block in iter_blocks(self.X, rows=distinct)
-        ]
-        return np.concatenate([block.toarray() for block in blocks])[place]
+def _profiles(values: Values, cells: np.ndarray) -> np.ndarray:
+    """Read log-normalised profiles of cells, in their order, float32 (n, n_genes)."""
+    distinct, place = np.unique(cells, return_inverse=True)
+    return lognormal_profiles(values, distinct)[place]
 
 
 @dataclass(frozen=True, eq=False)
 class _Ranked:
-    """Genes of a group by falling score: positions among the encoder's, and a number of each kind for each."""
+    """Genes of the encoder by decreasing score: position, mean and standard deviation of scores, log fold change."""
 
     gene: np.ndarray
     score: np.ndarray
@@ -220,9 +195,27 @@ class _Ranked:
 def _rank(
     attributions: np.ndarray, anchors: np.ndarray, negatives: np.ndarray, columns: np.ndarray, n_genes: int
 ) -> _Ranked:
+    """Rank the genes that the data have by their mean attribution."""
     mean = attributions.mean(axis=0)
     measured = np.flatnonzero(columns >= 0)
     gene = measured[np.argsort(-mean[measured], kind="stable")[:n_genes]]
-    # As scanpy has it: of the means of log1p values, taken back to the linear scale.
-    fold = np.log2((np.expm1(anchors.mean(axis=0)) + 1e-9) / (np.expm1(negatives.mean(axis=0)) + 1e-9))
+    # As in scanpy: means of log1p values, transformed to the linear scale.
+    ours, theirs = (np.expm1(profiles.mean(axis=0)) + _PSEUDOCOUNT for profiles in (anchors, negatives))
+    fold = np.log2(ours / theirs)
     return _Ranked(gene, mean[gene], attributions.std(axis=0)[gene], fold[gene])
+
+
+def _arrays(ranked: dict[str, _Ranked], names: np.ndarray) -> dict[str, np.recarray]:
+    """Make the arrays of ``scanpy.tl.rank_genes_groups``, with a field for each group; ``names`` (n_genes,)."""
+    columns = {
+        "names": [names[genes.gene] for genes in ranked.values()],
+        "scores": [genes.score for genes in ranked.values()],
+        "scores_std": [genes.std for genes in ranked.values()],
+        "logfoldchanges": [genes.fold for genes in ranked.values()],
+        # Attributions are not a test, but functions of scanpy read both.
+        **{name: [np.full(len(genes.gene), np.nan) for genes in ranked.values()] for name in ("pvals", "pvals_adj")},
+    }
+    return {
+        name: np.rec.fromarrays(arrays, dtype=[(group, "O" if name == "names" else "f4") for group in ranked])
+        for name, arrays in columns.items()
+    }

@@ -1,4 +1,4 @@
-"""Groups of cells, as a column of ``obs`` has them."""
+"""Read groups of cells from a column of ``obs``."""
 
 from __future__ import annotations
 
@@ -10,63 +10,65 @@ import pandas as pd
 
 from .._validate import check_key
 
-#: Groups that a column of numbers has at most.
-_MOST_NUMBERS = 200
+#: Largest number of groups in a column of numbers.
+_MAX_NUMERIC_GROUPS = 200
 
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Names of groups, and the group of each cell, int64 (n,), -1 for none."""
+    """Names of groups, and the group of each cell, int64 (n,), -1 for no group."""
 
     names: list[str]
     codes: np.ndarray
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """Sum of each group's rows of ``values`` (n, ...), float64 (n_groups, ...)."""
+        """Sum the rows of ``values`` (n, ...) by group, float64 (n_groups, ...)."""
         from scipy import sparse
 
-        some = np.flatnonzero(self.codes >= 0)
-        places = (np.ones(len(some)), (self.codes[some], some))
+        cells = np.flatnonzero(self.codes >= 0)
+        places = (np.ones(len(cells)), (self.codes[cells], cells))
         return np.asarray(sparse.csr_matrix(places, shape=(len(self.names), len(self.codes))) @ values)
 
 
 def is_number(column: pd.Series) -> bool:
-    """Whether a column holds numbers, True and False not among them."""
+    """Whether a column holds numbers, and not True and False."""
     return bool(pd.api.types.is_numeric_dtype(column.dtype)) and not pd.api.types.is_bool_dtype(column.dtype)
 
 
 def read_groups(obs: pd.DataFrame, key: str, *, argument: str) -> Groups:
-    """Read the groups of a column: in the order of its categories, numbers ascending, else by name.
+    """Read the groups of the column ``key``: in the order of its categories, or sorted.
 
     Parameters
     ----------
     obs
-        The cells.
+        Table of the cells.
     key
-        The column.
+        Name of the column.
     argument
-        What named it, for messages.
+        Name of the argument that names the column, for messages.
 
     Raises
     ------
     KeyError, TypeError
-        There is no such column, or its name is none.
+        The column is not there, or its name is not a string.
     ValueError
-        It holds measurements, nothing, or groups whose names are written alike (1 and "1").
+        The column holds measurements, no groups, or groups with the same text (1 and "1").
     """
     check_key(obs, key, argument=argument, where="adata.obs")
     column = obs[key].where(~obs[key].isin([""]).to_numpy())
     numbers = is_number(column)
-    # Clusters that were joined to more cells became 0.0, 1.0 and NaN.
+    # Integer clusters become floats (0.0, 1.0, NaN) if cells without a cluster are added.
     if numbers:
         measured = column[column.notna() & ((column != column.round()) | np.isinf(column.astype(float)))]
         if len(measured):
             raise ValueError(
-                f"{argument}={key!r} holds measurements (such as {measured.iloc[0]:.4g}), where groups are expected. "
-                "Choose a column of groups, or make some with pd.cut."
+                f"{argument}={key!r} holds measurements (such as {measured.iloc[0]:.4g}), but must hold groups. "
+                "Choose a column of groups, or make groups with pd.cut."
             )
         if (column.abs() > 2**62).any():
-            raise ValueError(f"{argument}={key!r} holds numbers up to {column.max():.3g}, where groups are expected.")
+            raise ValueError(
+                f"{argument}={key!r} holds numbers up to {column.max():.3g}, but must hold groups. Choose another."
+            )
         column = column.astype("Int64")
     if not isinstance(column.dtype, pd.CategoricalDtype):
         values = list(column.dropna().unique())
@@ -75,11 +77,13 @@ def read_groups(obs: pd.DataFrame, key: str, *, argument: str) -> Groups:
     column = column.cat.remove_unused_categories()
     names = [str(name) for name in column.cat.categories]
     if not names:
-        raise ValueError(f"{argument}={key!r} holds no group: all {len(column):,} values are missing.")
-    if numbers and len(names) > _MOST_NUMBERS:
+        raise ValueError(
+            f"{argument}={key!r} holds no group: all {len(column):,} values are missing. Choose another column."
+        )
+    if numbers and len(names) > _MAX_NUMERIC_GROUPS:
         raise ValueError(
             f"{argument}={key!r} has {len(names):,} groups for {len(column):,} cells. Choose a column of clusters, not "
-            "one of measurements (obs[...].astype(str) makes groups of numbers)."
+            "of measurements (obs[...].astype(str) makes groups of numbers)."
         )
     if len(set(names)) < len(names):
         alike = next(name for name, n in Counter(names).items() if n > 1)

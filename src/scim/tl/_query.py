@@ -1,4 +1,4 @@
-"""Find the reference cells most like given cells, groups or vectors."""
+"""scim.tl.query."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ import numpy as np
 from .. import _keys
 from .._validate import check_fraction, check_positive_int, first_names, get_adata
 from .._warn import warn
-from ..index import MAX_HITS
+from ..index import MAX_HITS, Hits
 from ..reference import Reference
-from ._cells import find_embedding, recorded_genes
-from ._hit_tables import coherence_table, hits_table, one_sided, summary_table
-from ._results import check_writable, copy_of, filter_text, merge_results, write_results
+from ._cells import NewCells, recorded_gene_column
+from ._hit_tables import coherence_table, dominated_by_one_study, hits_table, summary_table
+from ._results import check_writable, copy_of, filter_text, merge_results, reference_record, write_results
 from ._search_input import Queries, pick_cells, pool_groups
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
-
-    from ._cells import Embedded
 
 
 def query(
@@ -46,103 +44,92 @@ def query(
     client: Any = None,
     copy: bool = False,
 ) -> Any:
-    """Find the reference cells most like given ones.
+    """Find the reference cells that are most similar to cells, groups of cells, or vectors.
 
-    A query is a cell, a group of cells, or a vector. A group is searched with its centroid: the counts of its cells are
-    summed, scaled to 1e4, logged and embedded as if they were one cell (SCimilarity, Heimberg et al. 2025). Where the
-    data are log1p values they are taken back to the linear scale before they are summed, so that every cell counts the
-    same, however deeply it was sequenced.
+    A group is searched with its centroid: the counts of its cells are summed, scaled to 1e4, logged and embedded like
+    one cell (SCimilarity, Heimberg et al. 2025). log1p values are transformed back to the linear scale before they are
+    summed, so that all cells have the same weight at any sequencing depth.
 
-    A warning names queries with more than four in five hits, and ten or more, in one study that has less than half of
-    the cells searched. Nothing is written if anything fails.
+    A warning names queries with ten or more hits, of which more than 80 % come from one study that has less than half
+    of the cells searched. If an error is raised, nothing is written.
 
     Parameters
     ----------
     adata
-        AnnData or MuData; in memory, backed or Dask. A view becomes an AnnData of its own.
+        AnnData or MuData, in memory, backed or Dask. A view becomes an AnnData of its own.
     reference
-        Reference, or the path or name of one; the bundled reference of blood by default.
+        Reference, or its path or name. The default is the bundled reference of blood.
     groupby
         Column of ``obs``: each group is a query. Cells without a group are left out.
     cells
-        Names, positions (or a slice of them) or a mask of the cells: each is a query, or, with ``groupby``, only they
-        are pooled. All by default.
+        Names, positions (or a slice of positions) or a mask of cells. Each cell is a query; with ``groupby``, only
+        these cells are pooled. None uses all cells.
     vectors
-        Embedded queries (n, d) or (d,) instead of cells; they are called "0", "1", ...
+        Embedded queries (n, d) or (d,) instead of cells, named "0", "1", ...
     k
-        Most hits of each query. None: every cell within ``max_distance``.
+        Largest number of hits of a query. None: all cells within ``max_distance``.
     max_distance
         Largest cosine distance of a hit, 0 to 2.
     where, exclude
         Filters on the metadata of the reference, see :meth:`scim.Reference.search`.
     max_per_group
-        Column of the reference -> most hits of one of its groups, such as ``{"donor": 50}``.
+        Column of the reference -> largest number of hits from each group, such as ``{"donor": 50}``.
     recall
-        Share of the true neighbours to find, see :meth:`scim.Reference.search`.
+        Share of the true nearest neighbours to find, see :meth:`scim.Reference.search`.
     use_rep
-        Embedding in ``obsm``; see :func:`scim.tl.annotate`.
+        Name of the embedding in ``obsm``, see :func:`scim.tl.annotate`.
     key_added
-        Name of what is written.
+        Name of the result in ``uns``.
     mod
         Modality of a MuData.
     layer
-        Where the values are, for pooling and for an embedding that is missing; see :func:`scim.tl.embed`.
+        Layer with the values of groups, and of cells that are not embedded; see :func:`scim.tl.embed`.
     client
         A ``distributed.Client``: workers of its cluster search the reference, see :meth:`scim.Reference.search`.
     copy
-        Return a copy with the results (in memory, of a backed file too) and leave ``adata`` as it is.
+        Return a copy with the results (in memory, also of a backed file), and do not change ``adata``.
 
     Returns
     -------
-    None, or with ``copy`` an object of the type of ``adata``, with ``uns["scim_query"]``, a dict of
+    None, or with ``copy`` an object of the type of ``adata``. Writes ``uns["scim_query"]``, a dict of:
 
-    - ``hits``: DataFrame with a row a hit: ``query``, ``rank``, ``row`` of the reference, ``cell_id``, ``distance``
-      (cosine), ``pvalue`` (share of the reference's cells whose nearest cell of another study is as far: small means
-      far), and the metadata; read it with :func:`scim.get.hits`. What the encoder never saw comes to lie near what it
-      knows, and has no small p-value: whether a query is anything like the reference, ``obs["scim_novelty"]`` of
-      :func:`scim.tl.annotate` tells, by expression;
-    - ``summary``: DataFrame with a row for each query and each value of label, study, sample, tissue and disease (where
-      the reference has them) among its hits: ``n_cells``, ``n_samples``, ``fraction`` of the hits, ``enrichment`` (by
-      how much that is more than its share of the cells searched), ``pvalue`` (hypergeometric, of samples and not of
-      cells, so that one donor with many cells does not carry it, and few samples prove little; 1 where the value is not
-      enriched, missing for samples) and ``fdr`` (Benjamini-Hochberg, within the query);
-    - ``coherence`` (groups only): DataFrame with a row a query: the group's cells are clustered in the embedding
-      (k-means, up to 10 clusters), and ``coherence`` is the mean share of the clusters' 100 nearest reference cells
-      that are hits of the centroid too. Near 1, the centroid speaks for all cells; near 0, the group is a mixture;
-    - ``params``, ``queries``, ``reference``, ``versions``: what was asked, and of what.
+    - ``hits``: DataFrame with one row for each hit, see :func:`scim.get.hits`: ``query``, ``rank``, ``row`` of the
+      reference, ``cell_id``, ``distance`` (cosine), ``pvalue`` (share of reference cells that are as far from the
+      nearest cell of another study: small means far), and the metadata. Encoders place unknown cells near known ones,
+      so that these do not have small p-values. To test whether cells are in the reference, use ``obs["scim_novelty"]``
+      of :func:`scim.tl.annotate`, which compares expression.
+    - ``summary``: DataFrame with one row for each query and each label, study, sample, tissue or disease among its hits
+      (if the reference has these columns): ``n_cells``, ``n_samples``, ``fraction`` of the hits, ``enrichment``
+      (fraction / share of the cells searched), ``pvalue`` and ``fdr`` (Benjamini-Hochberg, within the query). The
+      p-value is hypergeometric and counts samples, not cells, so that one donor with many cells is not enough. It is 1
+      for a value that is not enriched, and missing for samples.
+    - ``coherence`` (groups only): DataFrame with one row for each group. The cells of the group are clustered in the
+      embedding (k-means, up to 10 clusters). ``coherence`` is the mean share of the 100 nearest reference cells of a
+      cluster that are also hits of the centroid. Near 1, the centroid represents all cells. Near 0, the group is a
+      mixture.
+    - ``params``, ``queries``, ``reference``, ``versions``: parameters, names of the queries, and the reference.
 
     Raises
     ------
     ValueError
-        Too many hits would be kept; no query has counts; the embedding is of another encoder; filters leave no cell.
+        There would be too many hits; no query has counts; the embedding was made by another encoder; filters leave no
+        cell.
     KeyError
-        A column, cell, ``use_rep`` or modality is not there; what is there is listed.
+        A column, cell, ``use_rep`` or modality is not there. The message lists the existing names.
 
     Examples
     --------
-    >>> import numpy as np
     >>> import scim
-    >>> from scim.genes._space import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
-    >>> genes = GeneSpace.from_adata(adata)
-    >>> matrix = np.random.default_rng(0).normal(size=(16, len(genes)))
-    >>> encoder = scim.Encoder(
-    ...     genes, {"output.weight": matrix, "output.bias": np.zeros(16)}
-    ... )  # in place of a trained one
-    >>> reference = scim.Reference.build(
-    ...     "blood.scim", adata[100:], encoder, labels_key="cell_type", study_key="channel"
-    ... )
-    >>> new = adata[:100].copy()
-    >>> scim.tl.query(new, reference, groupby="bulk_labels", k=20)
-    >>> scim.get.hits(new, query="CD19+ B").shape[0]
-    20
+    >>> scim.tl.query(adata, groupby="bulk_labels", cells=adata.obs["bulk_labels"] == "CD19+ B", k=20)
+    >>> scim.get.hits(adata)["label"].value_counts().index[0]
+    'B cell'
     """
     data = get_adata(adata, mod=mod)
     _check_key_added(data, key_added)
-    check_writable(data, _keys.DEFAULT, copy=copy)
-    check_writable(data, key_added, copy=copy)
-    if k is not None:
-        k = check_positive_int(k, argument="k")
+    for key in (_keys.DEFAULT, key_added):
+        check_writable(data, key, copy=copy)
+    k = None if k is None else check_positive_int(k, argument="k")
     if recall is not None:
         check_fraction(recall, argument="recall")
     if vectors is not None and (groupby is not None or cells is not None):
@@ -152,26 +139,17 @@ def query(
     allowed = opened.allowed(where=where, exclude=exclude)
     n_searched = int(np.count_nonzero(allowed))
     most = MAX_HITS // min(k or 1, n_searched)
+    new = None
     if vectors is not None:
-        queries, embedded = _given(vectors, opened, most), None
+        queries = _given(vectors, opened, most)
     else:
-        queries, embedded = _from_cells(data, opened, groupby, cells, use_rep=use_rep, layer=layer, most=most)
-    _warn_of_empty(queries)
+        queries, new = _from_cells(data, opened, groupby, cells, use_rep=use_rep, layer=layer, most=most)
+    _check_counts(queries)
     filters = {"where": where, "exclude": exclude, "max_per_group": max_per_group, "recall": recall, "client": client}
     hits = opened.search(queries.vectors, k, max_distance=max_distance, **filters)
-    with ThreadPoolExecutor(1) as other:  # what each takes longest for lets the other go on
-        summary = other.submit(summary_table, opened, queries.names, hits, allowed)
-        content: dict[str, Any] = {"hits": hits_table(opened, queries.names, hits), "summary": summary.result()}
+    content = _tables(opened, queries, hits, allowed)
     if groupby is not None:
         content["coherence"] = coherence_table(opened, queries, hits, **filters)
-    if content["hits"].empty:
-        warn("No reference cell is a hit. Is max_distance too small?")
-    if names := one_sided(content["summary"]):
-        warn(
-            f"Most hits of {len(names)} of {len(queries.names)} queries come from one study: "
-            f"{first_names(map(repr, names))}. They may show what that study has in common rather than a kind "
-            "of cell; see max_per_group=."
-        )
     params = {
         "kind": "vectors" if vectors is not None else "cells" if groupby is None else "groups",
         "groupby": groupby or "",
@@ -183,19 +161,34 @@ def query(
         "recall": "" if recall is None else recall,
         "use_rep": use_rep,
     }
-    content |= {"params": params, "queries": queries.names, **_record(opened, n_searched)}
-    embedding = {} if embedded is None else embedded.results(use_rep, use_rep.removeprefix("X_"))
+    content |= {"params": params, "queries": queries.names, **reference_record(opened, cells_searched=n_searched)}
+    results = merge_results({} if new is None else new.results(), {"uns": {key_added: content}})
     out = copy_of(adata) if copy else adata
-    target = get_adata(out, mod=mod)
-    write_results(target, merge_results(embedding, {"uns": {key_added: content}}), replace=[key_added])
+    write_results(get_adata(out, mod=mod), results, replace=[key_added])
     return out if copy else None
+
+
+def _tables(reference: Reference, queries: Queries, hits: Hits, allowed: np.ndarray) -> dict[str, Any]:
+    """Make the tables of hits and their summary, and warn of hits that show a study rather than a cell type."""
+    with ThreadPoolExecutor(1) as pool:  # each runs mostly outside the interpreter lock
+        summary = pool.submit(summary_table, reference, queries.names, hits, allowed)
+        content = {"hits": hits_table(reference, queries.names, hits), "summary": summary.result()}
+    if content["hits"].empty:
+        warn("No reference cell is a hit. Is max_distance too small?")
+    if names := dominated_by_one_study(content["summary"]):
+        warn(
+            f"Most hits of {len(names)} of {len(queries.names)} queries come from one study: "
+            f"{first_names(map(repr, names))}. They may be similar to that study rather than to a cell type. Limit "
+            "hits with max_per_group=."
+        )
+    return content
 
 
 def _check_key_added(data: AnnData, key_added: str) -> None:
     there = data.uns.get(key_added)
     if there is not None and not (isinstance(there, Mapping) and "hits" in there):
         raise ValueError(
-            f"adata.uns[{key_added!r}] is there, and is no result of a query. Choose another key_added=, or delete it."
+            f"adata.uns[{key_added!r}] is not a result of scim.tl.query. Choose another key_added=, or delete it."
         )
 
 
@@ -204,12 +197,12 @@ def _given(vectors: Any, reference: Reference, most: int) -> Queries:
     n_latent = reference.n_latent
     try:
         given = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
-    except (ValueError, TypeError) as error:  # text, or rows of several lengths
+    except (ValueError, TypeError) as error:  # text, or rows of different lengths
         raise TypeError(f"vectors must be numbers (n, {n_latent}), got {vectors!r:.60}.") from error
     if given.ndim != 2 or given.shape[1] != n_latent or not np.isfinite(given).all():
         raise ValueError(
-            f"vectors must be finite numbers (n, {n_latent}), as the reference's encoder makes them, got "
-            f"{np.shape(vectors)}. scim.tl.embed makes them of cells."
+            f"vectors must be finite numbers (n, {n_latent}), from the encoder of the reference, got shape "
+            f"{np.shape(vectors)}. Make them with scim.tl.embed."
         )
     _check_number(len(given), most)
     return Queries([str(i) for i in range(len(given))], given, [])
@@ -217,58 +210,39 @@ def _given(vectors: Any, reference: Reference, most: int) -> Queries:
 
 def _from_cells(
     data: AnnData, reference: Reference, groupby: str | None, cells: Any, *, use_rep: str, layer: str | None, most: int
-) -> tuple[Queries, Embedded]:
-    """Make a query of each cell or group, and the embedding that they come from."""
-    rows = pick_cells(data, cells)
+) -> tuple[Queries, NewCells]:
+    """Make a query of each cell or group, and return the embedded cells."""
+    rows, pools = pick_cells(data, cells), None
     if groupby is None:
         _check_number(len(rows), most)
-        embedded = find_embedding(data, reference, use_rep=use_rep, key=_keys.DEFAULT, layer=layer)
-        return Queries([str(name) for name in data.obs_names[rows]], embedded.vectors[rows], []), embedded
-    names, members, pooled = pool_groups(
-        data,
-        reference.encoder.genes,
-        groupby,
-        rows,
-        layer=layer,
-        gene_column=recorded_genes(data, use_rep),
-        most=most,
-    )
-    embedded = find_embedding(data, reference, use_rep=use_rep, key=_keys.DEFAULT, layer=layer)
-    found = [embedded.vectors[mine] for mine in members]
-    return Queries(names, reference.encoder(pooled, kind="counts"), found), embedded
+    else:
+        places = {"layer": layer, "gene_column": recorded_gene_column(data, use_rep)}
+        pools = pool_groups(data, reference.encoder.genes, groupby, rows, most=most, **places)
+    new = NewCells.read(data, reference, use_rep=use_rep, key=_keys.DEFAULT, layer=layer)
+    if pools is None:
+        return Queries([str(name) for name in data.obs_names[rows]], new.vectors[rows], []), new
+    names, members, pooled = pools
+    found = [new.vectors[mine] for mine in members]
+    return Queries(names, reference.encoder(pooled, kind="counts"), found), new
 
 
 def _check_number(n: int, most: int) -> None:
     if n == 0:
-        raise ValueError("vectors is empty: there is nothing to search with.")
+        raise ValueError("vectors is empty. Give at least one vector.")
     if n > most:
         raise ValueError(
-            f"{n:,} queries would leave more than {MAX_HITS:,} hits. Search with groups (groupby=), choose cells "
+            f"{n:,} queries would have more than {MAX_HITS:,} hits. Search with groups (groupby=), choose cells "
             f"(cells=, up to {most:,} at this k), or ask for fewer hits (k=)."
         )
 
 
-def _warn_of_empty(queries: Queries) -> None:
-    """Refuse queries of which none has counts, and warn of those that have none."""
+def _check_counts(queries: Queries) -> None:
+    """Raise if no query has counts, and warn of queries without counts."""
     empty = [name for name, vector in zip(queries.names, queries.vectors, strict=True) if not vector.any()]
     if len(empty) == len(queries.names):
-        raise ValueError("No query has counts in the encoder's genes, so there is nothing to look for.")
+        raise ValueError("No query has counts in the genes of the encoder. Choose other cells, or another layer.")
     if empty:
         warn(
-            f"{len(empty)} queries have no counts in the encoder's genes and get no hits: "
+            f"{len(empty)} queries have no counts in the genes of the encoder and get no hits: "
             f"{first_names(map(repr, empty))}."
         )
-
-
-def _record(reference: Reference, n_searched: int) -> dict[str, Any]:
-    info = reference.info()
-    return {
-        "reference": {
-            "name": reference.path.name,
-            "cells": info["cells"],
-            "cells_searched": n_searched,
-            "encoder_id": info["encoder"],
-            "calibration": info["calibration"],
-        },
-        "versions": info["made_with"],
-    }

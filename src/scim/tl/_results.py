@@ -1,4 +1,4 @@
-"""What the verbs share: the embedding they start from, and how results are written."""
+"""Check, merge, describe and write the results of the verbs."""
 
 from __future__ import annotations
 
@@ -8,41 +8,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from ..reference import Reference
+
 
 def check_writable(adata: AnnData, key: str, *, copy: bool) -> None:
-    """Refuse, before any work, data that results cannot be written to.
-
-    Raises
-    ------
-    ValueError
-        A view of a file, which cannot become an object of its own; or ``uns[key]`` holds what scim did not write.
-    """
+    """Raise ValueError, before any work, if results cannot be written to ``adata`` or to ``uns[key]``."""
     if adata.is_view and adata.isbacked and not copy:
         raise ValueError(
             "adata is a view of a backed file, which cannot be written to. Pass adata.to_memory(), or copy=True."
         )
     if not isinstance(key, str) or not key.strip() or "/" in key:
-        raise ValueError(f"key_added must be a name without a slash, which files take for a folder, got {key!r}.")
+        raise ValueError(f"key_added must be a name without a slash (a folder in files), got {key!r}.")
     there = adata.uns.get(key, {})
     if not isinstance(there, Mapping):
         raise ValueError(
-            f"adata.uns[{key!r}] holds a {type(there).__name__} that scim did not write. Choose another key_added=, or "
+            f"adata.uns[{key!r}] is a {type(there).__name__} that scim did not write. Choose another key_added=, or "
             "delete it."
         )
 
 
 def copy_of(data: Any) -> Any:
-    """Copy of an AnnData or MuData; a backed one comes into memory."""
+    """Copy an AnnData or MuData; backed data are read into memory."""
     backed = getattr(data, "isbacked", False) and hasattr(data, "to_memory")
     return data.to_memory() if backed else data.copy()
 
 
 def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]], *, replace: Sequence[str] = ()) -> None:
-    """Write to ``obs``, ``obsm`` and ``uns`` what a verb has computed in full.
+    """Write the results of a verb to ``obs``, ``obsm`` and ``uns``; None removes an entry.
 
-    Entries of ``uns`` are added to, but those named in ``replace`` take the place of old ones. What is None is removed.
-
-    A view becomes an object of its own first, as scanpy does it.
+    Results are added to existing dicts in ``uns``; dicts named in ``replace`` are replaced. A view is copied first, as
+    in scanpy.
     """
     if adata.is_view:
         adata._init_as_actual(adata.copy())
@@ -60,7 +55,7 @@ def write_results(adata: AnnData, results: Mapping[str, Mapping[str, Any]], *, r
 
 
 def merge_results(*parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Join what several steps want written; later entries of ``uns`` are added to earlier ones of the name."""
+    """Merge the results of several steps; dicts of the same name in ``uns`` are joined."""
     joined: dict[str, dict[str, Any]] = {"obs": {}, "obsm": {}, "uns": {}}
     for part in parts:
         for slot, entries in part.items():
@@ -71,10 +66,17 @@ def merge_results(*parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
 
 
 def storable(name: str) -> str:
-    """Name as a column that h5ad and zarr can store: they take a slash for a folder."""
+    """Replace slashes, which are folders in h5ad and zarr files."""
     return name.replace("/", "|")
 
 
 def filter_text(condition: Any) -> str:
-    """Filter in words, for the record."""
+    """Write a filter as text, for the record."""
     return "" if condition is None else str(condition)
+
+
+def reference_record(reference: Reference, **more: Any) -> dict[str, Any]:
+    """Describe a reference for the record, with ``more`` facts and the versions of its packages."""
+    info = reference.info()
+    about = {"name": reference.path.name, "cells": info["cells"], "encoder_id": info["encoder"]}
+    return {"reference": {**about, "calibration": info["calibration"], **more}, "versions": info["made_with"]}

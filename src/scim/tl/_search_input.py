@@ -1,4 +1,4 @@
-"""What is searched for: cells, or the pooled counts of groups."""
+"""Queries of a search: cells, or the pooled counts of groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .._validate import did_you_mean
-from ..counts import BLOCK_ROWS, find_values, iter_blocks
+from ..counts import Values, find_values
 from ._groups import read_groups
 
 if TYPE_CHECKING:
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """What is searched for.
+    """Queries of a search.
 
     Attributes
     ----------
     names
         Name of each query.
     vectors
-        float32 (n_queries, d); 0 for one without counts.
+        Vector of each query, float32 (n_queries, d); 0 for a query without counts.
     members
-        Vectors of each group's cells; empty where queries are no groups.
+        Vectors of the cells of each group; empty if the queries are not groups.
     """
 
     names: list[str]
@@ -39,7 +39,7 @@ class Queries:
 
 
 def pick_cells(data: AnnData, cells: Any) -> np.ndarray:
-    """Positions of the cells that ``cells`` means: names, positions, a slice of these, or a mask.
+    """Return the positions of ``cells``: names, positions, a slice of positions, or a mask.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def pick_cells(data: AnnData, cells: Any) -> np.ndarray:
     ValueError
         A mask has the wrong length, a position is outside the data, or no cell is chosen.
     TypeError
-        It is none of the three.
+        ``cells`` is neither names, nor positions, nor a mask.
     """
     n = data.n_obs
     if cells is None:
@@ -61,18 +61,18 @@ def pick_cells(data: AnnData, cells: Any) -> np.ndarray:
         cells = cells.reindex(data.obs_names, fill_value=False).to_numpy()
     wanted = np.atleast_1d(np.asarray(cells))
     if wanted.size == 0:
-        raise ValueError("cells is empty: no cell was chosen. Leave it out to take all.")
+        raise ValueError("cells is empty: no cell was chosen. Leave it out to use all cells.")
     if wanted.ndim != 1:
         raise ValueError(f"cells must be one row of names, positions or True and False, got the shape {wanted.shape}.")
     if wanted.dtype == bool:
         if len(wanted) != n:
             raise ValueError(f"cells is a mask of {len(wanted):,} values, but there are {n:,} cells.")
         if not wanted.any():
-            raise ValueError("cells is a mask without a True: no cell was chosen.")
+            raise ValueError("cells is a mask without a True: no cell was chosen. Leave it out to use all cells.")
         return np.flatnonzero(wanted)
     if wanted.dtype.kind in "iu":
         if wanted.min() < 0 or wanted.max() >= n:
-            raise ValueError(f"cells holds positions from {wanted.min()} to {wanted.max()}; they go from 0 to {n - 1}.")
+            raise ValueError(f"cells holds positions from {wanted.min()} to {wanted.max()}, but must be 0 to {n - 1}.")
         return wanted.astype(np.int64)
     if wanted.dtype.kind not in "OUT":
         raise TypeError(f"cells must be names, positions or True and False, got {wanted.dtype}.")
@@ -97,71 +97,39 @@ def pool_groups(
     gene_column: str | None,
     most: int,
 ) -> tuple[list[str], list[np.ndarray], csr_matrix]:
-    """Sum the counts of each group over the genes of an encoder.
+    """Sum the linear values of each group over the genes of an encoder.
 
-    Parameters
-    ----------
-    data
-        The cells.
-    genes
-        Genes of the encoder.
-    groupby
-        Column of ``obs``.
-    rows
-        Positions of the cells that are pooled.
-    layer
-        Where the values are.
-    gene_column
-        Column of ``var`` with the genes; None finds them.
-    most
-        Largest number of groups.
+    Only the cells ``rows`` are pooled. Raises ValueError if there are more than ``most`` groups; see also
+    :func:`~scim.tl._groups.read_groups`.
 
     Returns
     -------
-    Names of the groups, positions of their cells, and float32 (n_groups, n_genes). log1p values are summed on the
-    linear scale.
-
-    Raises
-    ------
-    KeyError, ValueError
-        See :func:`~scim.tl._groups.read_groups`; or there are too many groups.
+    Names of the groups, positions of their cells, and sums, float32 (n_groups, n_genes).
     """
     groups = read_groups(data.obs.iloc[rows], groupby, argument="groupby")
     names, codes = groups.names, groups.codes
     if len(names) > most:
         raise ValueError(
-            f"groupby={groupby!r} has {len(names):,} groups, {most:,} can be searched at this k. Is it a column of "
-            "numbers? Choose one of groups, or ask for fewer hits (k=)."
+            f"groupby={groupby!r} has {len(names):,} groups, but {most:,} can be searched at this k. Choose a column "
+            "of groups, or ask for fewer hits (k=)."
         )
     rows, codes = rows[codes >= 0], codes[codes >= 0]
-    pooled = _sum_rows(data, genes, rows, codes, len(names), layer=layer, gene_column=gene_column)
+    pooled = _sum_rows(find_values(data, genes, layer=layer, gene_column=gene_column), rows, codes, len(names))
     return names, [rows[codes == i] for i in range(len(names))], pooled
 
 
-def _sum_rows(
-    data: AnnData,
-    genes: GeneSpace,
-    rows: np.ndarray,
-    codes: np.ndarray,
-    n_groups: int,
-    *,
-    layer: str | None,
-    gene_column: str | None,
-) -> csr_matrix:
+def _sum_rows(values: Values, rows: np.ndarray, codes: np.ndarray, n_groups: int) -> csr_matrix:
+    """Sum the linear values of cells ``rows`` by group, float32 (n_groups, n_genes)."""
     from scipy import sparse
 
-    _, X, kind, gene_map = find_values(data, genes, layer=layer, gene_column=gene_column)
-    # Sorted, so that a file is read from front to back.
+    # Sorted rows are read from a file in its order.
     order = np.argsort(rows, kind="stable")
     rows, codes = rows[order], codes[order]
-    total = sparse.csr_matrix((n_groups, len(genes)), dtype=np.float64)
-    for span, block in iter_blocks(X, chunk_size=BLOCK_ROWS, rows=rows):
-        aligned = gene_map.align(block, logged=kind.kind == "log1p")
-        if kind.kind == "log1p":
-            np.expm1(aligned.data, out=aligned.data)
+    total = sparse.csr_matrix((n_groups, len(values.genes.space)), dtype=np.float64)
+    for span, block in values.aligned_blocks(rows, linear=True):
         mine = codes[span]
         adder = sparse.csr_matrix(
             (np.ones(len(mine)), (mine, np.arange(len(mine)))), shape=(n_groups, len(mine)), dtype=np.float64
         )
-        total = total + adder @ aligned
+        total = total + adder @ block
     return total.astype(np.float32)

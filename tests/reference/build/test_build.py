@@ -131,7 +131,7 @@ def test_labels_that_no_ontology_knows(pbmc: AnnData, encoder: Encoder, tmp_path
 def test_one_study_warns(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="one study.*study_key"):
         made = Reference.build(tmp_path / "r", pbmc, encoder, labels_key="cell_type")
-    assert made.calibration_kind == "within-study"
+    assert made.label_model.calibration_kind == "within-study"
 
 
 def test_default_columns_where_they_are(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_cells_without_counts_are_kept_but_never_found(pbmc: AnnData, encoder: E
     pbmc.X = X.tocsr()
     made = Reference.build(tmp_path / "r", pbmc, encoder, **KEYS)
     assert not made.vectors([0, 400]).any()
-    assert np.isfinite(made.background()).all()
+    assert np.isfinite(made.label_model.background()).all()
     with pytest.warns(UserWarning, match="k=700 is more than the 698 cells"):
         hits = made.search(made.vectors([0, 1]), k=700)
     assert (hits.indices[0] == -1).all()
@@ -282,7 +282,7 @@ def test_no_label_and_missing_study(pbmc: AnnData, encoder: Encoder, tmp_path: P
 
 def test_reserved_column(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
     pbmc.obs["label"] = "x"
-    with pytest.raises(ValueError, match="'label', which means something else"):
+    with pytest.raises(ValueError, match="'label', a column that every reference has"):
         Reference.build(tmp_path / "r", pbmc, encoder, **KEYS, obs_columns=["label"])
     # The labels themselves may be called so.
     pbmc.obs["label"] = pbmc.obs["cell_type"]
@@ -320,7 +320,7 @@ def test_existing_target(folder: Path, pbmc: AnnData, encoder: Encoder) -> None:
 def test_other_folders_are_never_replaced(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "raw.fastq").write_text("ACGT")
-    with pytest.raises(FileExistsError, match="is no reference"):
+    with pytest.raises(FileExistsError, match="is not a reference"):
         Reference.build(tmp_path / "data", pbmc, encoder, **KEYS, overwrite=True)
     assert (tmp_path / "data" / "raw.fastq").read_text() == "ACGT"
 

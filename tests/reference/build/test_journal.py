@@ -115,7 +115,7 @@ def test_interrupted_builds_go_on(
     done = sum(record["n_cells"] for record in map(_record, (scratch / "journal.jsonl").read_text().splitlines()[1:]))
     assert 0 < done <= seen[0] and f"{done} cells are done and kept" in caught.value.__notes__[0]
     seen[0] = 0
-    with pytest.warns(UserWarning, match=rf"Going on with a build of r\.scim.*: {done} cells are done"):
+    with pytest.warns(UserWarning, match=rf"Continuing a build of r\.scim.*: {done} cells are done"):
         made = Reference.build(path, files, encoder, **KEYS)
     assert seen[0] == 700 - done
     assert contents(path) == contents(expected.path)
@@ -142,7 +142,7 @@ def test_other_arguments_begin_afresh(
     path = tmp_path / "r.scim"
     interrupted(path, files, encoder, monkeypatch)
     seen = stop_after(monkeypatch, 100)
-    with pytest.warns(UserWarning, match="had other arguments. It is begun afresh"):
+    with pytest.warns(UserWarning, match="had other arguments. It starts again"):
         Reference.build(path, files, encoder, labels_key="cell_type")
     assert seen[0] == 700
     shutil.rmtree(path)
@@ -159,7 +159,7 @@ def test_data_that_changed_are_done_again(
     interrupted(path, files, encoder, monkeypatch, 14)
     part = anndata.read_h5ad(files / "second.h5ad")[10:].copy()
     part.write_h5ad(files / "second.h5ad")
-    with pytest.warns(UserWarning, match="Going on"):
+    with pytest.warns(UserWarning, match="Continuing a build"):
         made = Reference.build(path, files, encoder, **KEYS)
     fresh = Reference.build(tmp_path / "fresh.scim", files, encoder, **KEYS)
     assert len(made) == 690 and contents(path) == contents(fresh.path)
@@ -178,7 +178,7 @@ def test_data_in_memory(
     if change == "fewer":
         studies = {"second": studies["second"], "third": studies["third"]}
     seen = stop_after(monkeypatch, 100)
-    with pytest.warns(UserWarning, match="Going on"):
+    with pytest.warns(UserWarning, match="Continuing a build"):
         made = Reference.build(path, studies, encoder, **KEYS)
     assert (seen[0] < len(made)) == (change == "nothing")
     fresh = Reference.build(tmp_path / "fresh.scim", studies, encoder, **KEYS)
@@ -193,7 +193,7 @@ def test_damaged_work_is_done_again(
     interrupted(path, files, encoder, monkeypatch)
     (file,) = (tmp_path / ".r.scim.building").rglob(name)
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * 0.7)])
-    with pytest.warns(UserWarning, match="Going on"):
+    with pytest.warns(UserWarning, match="Continuing a build"):
         Reference.build(path, files, encoder, **KEYS)
     assert contents(path) == contents(expected.path)
 
@@ -239,7 +239,7 @@ def test_values_of_a_few_cells_that_changed_are_noticed(
     values = data["one"].X.tolil()
     values[203:206] = values[10:13]
     data["one"].X = values.tocsr()
-    with pytest.warns(UserWarning, match="Going on"):
+    with pytest.warns(UserWarning, match="Continuing a build"):
         again = Reference.build(tmp_path / "a.scim", data, encoder, **KEYS)
     assert contents(again.path) == contents(Reference.build(tmp_path / "b.scim", data, encoder, **KEYS).path)
 
@@ -252,6 +252,6 @@ def test_studies_of_other_names_are_done_again(
         stop_after(patch, 9)
         with pytest.raises(Stop):
             Reference.build(tmp_path / "a.scim", {"one": first, "two": second}, encoder, **KEYS)
-    with pytest.warns(UserWarning, match="Going on"):
+    with pytest.warns(UserWarning, match="Continuing a build"):
         again = Reference.build(tmp_path / "a.scim", {"eins": first, "zwei": second}, encoder, **KEYS)
     assert again.info()["studies"] == ["eins", "zwei"]

@@ -40,7 +40,7 @@ def studies(pbmc: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
 
 
 def contents(reference: Reference) -> dict[str, str]:
-    return {name: facts["sha256"] for name, facts in reference._manifest["files"].items()}
+    return {name: facts["sha256"] for name, facts in reference._now.manifest["files"].items()}
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def kill_a_worker_after(client: Any, monkeypatch: pytest.MonkeyPatch) -> Callabl
                 os.kill(killed[0], signal.SIGKILL)
 
         monkeypatch.setattr(owner, name, kill)
-        monkeypatch.setattr(_embedding, "_FEWEST", 1)
-        monkeypatch.setattr(_embedding, "_PER_THREAD", 1)
+        monkeypatch.setattr(_embedding, "_MIN_BLOCKS", 1)
+        monkeypatch.setattr(_embedding, "_BLOCKS_PER_THREAD", 1)
         return killed
 
     return prepare

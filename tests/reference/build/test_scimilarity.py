@@ -60,7 +60,7 @@ def test_all_cells_with_their_metadata(fixture: Path, tmp_path: Path) -> None:
 def test_read_in_small_blocks(fixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tiledb")
     whole = scim.Reference.from_scimilarity(fixture / "model", tmp_path / "s.scim", part="cellsearch")
-    monkeypatch.setattr("scim.reference.build._scimilarity._CELLS", 333)
+    monkeypatch.setattr("scim.reference.build._scimilarity._BLOCK_CELLS", 333)
     parts = scim.Reference.from_scimilarity(fixture / "model", tmp_path / "p.scim", part="cellsearch")
     np.testing.assert_array_equal(parts.vectors(), whole.vectors())
     pd.testing.assert_frame_equal(parts.metadata().astype(str), whole.metadata().astype(str))
@@ -140,7 +140,7 @@ def test_broken_indexes_are_named(model: Path, tmp_path: Path) -> None:
 
     refused(whole[:50], "truncated")
     refused(whole[: len(whole) // 2], "truncated")
-    refused(b"\x00" * len(whole), "no hnswlib index")
+    refused(b"\x00" * len(whole), "not an hnswlib index")
     head = np.frombuffer(whole[:48], dtype="<u8").copy()
     head[2] = 10**9
     refused(head.tobytes() + whole[48:], "truncated")

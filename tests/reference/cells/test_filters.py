@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from anndata import AnnData
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scim import Encoder, Reference
 from scim.reference.cells._filters import select
@@ -67,6 +69,48 @@ def test_segments_with_dictionaries_of_their_own(cells: pa.Table) -> None:
     chosen = select(both, where={"tissue": ["skin", "gut"]})
     assert np.flatnonzero(chosen).tolist() == [4, 5, 7, 8]
     np.testing.assert_array_equal(chosen, select(both, where=pc.field("tissue").isin(["skin", "gut"])))
+
+
+CELLS = st.lists(
+    st.tuples(st.sampled_from(["lung", "gut", "skin", None]), st.sampled_from([1, 2, 3, None]), st.booleans()),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(cells=CELLS, cut=st.integers(0, 20), data=st.data())
+def test_filters_are_masks_of_pandas(cells: list[tuple], cut: int, data: st.DataObject) -> None:
+    table = pd.DataFrame(cells, columns=["tissue", "age", "primary"]).astype({"tissue": object, "age": "Int64"})
+
+    def arrow(part: pd.DataFrame) -> pa.Table:
+        return pa.table(
+            {
+                "tissue": pa.array(part["tissue"], pa.string()).dictionary_encode(),
+                "age": pa.array(part["age"], pa.int64()),
+                "primary": pa.array(part["primary"], pa.bool_()),
+            }
+        )
+
+    def draw_filter() -> dict[str, list]:
+        columns = data.draw(st.lists(st.sampled_from(list(table)), unique=True, max_size=2))
+        values = {name: [None if pd.isna(value) else value for value in table[name].unique()] for name in columns}
+        return {name: data.draw(st.lists(st.sampled_from(values[name]), min_size=1)) for name in columns}
+
+    def mask(condition: dict[str, list], of_none: bool) -> np.ndarray:
+        passed = np.full(len(table), bool(condition) or of_none)
+        for name, values in condition.items():
+            there = [value for value in values if value is not None]
+            passed &= (table[name].isin(there) | (table[name].isna() & (None in values))).to_numpy()
+        return passed
+
+    where, exclude = draw_filter(), draw_filter()
+    expected = mask(where, True) & ~mask(exclude, False)
+    both = pa.concat_tables([arrow(table[:cut]), arrow(table[cut:])])
+    if expected.any():
+        np.testing.assert_array_equal(select(both, where=where, exclude=exclude), expected)
+    else:
+        with pytest.raises(ValueError, match="leave none"):
+            select(both, where=where, exclude=exclude)
 
 
 def test_no_filter(cells: pa.Table) -> None:
@@ -171,7 +215,7 @@ def test_dates_are_text_that_sorts_as_they_do(dated: Reference) -> None:
     assert dated.allowed(where=pc.field("date") >= "2020-02-01").sum() == 390
     assert dated.allowed(where=pc.field("date") <= "2020-01-02").sum() == 20 - 2
     assert dated.allowed(where=(pc.field("time") > "2020-01-02") & (pc.field("time") < "2020-01-03")).sum() == 10
-    with pytest.raises(TypeError, match='does not fit.* Dates are kept as text: write "2020-01-31"'):
+    with pytest.raises(TypeError, match='does not fit.* Dates are stored as text: write "2020-01-31"'):
         dated.allowed(where=pc.field("date") >= pd.Timestamp("2020-02-01"))
 
 

@@ -117,14 +117,14 @@ def test_index_is_not_needed(reference: Reference, vectors: np.ndarray, client: 
 
 def test_a_worker_opens_its_part_once(many: Reference, queries: np.ndarray, client: Any) -> None:
     def opened() -> dict[str, list[str]]:
-        from scim.reference.serving import _exact as _distributed
+        from scim.reference.serving import _shards
 
-        return {root: sorted(segments) for root, (_, segments) in _distributed._opened.items()}
+        return {root: sorted(segments) for root, (_, segments) in _shards._opened.items()}
 
     many.search(queries, client=client)
     held = [parts[str(many.path)] for parts in client.run(opened).values() if str(many.path) in parts]
     assert len(held) == 2
-    assert {name for part in held for name in part} == {s["name"] for s in many._manifest["segments"]}
+    assert {name for part in held for name in part} == {s["name"] for s in many._now.manifest["segments"]}
 
 
 def test_too_many_within_a_distance(
@@ -211,5 +211,12 @@ def test_annotate_is_that_of_one_process(
     pd.testing.assert_frame_equal(served.obs, local.obs)
     # Without landmarks, novelty is told by the distance to the nearest cell, which workers look for.
     vectors = np.random.default_rng(5).normal(size=(50, N_LATENT)).astype(np.float32)
-    assert many.judge().backend is not many.judge(client=client).backend
-    np.testing.assert_array_equal(many.judge(client=client).novelty(vectors), many.judge().novelty(vectors))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def nearest(queries: np.ndarray, recall: float) -> np.ndarray:
+        return many.search(queries, 1, recall=recall, client=client).distances[:, 0]
+
+    model = many.label_model
+    np.testing.assert_allclose(
+        model.matched(nearest=nearest).novelty(vectors), model.matched().novelty(vectors), atol=1e-6
+    )

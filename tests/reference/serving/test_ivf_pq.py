@@ -5,34 +5,37 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from _made import index_sizes
 from anndata import AnnData
 from threadpoolctl import threadpool_limits
 
 from scim import Encoder, Reference
 from scim.genes import GeneSpace
-from scim.index import _ivf_flat as _faiss
-from scim.index import _ivf_pq as _pq
+from scim.index import ExactIndex, IndexPlan, MaskedIndex
 from scim.index._files import CODES, ORDERED, REST, ROWS
 from scim.reference.serving import _ivf_pq as _serving
-from scim.reference.versions import _commit
 
 N_CELLS, N_GENES, N_LATENT = 24_000, 40, 16
+SIZES: dict[str, Any] = {
+    "short_codes_from_cells": 1_000,
+    "exact_below_cells": 300,
+    "part_cells": (2_000, 8_000_000),
+    "parts_per_thread": 2,
+    "served_queries": 100,
+}
 
 
 @pytest.fixture(autouse=True)
 def small_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Serve the index where hundreds of cells may be found, in parts of two thousand."""
-    monkeypatch.setattr(_pq, "FEW", 300)
-    monkeypatch.setattr(_serving, "FEW", 300)
-    monkeypatch.setattr(_serving, "_FEWEST", 2_000)
-    monkeypatch.setattr(_serving, "_PER_THREAD", 2)
-    monkeypatch.setattr(_serving, "_QUERIES", 100)
+    index_sizes(monkeypatch, **SIZES)
     with threadpool_limits(1):
         yield
 
@@ -62,10 +65,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = Encoder(GeneSpace.from_adata(adata), {"output.weight": matrix, "output.bias": np.zeros(N_LATENT)})
     path = tmp_path_factory.mktemp("dem Index") / "größer.scim"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_faiss, "LARGE", 1_000)
+        index_sizes(patch, **SIZES)
         keys = {"labels_key": "cell_type", "study_key": "study", "landmarks": "none"}
         made = Reference.build(path, adata, encoder, **keys)
-    assert made._manifest["index"]["kind"] == "norm codes"
+    assert made._now.manifest["index"]["kind"] == "norm codes"
     return path
 
 
@@ -81,14 +84,9 @@ def queries(built: Path) -> np.ndarray:
 
 def exact(reference: Reference, queries: np.ndarray, **how: Any) -> Any:
     """What a search by the vectors alone finds."""
-    from scim.index._exact import ExactIndex
-
     other = Reference.open(reference.path)
-    living = other._backend
-    if hasattr(living, "backend"):
-        living.backend = ExactIndex(other._segments)
-    else:
-        other._backend = ExactIndex(other._segments)
+    index, before = ExactIndex(other._now.vectors), other._now.index
+    other._now = replace(other._now, index=before.over(index) if isinstance(before, MaskedIndex) else index)
     return other.search(queries, **how)
 
 
@@ -141,7 +139,7 @@ def test_finds_what_one_process_finds(many: Reference, queries: np.ndarray, clie
 def test_recall_is_the_users(many: Reference, queries: np.ndarray, client: Any) -> None:
     expected, reached = exact(many, queries, k=50), []
     for target in (0.6, 0.995):
-        many._manifest["index"]["target"] = target
+        many._now.manifest["index"]["target"] = target
         reached.append(recall(many.search(queries, k=50, client=client), expected))
         assert reached[-1] > target - 0.03
     assert reached[0] < reached[1]
@@ -153,7 +151,7 @@ def test_what_is_few_is_compared_exactly(
     def refuse(*args: object) -> None:
         raise AssertionError("searched the index")
 
-    monkeypatch.setattr(_serving.ShardedIvfPq, "_search", refuse)
+    monkeypatch.setattr(_serving.ShardedIvfPq, "_look_up", refuse)
     few = np.arange(N_CELLS) % 100 == 3
     for how in ({"k": 5, "within": few}, {"k": N_CELLS // 3}, {"k": None, "max_distance": 0.1}):
         some = queries[:20]
@@ -163,10 +161,10 @@ def test_what_is_few_is_compared_exactly(
 def test_cells_behind_the_index_and_those_removed(
     many: Reference, queries: np.ndarray, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_commit, "MOST_BEYOND_INDEX", 1.0)
+    index_sizes(monkeypatch, **SIZES, beyond_index_share=1.0)
     many.add(cells(3_000, 4))
     many.remove(where={"donor": ["D2", "D3"]})
-    assert many._manifest["index"]["n_cells"] == N_CELLS < many.n_rows
+    assert many._now.manifest["index"]["n_cells"] == N_CELLS < many.n_rows
     for how in ({"k": 30}, {"k": 30, "where": {"study": "two"}}):
         served = many.search(queries, **how, client=client)
         assert_as_good(served, many.search(queries, **how))
@@ -198,6 +196,7 @@ def test_a_damaged_index_is_no_wrong_answer(
     np.testing.assert_array_equal(served.indices, expected.indices)
 
 
+@pytest.mark.slow
 def test_survives_a_worker_that_is_killed(many: Reference, client: Any, despite_a_killed_worker: Any) -> None:
     asked = many.encoder.embed(cells(6_000, 5))
     expected = many.search(asked, k=20, client=client)
@@ -207,11 +206,11 @@ def test_survives_a_worker_that_is_killed(many: Reference, client: Any, despite_
 
 
 def test_parts_have_about_as_many_cells() -> None:
-    sizes = np.random.default_rng(0).integers(0, 900, 2_000)
+    sizes, plan = np.random.default_rng(0).integers(0, 900, 2_000), IndexPlan(**SIZES)
     for threads in (0, 1, 3, 4, 40):
-        bounds = _serving._cut(sizes, threads)
+        bounds = _serving.part_bounds(sizes, threads, plan)
         assert bounds[0] == 0 and bounds[-1] == 2_000 and list(bounds) == sorted(set(bounds))
         held = np.add.reduceat(sizes, bounds[:-1])
         assert held.max() < 1.1 * held.mean() + 900
-    assert len(_serving._cut(sizes, 3)) == len(_serving._cut(sizes, 4))
-    assert len(_serving._cut(np.full(1_000, 100_000), 1)) - 1 == 13
+    assert len(_serving.part_bounds(sizes, 3, plan)) == len(_serving.part_bounds(sizes, 4, plan))
+    assert len(_serving.part_bounds(np.full(1_000, 100_000), 1, plan)) - 1 == 13

@@ -61,7 +61,7 @@ def test_from_a_url(folder: Path, tmp_path: Path, home: Path) -> None:
     with pytest.raises(ConnectionError, match="cannot be reached") as refused:
         scim.install_reference(url, sha256=sha256(archive), name="yours")
     assert type(refused.value) is ConnectionError
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="not a URL"):
         scim.install_reference("http://:80:x/a.zip", sha256="0" * 64)
     assert not list(home.glob("downloads/*"))
     assert len(scim.Reference.open("mine")) == 700
@@ -84,7 +84,7 @@ def test_not_all_of_an_archive(folder: Path, tmp_path: Path, home: Path, ending:
     whole = archive.read_bytes()
     for kept in (10, len(whole) // 2, len(whole) * 9 // 10):
         archive.write_bytes(whole[:kept])
-        with pytest.raises(ValueError, match=f"packed.{ending} is neither .* or not all of one"):
+        with pytest.raises(ValueError, match=f"packed.{ending} is neither .* or is truncated"):
             scim.install_reference(archive, sha256=sha256(archive), name="mine")
     assert not list(home.glob("*")) and not list(home.glob(".*"))
 
@@ -94,7 +94,7 @@ def test_a_home_that_is_a_file(folder: Path, tmp_path: Path, monkeypatch: pytest
     for place in (archive, archive / "below"):
         monkeypatch.setenv("SCIM_HOME", str(place))
         for source in (archive, "hf://me/lung@" + "0" * 40):
-            with pytest.raises(NotADirectoryError, match="SCIM_HOME=.*packed.tar.* is a file, or below one"):
+            with pytest.raises(NotADirectoryError, match="SCIM_HOME=.*packed.tar.* is a file, or below a file"):
                 scim.install_reference(source, sha256=sha256(archive), name="mine")
         assert scim.references()["name"].tolist() == ["blood"]
 
@@ -183,8 +183,8 @@ def test_a_bundled_one_is_not_changed(folder: Path, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("called", "message"),
     [
-        ("blood.scim", "'blood', that of a reference that comes with scim"),
-        ("Blood.scim", "'Blood', that of a reference that comes with scim"),
+        ("blood.scim", "'blood', the name of a reference that comes with scim"),
+        ("Blood.scim", "'Blood', the name of a reference that comes with scim"),
         ("..scim", r"plain name .*got '\.'"),
         ("a\nb.scim", r"plain name .*got 'a\\nb'"),
         ("x" * 101 + ".scim", "at most 100 printable letters"),
@@ -238,7 +238,7 @@ def test_several_at_once(folder: Path, tmp_path: Path, home: Path, monkeypatch: 
     from scim.reference.sharing import _install as named
 
     archive = archive_of(folder, tmp_path / "packed.tar")
-    unpack, unpacked = named._unpack, Barrier(4)
+    unpack, unpacked = named.unpack, Barrier(4)
 
     def meet(*args: Path) -> None:
         unpack(*args)
@@ -250,7 +250,7 @@ def test_several_at_once(folder: Path, tmp_path: Path, home: Path, monkeypatch: 
         except FileExistsError as error:
             return error
 
-    monkeypatch.setattr(named, "_unpack", meet)
+    monkeypatch.setattr(named, "unpack", meet)
     (home / f".unpack-{os.getpid()}").mkdir(parents=True)  # of a process of the same number, long ago
     with ThreadPoolExecutor(4) as pool:
         one, other, *same = pool.map(install, ["one", "other", "same", "same"])

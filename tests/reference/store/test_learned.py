@@ -9,7 +9,12 @@ import pytest
 
 from scim.labels import Calibration, Landmarks
 from scim.reference import ReferenceFolderError
-from scim.reference.store import load_calibration, load_segment_landmarks, save_calibration, save_landmarks
+from scim.reference.store._learned import (
+    load_calibration,
+    load_segment_landmarks,
+    save_calibration,
+    save_landmarks,
+)
 
 
 def test_round_trip_and_damage(tmp_path: Path) -> None:

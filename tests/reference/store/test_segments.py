@@ -7,10 +7,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from scim.index._vectors import take_vectors, to_float
+from scim.index._vectors import FixedVectors, to_float
 from scim.reference import ReferenceFolderError
-from scim.reference.store._columns import join_cells
-from scim.reference.store._segments import SegmentWriter, dictionary, open_cells, open_vectors, to_table
+from scim.reference.store._columns import dictionary, join_cells
+from scim.reference.store._segments import SegmentWriter, open_cells, open_vectors
+from scim.reference.store._tables import to_table
 
 
 def cells(n: int, **columns: object) -> pd.DataFrame:
@@ -35,7 +36,7 @@ def test_fixed_point_is_fine_enough(tmp_path: Path) -> None:
     assert np.abs(restored @ restored.T - vectors @ vectors.T).max() < 2e-4
     assert not restored[7].any()
     rows = np.array([499, 0, 250])
-    np.testing.assert_array_equal(take_vectors([stored[:251], stored[251:]], rows), restored[rows])
+    np.testing.assert_array_equal(FixedVectors([stored[:251], stored[251:]]).take(rows), restored[rows])
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:

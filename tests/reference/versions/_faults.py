@@ -1,7 +1,8 @@
-"""Do something to a reference in processes that are killed on the way; run by test_faults_killed.py.
+"""Change a reference in processes that are killed on the way; run by test_faults_killed.py.
 
-Each attempt is a fork of this process, which has everything imported: it kills itself with SIGKILL, at a file operation
-or a CPU time that was drawn at random from all that the work takes.
+Each attempt is a fork of this process, which has done the same work before, so that nothing is left to import or
+compile. The fork kills itself with SIGKILL, at a file operation or a CPU time that was drawn at random from all that
+the work takes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -19,12 +21,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
+from _made import index_sizes
 from anndata import AnnData
 from scipy import sparse
+from tqdm.auto import tqdm
 
 import scim
 from scim.genes import GeneSpace
-from scim.index import _ivf_flat as _faiss
+from scim.index import _ivf_flat
 from scim.reference.build import _journal, _parts
 
 KEYS = {"labels_key": "cell_type", "study_key": "study", "obs_columns": ["tissue"]}
@@ -56,8 +61,11 @@ def make_cells(n: int, seed: int, study: str) -> AnnData:
 def settings() -> None:
     """Indexes and stages for hundreds of cells."""
     warnings.simplefilter("ignore")
-    _faiss.WORTH = 200
-    _faiss._TRIALS = 20
+    # The lock of tqdm is one for all forks, and a fork that is killed while it holds it would stop the next ones.
+    tqdm.monitor_interval = 0
+    tqdm.set_lock(threading.RLock())
+    index_sizes(pytest.MonkeyPatch(), index_from_cells=200)
+    _ivf_flat._TRIALS = 20
     _parts.STAGE = _journal.STAGE = 100
 
 
@@ -76,6 +84,7 @@ def in_child(work: Callable[[], None], *, event: int | None = None, seconds: flo
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    signal.alarm(300)  # what hangs fails
     events = 0
 
     def kill(*_: object) -> None:
@@ -113,7 +122,7 @@ def check(path: Path, sizes: set[int]) -> int:
     found = reference.search(reference.vectors(rows), k=3)
     assert (found.distances[:, 0] < 1e-6).all()
     reference.metadata(found.indices.ravel())
-    assert reference.judge().calibration.head is not None and reference.landmarks is not None
+    assert reference.label_model.matched().calibration.head is not None and reference.landmarks is not None
     return len(reference)
 
 
@@ -124,12 +133,13 @@ def prepare(folder: Path) -> scim.Reference:
     return reference
 
 
-def trials(op: str, folder: Path, n_kills: int) -> dict[str, object]:
+def trials(op: str, folder: Path, n_kills: int, seed: int) -> dict[str, object]:
+    """Kill ``op`` so many times, and say what was found after each."""
     encoder = make_encoder()
     target = folder / "mit Leerzeichen é" / "r.scim"
     old = folder / "old.scim"
     files = folder / "files"
-    in_child(lambda: work_before(op, folder))
+    work_before(op, folder)
 
     def fresh() -> None:
         shutil.rmtree(target, ignore_errors=True)
@@ -147,12 +157,14 @@ def trials(op: str, folder: Path, n_kills: int) -> dict[str, object]:
     work = {"build": build, "add": add, "compact": compact}[op]
     sizes = {"build": {300, 700}, "add": {300, 420}, "compact": {360}}[op]
     fresh()
-    assert in_child(work) == 0, Path("error.txt").read_text()
-    n_events, cpu = json.loads(Path("total.json").read_text())
+    work()
     expected = contents(target)
     fresh()
-    rng = np.random.default_rng(0)
-    kills, done, states = 0, 0, []
+    assert in_child(work) == 0, Path("error.txt").read_text()
+    n_events, cpu = json.loads(Path("total.json").read_text())
+    fresh()
+    rng = np.random.default_rng(seed)
+    kills, states = 0, []
     while kills < n_kills:
         at = {"event": int(rng.integers(1, n_events + 1))} if kills % 2 else {"seconds": rng.random() * cpu}
         status = in_child(work, **at)
@@ -161,13 +173,12 @@ def trials(op: str, folder: Path, n_kills: int) -> dict[str, object]:
         n = check(target, sizes)
         states.append(n)
         if n == max(sizes) and op != "compact" or status == 0:
-            done += 1
             fresh()
     fresh()
     assert in_child(work) == 0, Path("error.txt").read_text()
     check(target, {max(sizes)})
     left = sorted(p.name for p in target.parent.iterdir())
-    return {"kills": kills, "done": done, "states": states, "same": contents(target) == expected, "left": left}
+    return {"kills": kills, "states": states, "same": contents(target) == expected, "left": left}
 
 
 def work_before(op: str, folder: Path) -> None:
@@ -211,10 +222,14 @@ def full_disk(folder: Path) -> dict[str, object]:
 
 if __name__ == "__main__":
     settings()
-    op, folder, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    os.chdir(folder)
-    if op == "full-disk":
-        work_before("compact", folder)
-        print(json.dumps(full_disk(folder)))
-    else:
-        print(json.dumps(trials(op, folder, n)))
+    folder, n_kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    results = {}
+    for op in sys.argv[4:]:
+        (folder / op).mkdir()
+        os.chdir(folder / op)
+        if op == "full-disk":
+            work_before("compact", folder / op)
+            results[op] = full_disk(folder / op)
+        else:
+            results[op] = trials(op, folder / op, n_kills, seed)
+    print(json.dumps(results))

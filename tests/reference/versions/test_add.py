@@ -58,7 +58,7 @@ def test_background_takes_the_new_study_in(folder: Path, more: AnnData) -> None:
     reference = Reference.open(folder)
     reference.add(more)
     # Sixty of the cells now have a twin in another study.
-    assert (reference.background() < 1e-6).sum() >= 120
+    assert (reference.label_model.background() < 1e-6).sum() >= 120
 
 
 def test_twice(folder: Path, more: AnnData, pbmc: AnnData) -> None:
@@ -197,7 +197,7 @@ def test_remains_of_a_killed_add_do_no_harm(folder: Path, more: AnnData) -> None
 def test_two_writers(folder: Path, more: AnnData, pbmc: AnnData) -> None:
     one, two = Reference.open(folder), Reference.open(folder)
     one.add(more)
-    with pytest.raises(ValueError, match="changed by somebody else.*Open it again"):
+    with pytest.raises(ValueError, match="changed by another process.*Open it again"):
         two.add({"fifth": pbmc[:10]})
     assert len(Reference.open(folder)) == 760
 
@@ -234,7 +234,7 @@ def test_data_without_a_name_are_new_studies(pbmc: AnnData, encoder: Encoder, tm
         single = Reference.build(tmp_path / "s.scim", parts[0], encoder, labels_key="cell_type")
     single.add(parts[1])
     assert single.obs["study"].unique().tolist() == ["study", "study_2"]
-    assert single.calibration_kind == "cross-study"
+    assert single.label_model.calibration_kind == "cross-study"
 
 
 def test_what_says_no_label_does_not_vote(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _made import index_sizes
 from anndata import AnnData
 
 from scim import Encoder, Reference
 from scim._disk._lock import one_writer
-from scim.index import _ivf_flat as _faiss
 from scim.reference import ReferenceFolderError
 from scim.reference.store import _manifest
+from scim.reference.versions import _commit
 
 KEYS = {"labels_key": "cell_type", "study_key": "study", "obs_columns": ["tissue"]}
 DAMAGES = ["missing", "truncated", "zeroed", "flipped", "swapped", "empty"]
@@ -28,7 +29,7 @@ def _full(tmp_path_factory: pytest.TempPathFactory, _pbmc: AnnData, encoder: Enc
     """Two references of two segments, with an index, tombstones and cells without counts."""
     folder = tmp_path_factory.mktemp("full")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_faiss, "WORTH", 100)
+        index_sizes(patch, index_from_cells=100)
         for name, start in (("a", 0), ("b", 1)):
             X = _pbmc.X.tolil()
             X[[4, 5, 600, 601]] = 0
@@ -42,7 +43,7 @@ def _full(tmp_path_factory: pytest.TempPathFactory, _pbmc: AnnData, encoder: Enc
 
 @pytest.fixture
 def full(_full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(_faiss, "WORTH", 100)
+    index_sizes(monkeypatch, index_from_cells=100)
     return Path(shutil.copytree(_full / "a", tmp_path / "a"))
 
 
@@ -70,6 +71,7 @@ def damage(file: Path, how: str, other: Path) -> bool:
     return new != content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", DAMAGES)
 def test_every_file_in_turn(full: Path, _full: Path, how: str) -> None:
     whole = Reference.open(full)
@@ -107,7 +109,7 @@ def test_every_file_in_turn(full: Path, _full: Path, how: str) -> None:
 @pytest.mark.parametrize("how", DAMAGES)
 def test_every_file_of_a_large_reference(full: Path, _full: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What large files are not compared with: nothing crashes, and what is read is within bounds."""
-    monkeypatch.setattr(_manifest, "SMALL", 0)
+    monkeypatch.setattr(_manifest, "BLOCK_BYTES", 0)
     for name in names(full):
         if name == "manifest.json":
             continue
@@ -135,7 +137,8 @@ def test_every_file_of_a_large_reference(full: Path, _full: Path, how: str, monk
 def test_a_sample_looks_into_large_files(
     pbmc: AnnData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_manifest, "SMALL", 4_096)
+    for module in (_manifest, _commit):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 4_096)
     Reference.build(tmp_path / "r", pbmc, encoder, **KEYS)
     file = tmp_path / "r" / "segments/0001/vectors.i16"
     facts = _manifest.read_manifest(tmp_path / "r")["files"]["segments/0001/vectors.i16"]

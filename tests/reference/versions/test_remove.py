@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _made import index_sizes
 from anndata import AnnData
 
 import scim
 from scim import Encoder, Reference
-from scim.index import _ivf_flat as _faiss
 from scim.reference.store._manifest import read_manifest
 
 KEYS = {"labels_key": "cell_type", "study_key": "study", "obs_columns": ["tissue", "channel", "depth"]}
@@ -42,9 +42,9 @@ def test_removed_cells_never_come_back(folder: Path, vectors: np.ndarray) -> Non
         assert opened.metadata(left)["label"].astype(str).tolist() == labels[left].tolist()
         np.testing.assert_array_equal(opened.vectors(), opened.vectors(left))
         assert not np.isin(opened.landmarks.rows, np.flatnonzero(gone)).any()
-        novelty = opened.judge().novelty(vectors[gone][:20])
+        novelty = opened.label_model.matched().novelty(vectors[gone][:20])
         np.testing.assert_allclose(
-            novelty, opened.distance_pvalue(opened.search(vectors[gone][:20], k=1).distances[:, 0])
+            novelty, opened.label_model.distance_pvalue(opened.search(vectors[gone][:20], k=1).distances[:, 0])
         )
         for bad in (opened.metadata, opened.vectors):
             with pytest.raises(IndexError, match="1 cells that were removed"):
@@ -62,7 +62,7 @@ def test_compacting_is_like_building_without_them(
     reference = Reference.open(folder)
     gone = reference.allowed(where={"channel": ["1", "5"]})
     reference.remove(where={"channel": ["1", "5"]})
-    background = reference.background()
+    background = reference.label_model.background()
     reference.compact()
     built = Reference.build(tmp_path / "b", pbmc[~gone], encoder, **KEYS)
     for opened in (reference, Reference.open(folder, verify="full")):
@@ -70,9 +70,11 @@ def test_compacting_is_like_building_without_them(
         assert opened.metadata().astype(str).equals(built.metadata().astype(str))
         np.testing.assert_array_equal(opened.vectors(), built.vectors())
         # What was calibrated without the cells removed is what is calibrated where they never were.
-        np.testing.assert_array_equal(opened.background(), background)
-        np.testing.assert_array_equal(opened.background(), built.background())
-        np.testing.assert_array_equal(opened.judge().calibration.head.weights, built.judge().calibration.head.weights)
+        np.testing.assert_array_equal(opened.label_model.background(), background)
+        np.testing.assert_array_equal(opened.label_model.background(), built.label_model.background())
+        np.testing.assert_array_equal(
+            opened.label_model.matched().calibration.head.weights, built.label_model.matched().calibration.head.weights
+        )
         assert opened.terms.to_dict() == built.terms.to_dict()
         np.testing.assert_array_equal(opened.landmarks.rows, built.landmarks.rows)
     text = (folder / "segments/0002/cells.arrow").read_bytes()
@@ -115,7 +117,7 @@ def test_labels_that_only_removed_cells_had(folder: Path, vectors: np.ndarray) -
     assert reference.remove(where={"label": label}) == n
     assert len(reference.terms.labels) == before - 1 and label not in reference.info()["labels"]
     assert reference.info()["labelled_cells"] == 700 - n
-    probabilities = reference.judge().calibration.head.probabilities(vectors, before - 1)
+    probabilities = reference.label_model.matched().calibration.head.probabilities(vectors, before - 1)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
@@ -138,7 +140,7 @@ def test_verbs_work_without_the_cells_removed(folder: Path, pbmc: AnnData) -> No
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({}, ValueError, "Nothing says which cells"),
+        ({}, ValueError, "Give where=, exclude= or rows="),
         ({"where": {"study": "fourth"}}, ValueError, "no cell has study='fourth'"),
         ({"where": {"studdy": "x"}}, KeyError, "studdy"),
         ({"rows": np.array([700])}, IndexError, "from 0 to 699"),
@@ -155,7 +157,7 @@ def test_wrong_arguments(folder: Path, options: dict, error: type[Exception], te
 def test_index_serves_until_it_is_built_anew(
     pbmc: AnnData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_faiss, "WORTH", 200)
+    index_sizes(monkeypatch, index_from_cells=200)
     reference = Reference.build(tmp_path / "r", pbmc[:600], encoder, **KEYS)
     more = pbmc[600:].copy()
     more.obs["study"] = "new"

@@ -1,4 +1,4 @@
-"""Turn data into a segment of a reference."""
+"""Write data as a segment of a reference."""
 
 from ._journal import Journal, building
 from ._recipe import Recipe
@@ -7,17 +7,7 @@ from ._segment import Written, check_counts, write_blocks, write_segment
 from ._sources import ZARR, columns_of, files_in, is_store, list_parts
 
 __all__ = [
-    "Journal",
-    "PARTS",
-    "Recipe",
-    "Written",
-    "ZARR",
-    "building",
-    "check_counts",
-    "columns_of",
-    "files_in",
-    "is_store",
-    "list_parts",
-    "write_blocks",
-    "write_segment",
-]
+    "PARTS", "ZARR",
+    "Journal", "Recipe", "Written",
+    "building", "check_counts", "columns_of", "files_in", "is_store", "list_parts", "write_blocks", "write_segment",
+]  # fmt: skip

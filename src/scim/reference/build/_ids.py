@@ -1,4 +1,4 @@
-"""Cell ids of which no two are alike, found without having all of them in memory."""
+"""Unique cell ids, found without all ids in memory."""
 
 from __future__ import annotations
 
@@ -13,28 +13,23 @@ from ..store import CELL_ID, STUDY
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: Known cells that are compared at a time.
+_BATCH_ROWS = 262_144
+#: Share of new cells with known ids from which on they are the same cells. Some barcodes of 10x occur in every study.
+_SAME_CELLS_SHARE = 0.5
+
 
 def distinct_ids(
     tables: Callable[[], Iterable[pa.Table]], known: Iterable[pa.Table] = (), *, is_unnamed: bool = False
 ) -> Iterator[Any]:
-    """Yield the ids of each table's cells: a repeated one gets its study in front, and then a number.
+    """Yield the ids of the cells of each table. A repeated id gets its study as a prefix, and then a number.
 
-    Ids are compared by a hash of 64 bits, so that eight bytes a cell are kept. Two that are not alike but have one hash
-    (a chance of 3e-6 among 10 million) get their study in front as well, which does no harm.
+    Ids are compared by a hash of 64 bits, so that memory is eight bytes a cell. If two different ids have the same hash
+    (a chance of 3e-6 among 10 million), both get their study as a prefix, which does no harm.
 
-    Parameters
-    ----------
-    tables
-        Gives the metadata of the cells that are new, table by table, each time that it is called.
-    known
-        Metadata of cells that are there already, and keep their ids.
-    is_unnamed
-        The studies got their names by counting: cells that are there under their ids may be the same.
-
-    Raises
-    ------
-    ValueError
-        A cell of the same study and id is there already.
+    ``tables`` returns an iterator over the metadata of the new cells. Cells of the reference, ``known``, keep their
+    ids: a new cell of the same study and id is a ValueError. If ``is_unnamed``, studies are named by numbers, so that
+    cells with the ids of known cells may be the same cells.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -68,7 +63,7 @@ def distinct_ids(
 
 
 def _taken(tables: Callable[[], Iterable[pa.Table]], known: Iterable[pa.Table], *, is_unnamed: bool) -> Any:
-    """Ids that new cells and known ones have in common; raise if the cells themselves are the same."""
+    """Return the ids that new and known cells share. Raise an error if the cells are the same."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -81,7 +76,7 @@ def _taken(tables: Callable[[], Iterable[pa.Table]], known: Iterable[pa.Table], 
     own: list[Any] = [nothing]
     same: list[Any] = [nothing]
     for table in there:
-        for batch in table.select([CELL_ID, STUDY]).to_batches(max_chunksize=262_144):
+        for batch in table.select([CELL_ID, STUDY]).to_batches(max_chunksize=_BATCH_ROWS):
             part = pa.Table.from_batches([batch])
             column, whole = part.column(CELL_ID), _with_study(part)
             own += column.filter(pc.is_in(column, value_set=ids)).chunks
@@ -90,22 +85,21 @@ def _taken(tables: Callable[[], Iterable[pa.Table]], known: Iterable[pa.Table], 
     taken = pa.concat_arrays(own)
     shared = pc.is_in(ids, value_set=taken)
     again = pc.is_in(full, value_set=pa.concat_arrays(same))
-    # Some barcodes of 10x occur in every study; half of them or more are the same cells.
-    if is_unnamed and pc.mean(shared).as_py() >= 0.5:
+    if is_unnamed and pc.mean(shared).as_py() >= _SAME_CELLS_SHARE:
         again = pc.or_(again, shared)
     if n := pc.sum(again).as_py():
         first = pc.index(again, True).as_py()
         study = pa.concat_tables([t.select([STUDY]) for t in tables()], promote_options="permissive")
         raise ValueError(
             f"{n} cells are in the reference already, such as {ids[first].as_py()!r} of study "
-            f"{study.column(STUDY)[first].as_py()!r}. Leave them out; if they are others of the same names, name their "
-            "study (study_key, or a mapping of names to data) another way."
+            f"{study.column(STUDY)[first].as_py()!r}. Leave them out. If these are other cells with the same ids, give "
+            "their study another name (study_key, or a mapping of names to data)."
         )
     return taken
 
 
 def _with_study(table: pa.Table) -> Any:
-    """Study and id of each cell, as text."""
+    """Join study and id of each cell."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -113,19 +107,19 @@ def _with_study(table: pa.Table) -> Any:
 
 
 def _hash(ids: Any) -> np.ndarray:
-    """Hash of each text, uint64 (n,)."""
+    """Hash each text, uint64 (n,)."""
     return np.asarray(pd.util.hash_array(np.asarray(ids.to_numpy(zero_copy_only=False), object), categorize=False))
 
 
 def _repeated(hashes: Iterable[np.ndarray]) -> np.ndarray:
-    """Hashes that occur more than once, ascending."""
+    """Return the hashes that occur more than once, ascending."""
     ranked = np.concatenate([np.empty(0, dtype=np.uint64), *hashes])
     ranked.sort()
     return np.unique(ranked[1:][ranked[1:] == ranked[:-1]])
 
 
-def _isin(hashes: np.ndarray, some: np.ndarray) -> np.ndarray:
-    if not len(some):
+def _isin(hashes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    if not len(wanted):
         return np.zeros(len(hashes), dtype=bool)
-    place = np.minimum(np.searchsorted(some, hashes), len(some) - 1)
-    return np.asarray(some[place] == hashes)
+    place = np.minimum(np.searchsorted(wanted, hashes), len(wanted) - 1)
+    return np.asarray(wanted[place] == hashes)

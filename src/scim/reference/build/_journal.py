@@ -1,4 +1,4 @@
-"""What a build has done so far, on disk: a build that was killed goes on from there."""
+"""Journal of a build on disk, from which an interrupted build continues."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ from ..._disk import (
 from ..._warn import warn
 from .. import store
 
-#: Cells after which what was done is made to last.
+#: Cells of a stage, after which the work is recorded.
 STAGE = 20_000
-#: Fewest finished cells that are kept for the next attempt if a build ends with an error.
+#: Keep the work of a build that ends with an error from this number of finished cells on.
 WORTH_KEEPING = 20_000
+#: Ending of the hidden folder of a build.
+_ENDING = ".building"
 
 
 class Journal:
-    """Records of finished work, each of some cells of one part of the data.
+    """Records of finished work. Each record is a number of cells of one part of the data.
 
-    Parameters
-    ----------
-    root
-        Folder of the build: ``journal.jsonl``, ``stages/``, and ``reference/``, which becomes the reference.
+    The folder of the build holds ``journal.jsonl``, ``stages/``, and ``reference/``, which becomes the reference.
     """
 
     def __init__(self, root: Path) -> None:
@@ -50,41 +49,36 @@ class Journal:
 
     @property
     def n_cells(self) -> int:
-        """Cells that are done."""
+        """Number of finished cells."""
         return sum(int(record["n_cells"]) for record in self.records)
 
     def begin(self, plan: Mapping[str, Any] | None, *, resume: bool) -> None:
-        """Go on with what is there, if it was begun with the same plan, or clear it away.
+        """Continue with the recorded work if it has the same plan, or delete it.
 
-        Parameters
-        ----------
-        plan
-            All that the result depends on beside the data; None: nothing can be resumed.
-        resume
-            Go on where that is possible.
+        The plan is everything that the result depends on, besides the data. Without a plan, the build cannot continue.
         """
         self._plan = None if plan is None else json.dumps(plain(plan), sort_keys=True)
         lines = list(self._read())
         if lines and resume and self._plan is not None and lines[0].get("plan") == self._plan:
             self.records = self._whole(lines[1:])
         elif len(lines) > 1 and resume:
-            warn(f"A build of {self._target()} that was interrupted had other arguments. It is begun afresh.")
+            warn(f"A build of {self._target()} that was interrupted had other arguments. It starts again.")
         _delete(self.folder, but=self.segment / store.VECTORS if self.records else None)
         self.folder.mkdir(exist_ok=True)
         self._clear()
         if self.n_cells:
             warn(
-                f"Going on with a build of {self._target()} that was interrupted: {self.n_cells:,} cells are done. "
-                "resume=False begins afresh."
+                f"Continuing a build of {self._target()} that was interrupted: {self.n_cells:,} cells are done. "
+                "resume=False starts again."
             )
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Note finished work; its files are on the disk by now."""
+        """Record finished work, whose files are on the disk."""
         self.records.append(dict(record))
         _write_lines(self._path, [record], mode="a")
 
     def rewind(self, n_records: int) -> None:
-        """Forget all but the first records."""
+        """Delete all but the first records."""
         if n_records < len(self.records):
             self.records = self.records[:n_records]
             self._clear()
@@ -97,7 +91,7 @@ class Journal:
         return self.root.name.removeprefix(".").removesuffix(_ENDING)
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        """Lines up to the first that was not finished."""
+        """Yield the records up to the first that was not finished."""
         with suppress(OSError), open(self._path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 check, _, text = line.rstrip("\n").partition(" ")
@@ -106,7 +100,7 @@ class Journal:
                 yield json.loads(text)
 
     def _whole(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Keep records up to the first whose files are not what they were."""
+        """Return the records up to the first whose files have changed."""
         kept = []
         with suppress(OSError), open(self.segment / store.VECTORS, "rb") as vectors:
             for record in records:
@@ -119,7 +113,7 @@ class Journal:
         return kept
 
     def _clear(self) -> None:
-        """Leave no more of the segment than the records name."""
+        """Delete the parts of the segment that have no record."""
         listed = {name for record in self.records for name in record["files"]}
         for path in self.stages.iterdir() if self.stages.is_dir() else ():
             if path.name not in listed:
@@ -136,7 +130,7 @@ class Journal:
 
 
 def _write_lines(path: Path, records: Sequence[Mapping[str, Any]], *, mode: str) -> None:
-    """Write records with a hash each, so that one that was not finished is told from one that was."""
+    """Write records with a hash each, so that unfinished records can be found."""
     with open(path, mode, encoding="utf-8") as file:
         for record in records:
             text = json.dumps(plain(record))
@@ -146,7 +140,7 @@ def _write_lines(path: Path, records: Sequence[Mapping[str, Any]], *, mode: str)
 
 
 def _delete(folder: Path, *, but: Path | None = None) -> None:
-    """Delete a folder, but for one file in it and what that lies in."""
+    """Delete a folder, except for one file in it and the folders that contain it."""
     for path in sorted(folder.rglob("*"), reverse=True) if folder.is_dir() else ():
         if but is None or not but.is_relative_to(path):
             path.rmdir() if path.is_dir() else path.unlink()
@@ -154,31 +148,13 @@ def _delete(folder: Path, *, but: Path | None = None) -> None:
         folder.rmdir()
 
 
-_ENDING = ".building"
-
-
 @contextmanager
 def building(path: Path, *, overwrite: bool, plan: Mapping[str, Any] | None, resume: bool) -> Iterator[Journal]:
-    """Yield the place of a build, whose ``folder`` takes the place of ``path`` if the block ends well.
+    """Lock the folder of a build, and move the result to ``path`` if the block ends without an error.
 
-    It is a hidden folder beside ``path``, so that the next build of the same path finds it. It is kept if the process
-    dies, and if there is an error after :data:`WORTH_KEEPING` cells; else nothing is left.
-
-    Parameters
-    ----------
-    path
-        Folder of the reference.
-    overwrite
-        Replace a reference at ``path``.
-    plan, resume
-        See :meth:`Journal.begin`.
-
-    Raises
-    ------
-    BlockingIOError
-        Another process is building it.
-    OSError
-        The disk is full, or cannot be written to.
+    The folder of a build is a hidden folder next to ``path``, so that the next build of the same path finds it. It is
+    kept if the process dies, or after an error with at least :data:`WORTH_KEEPING` finished cells. ``plan`` and
+    ``resume`` are those of :meth:`Journal.begin`. Another process that is building it is a BlockingIOError.
     """
     check_target(path, marker=store.MANIFEST, what="reference", overwrite=overwrite)
     place = path.absolute()
@@ -194,14 +170,16 @@ def building(path: Path, *, overwrite: bool, plan: Mapping[str, Any] | None, res
                 for file in journal.folder.rglob("*"):
                     if file.is_file():
                         sync(file)
-                # It may have appeared while the work went on.
+                # A folder may have appeared during the build.
                 check_target(path, marker=store.MANIFEST, what="reference", overwrite=overwrite)
                 with one_writer(place, "a build that replaces it") if place.is_dir() else nullcontext():
                     move_into_place(journal.folder, place)
                 _remove(root)
             except BaseException as error:
                 if plan is not None and journal.n_cells >= WORTH_KEEPING:
-                    error.add_note(f"{journal.n_cells:,} cells are done and kept: build it again to go on from there.")
+                    error.add_note(
+                        f"{journal.n_cells:,} cells are done and kept. Build it again to continue from there."
+                    )
                 else:
                     _remove(root)
                 raise

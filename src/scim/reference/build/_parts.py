@@ -1,19 +1,19 @@
-"""Embed the data part by part, and note what is done."""
+"""Embed the data part by part, and record finished work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..._disk import sha256, sync
-from ...counts import values_of
+from ...counts import Values, find_values
 from ...encoder import Encoder
 from ...index import to_fixed
-from ...labels import MOST, PER_GROUP, Landmarks, balanced_sample
+from ...labels import LANDMARKS_PER_GROUP, LANDMARKS_PER_SEGMENT, Landmarks, balanced_sample
 from ..store import STUDY, TERM_ID, SegmentWriter, column_kinds, read_table
 from ._journal import STAGE, Journal
 from ._remote import RemoteEmbedder
@@ -27,66 +27,50 @@ if TYPE_CHECKING:
     from .._cluster import Cluster
     from ._recipe import Recipe
 
+#: Ending of the landmarks of a part.
 _LANDMARKS = ".landmarks.npz"
 
 
 class PartWriter:
-    """Write a segment from labelled data, stage by stage: some thousand cells, after which they need not be done again.
+    """Write a segment from labelled data in stages of 20,000 cells. A finished stage is not repeated.
 
-    Parameters
-    ----------
-    folder
-        Folder of the segment.
-    encoder
-        What to embed with.
-    source
-        Where things are in the data.
-    journal
-        Where finished stages are noted, and found; None: nowhere.
-    bar
-        Counts cells.
-    cluster
-        Embeds the files; None: this process does.
-    encoder_folder
-        Where workers find the encoder.
-    parts
-        All that will be written, by number, where that is known beforehand.
-    known
-        Metadata of the cells that are there already.
+    Without a ``journal``, the build cannot continue later. ``known`` are the metadata of the cells of the reference.
+    The workers of a ``cluster`` embed files with the encoder in ``encoder_folder``; without it, this process embeds
+    them. ``parts`` are the parts of the data by number, if they are known beforehand.
     """
 
     def __init__(
         self,
         folder: Path,
         encoder: Encoder,
-        source: Recipe,
+        recipe: Recipe,
         journal: Journal | None,
         bar: tqdm,
+        known: Sequence[pa.Table] = (),
         *,
         cluster: Cluster | None = None,
         encoder_folder: Path | None = None,
         parts: Mapping[int, Part] | None = None,
-        known: Sequence[pa.Table] = (),
     ) -> None:
-        self._folder, self._encoder, self._source, self._known = folder, encoder, source, known
+        self._folder, self._encoder, self._recipe, self._known = folder, encoder, recipe, known
         self._journal, self._bar = journal, bar
         self.segment = self._open()
         self._kinds = column_kinds([*known, *self.segment.tables()])
         self._remote = None
         if cluster is not None and encoder_folder is not None:
-            where = {"layer": source.layer, "gene_column": source.gene_column, "mod": source.mod}
+            where = {"layer": recipe.layer, "gene_column": recipe.gene_column, "mod": recipe.mod}
             self._remote = RemoteEmbedder(
                 cluster, encoder, encoder_folder, where, rows=STAGE, parts=parts or {}, first_of=self._first
             )
 
     def close(self) -> None:
-        """Close what is open, and let workers stop."""
+        """Close the segment, and stop the workers."""
         self.segment.abort()
         if self._remote is not None:
             self._remote.close()
 
     def _first(self, number: int, part: Part) -> int | None:
-        """Cell that a part will most likely be begun at, or None if it is done."""
+        """Return the first cell of a part that is not finished. None: all cells are finished."""
         done = self._journal.done(number) if self._journal else []
         if any(_stamp(part, part.stamp) not in (None, record["stamp"]) for record in done):
             return 0
@@ -96,34 +80,35 @@ class PartWriter:
         journal = self._journal
         if journal is None:
             return SegmentWriter(self._folder)
-        # What was done before says nothing of how long the rest takes.
+        # The bar estimates the remaining time from new cells only.
         self._bar.initial = self._bar.n = journal.n_cells
         n_stages = len(journal.records)
         return SegmentWriter(self._folder, stages=journal.stages, n_cells=journal.n_cells, n_stages=n_stages)
 
     def write(self, part: Part, number: int) -> None:
-        """Embed and describe what is not done yet of one part."""
+        """Embed and describe the unfinished cells of one part."""
         done = self._journal.done(number) if self._journal else []
         is_done = bool(done) and done[-1]["is_last"]
         if is_done and part.stamp is not None and done[-1]["stamp"] == _stamp(part, part.stamp):
-            return  # a file need not even be opened
+            return  # without opening the file
         with part.open() as opened:
-            adata, obs = self._source.look_into(opened)
+            adata, obs = self._recipe.read_part(opened)
             stamp = _stamp(part, part.stamp)
             if self._journal is not None and stamp is None:
-                stamp = _stamp(part, content_stamp(adata, obs, self._prepared(adata)))
+                stamp = _stamp(part, content_stamp(adata, obs, self._values(adata).X))
             if any(record["stamp"] != stamp for record in done):
                 self.rewind(number)
                 done, is_done = [], False
             if not is_done:
-                self._kinds = self._source.check_kinds(obs, part.name, self._kinds)
+                self._kinds = self._recipe.check_kinds(obs, part.name, self._kinds)
                 stages = [self.segment.stages / name for r in done for name in r["files"] if _LANDMARKS not in name]
                 first = sum(int(record["n_cells"]) for record in done)
                 chunks = self._chunks(adata, part, number, first)
-                self._embed(adata, obs, self._source.describer(obs, part.name), stages, chunks, first, (number, stamp))
+                self._embed(adata, obs, self._recipe.describer(obs, part.name), stages, chunks, first, (number, stamp))
 
-    def _prepared(self, adata: AnnData) -> Any:
-        return self._encoder._prepare(adata, self._source.layer, self._source.gene_column)[1]
+    def _values(self, adata: AnnData) -> Values:
+        layer, gene_column = self._recipe.layer, self._recipe.gene_column
+        return find_values(adata, self._encoder.genes, layer=layer, gene_column=gene_column)
 
     def _embed(
         self,
@@ -135,7 +120,7 @@ class PartWriter:
         start: int,
         about: tuple[int, str | None],
     ) -> None:
-        """Write the vectors of a part from ``start`` on; ``stages`` hold the metadata of the cells before."""
+        """Write the vectors of a part from ``start`` on. ``stages`` are files of metadata of the cells before."""
         begin = self.segment.n_cells - start
         for span, vectors in chunks:
             self.segment.append_fixed(vectors)
@@ -144,19 +129,19 @@ class PartWriter:
             if is_last or span.stop - start >= STAGE:
                 stages.append(self.segment.describe(describe(slice(start, span.stop))))
                 written = stages[-1:]
-                if is_last and self._source.landmarks != "none":
+                if is_last and self._recipe.landmarks != "none":
                     written = [*written, self._keep_landmarks(adata, stages, begin)]
                 self._note(written, span.stop - start, is_last, about)
                 start = span.stop
 
     def _chunks(self, adata: AnnData, part: Part, number: int, start: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """Embed the cells of a part from ``start`` on: yield positions and fixed-point vectors."""
+        """Embed the cells of a part from ``start`` on. Yield positions and fixed-point vectors."""
         if self._remote is not None:
             if self._remote.takes(part):
-                yield from self._remote.chunks(number, part, start, self._prepared(adata))
+                yield from self._remote.chunks(number, part, start, self._values(adata).X)
                 return
             self._remote.leave(part)
-        layer, genes = self._source.layer, self._source.gene_column
+        layer, genes = self._recipe.layer, self._recipe.gene_column
         for span, vectors in self._encoder.embed_chunks(adata, layer=layer, gene_column=genes, start=start):
             yield span, to_fixed(vectors)
 
@@ -171,7 +156,7 @@ class PartWriter:
         self.segment.begin_stage()
 
     def rewind(self, number: int) -> None:
-        """Forget what an interrupted build did of this part of the data and those behind it."""
+        """Delete the work of an interrupted build on this part of the data and the parts after it."""
         if self._journal is None or not any(record["part"] >= number for record in self._journal.records):
             return
         self.segment.abort()
@@ -180,24 +165,22 @@ class PartWriter:
         self._kinds = column_kinds([*self._known, *self.segment.tables()])
 
     def _keep_landmarks(self, adata: AnnData, stages: list[Path], begin: int) -> Path:
-        """Write the values of some cells of a part, to choose from when all parts are there."""
+        """Write counts of a part's cells, from which the landmarks of the segment are chosen at the end."""
         import pyarrow as pa
 
         tables = [read_table(stage).select([TERM_ID, STUDY]) for stage in stages]
         groups = pa.concat_tables(tables).unify_dictionaries().to_pandas()
-        rows = _choose(groups)
-        layer, genes = self._source.layer, self._source.gene_column
-        read, _ = values_of(self._encoder.genes, adata, layer=layer, gene_column=genes)
-        landmarks = Landmarks.of(read(rows), rows + begin)
+        rows = _chosen_landmarks(groups)
+        landmarks = Landmarks.of(self._values(adata).linear(rows), rows + begin)
         names = {name: groups[name].iloc[rows].astype(str).to_numpy(dtype=np.str_) for name in (TERM_ID, STUDY)}
         path = stages[-1].with_suffix(_LANDMARKS)
         np.savez(path, **landmarks.__dict__, **names)
         return path
 
     def landmarks(self, n_genes: int, *, simulate: bool) -> Landmarks:
-        """Choose among the landmarks of all parts as many as a segment keeps, with counts drawn like theirs if wanted.
+        """Choose a segment's landmarks from those of its parts. Simulate their counts if asked.
 
-        Where they become too many on the way, they are thinned.
+        If they become too many on the way, they are thinned.
         """
         chosen, groups = None, pd.DataFrame({TERM_ID: [], STUDY: []}, dtype=object)
         for path in sorted(self.segment.stages.glob(f"*{_LANDMARKS}")):
@@ -206,7 +189,7 @@ class PartWriter:
                 names = pd.DataFrame({name: saved[name].astype(object) for name in (TERM_ID, STUDY)})
             chosen = new if chosen is None else Landmarks.join([chosen, new])
             groups = pd.concat([groups, names], ignore_index=True)
-            if len(chosen) > 2 * MOST:
+            if len(chosen) > 2 * LANDMARKS_PER_SEGMENT:
                 chosen, groups = _thinned(chosen, groups)
         if chosen is None:
             raise ValueError("There are no cells to build a reference from: no AnnData was given.")
@@ -218,16 +201,16 @@ class PartWriter:
 
 
 def _thinned(landmarks: Landmarks, groups: pd.DataFrame) -> tuple[Landmarks, pd.DataFrame]:
-    kept = _choose(groups)
+    kept = _chosen_landmarks(groups)
     return landmarks.take(kept), groups.iloc[kept].reset_index(drop=True)
 
 
-def _choose(groups: pd.DataFrame) -> np.ndarray:
-    """Cells to be landmarks, as many of each label and study."""
+def _chosen_landmarks(groups: pd.DataFrame) -> np.ndarray:
+    """Choose landmarks: a balanced sample of labels and studies."""
     codes, studies = (pd.factorize(groups[name])[0] for name in (TERM_ID, STUDY))
-    return balanced_sample(codes, studies, seed=0, per_group=PER_GROUP, most=MOST)
+    return balanced_sample(codes, studies, seed=0, per_group=LANDMARKS_PER_GROUP, most=LANDMARKS_PER_SEGMENT)
 
 
 def _stamp(part: Part, content: str | None) -> str | None:
-    """Join what a part is called, which its study may be, with what is in it; None where that is not known."""
+    """Join the name of a part, which its study may have, with its stamp. None: there is no stamp."""
     return None if content is None else f"{part.name}|{content}"

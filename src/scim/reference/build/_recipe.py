@@ -1,8 +1,8 @@
-"""How data are read: columns, layers and labels."""
+"""Recipe: how data are read, by columns, layers and labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,40 +14,21 @@ from ..._version import scim_version
 from ...encoder import Encoder
 from ...labels import LandmarkKind
 from ...ontology import CellOntology
-from ..store import (
-    CELL_ID,
-    FIXED_COLUMNS,
-    LABEL,
-    STUDY,
-    TERM_ID,
-    as_text,
-)
+from ..store import CELL_ID, FIXED_COLUMNS, LABEL, STUDY, TERM_ID, as_text
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: Columns of obs that are kept where they are there and none are named. They hold names: numbers in them become text.
+#: Columns of obs that are kept by default if they exist. They hold names: numbers in them become text.
 DEFAULT_COLUMNS = ("donor", "sample", "assay", "tissue", "disease", "batch")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Labelled data that go into a reference.
+    """How labelled data of a reference are read: columns of ``obs``, where values and genes are, and the ontology.
 
-    Attributes
-    ----------
-    labels_key, study_key, obs_columns
-        Columns of ``obs``.
-    layer, gene_column, mod
-        Where values and genes are.
-    ontology
-        What labels are resolved with.
-    unlabeled_category
-        A label that means that there is none.
-    taken
-        Names of studies that are there already, and that data without a name do not belong to.
-    landmarks
-        See :meth:`scim.Reference.build`.
+    ``unlabeled_category`` is a label that means "no label". ``landmarks`` are as in :meth:`scim.Reference.build`.
+    ``taken`` are names of known studies: data without a name get other names.
     """
 
     labels_key: str
@@ -58,8 +39,8 @@ class Recipe:
     mod: str | None
     ontology: CellOntology
     unlabeled_category: str | None = None
-    taken: frozenset[str] = frozenset()
     landmarks: LandmarkKind = "cells"
+    taken: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if isinstance(self.obs_columns, str):
@@ -69,28 +50,62 @@ class Recipe:
         for column in self.obs_columns or ():
             if column in FIXED_COLUMNS and column not in (self.labels_key, self.study_key):
                 raise ValueError(
-                    f"obs_columns holds {column!r}, which means something else in a reference (it has its own columns "
+                    f"obs_columns holds {column!r}, a column that every reference has ("
                     f"{', '.join(FIXED_COLUMNS)}). Rename the column of obs."
                 )
 
+    @classmethod
+    def following(
+        cls,
+        manifest: Mapping[str, Any],
+        labels_key: str | None,
+        study_key: str | None,
+        obs_columns: Sequence[str] | None,
+        layer: str | None,
+        gene_column: str | None,
+        mod: str | None,
+        ontology: CellOntology | None,
+    ) -> Recipe:
+        """Make the recipe of cells to add. The manifest gives the values that are None. Refuse another ontology."""
+        before, version = manifest["source"], manifest["ontology_version"]
+        known = CellOntology.bundled() if ontology is None else ontology
+        # Any ontology fits a flat reference, which has no terms.
+        if version not in ("flat", known.version):
+            raise ValueError(
+                f"The reference was built with version {version!r} of its ontology, not with {known.version!r}. "
+                "Give the ontology of the reference with ontology=."
+            )
+        return cls(
+            labels_key=before["labels_key"] if labels_key is None else labels_key,
+            study_key=study_key,
+            obs_columns=before["obs_columns"] if obs_columns is None else obs_columns,
+            layer=layer,
+            gene_column=gene_column,
+            mod=mod,
+            ontology=known,
+            unlabeled_category=before.get("unlabeled_category"),
+            taken=frozenset(manifest["studies"]),
+            landmarks=before.get("landmarks", "cells"),
+        )
+
     def plan(self, encoder: Encoder) -> dict[str, Any]:
-        """Say all that vectors and metadata depend on, beside the data."""
+        """Return everything that vectors and metadata depend on, besides the data."""
         fields = {name: value for name, value in vars(self).items() if name not in ("ontology", "taken")}
         ontology = f"{self.ontology.version} of {self.ontology.source}"
         return {**fields, "ontology": ontology, "encoder": encoder.id, "scim": scim_version()}
 
-    def look_into(self, part: Any) -> tuple[AnnData, pd.DataFrame]:
-        """Give data and ``obs`` of a part, once they are checked."""
+    def read_part(self, part: Any) -> tuple[AnnData, pd.DataFrame]:
+        """Check a part, and return its data and the columns of ``obs`` that are read."""
         adata = get_adata(part, mod=self.mod)
         obs = adata.obs
-        if adata is not part:  # a MuData has columns of its own
+        if adata is not part:  # a MuData has its own columns
             whole = part.obs.reindex(obs.index)
             obs = obs.join(whole[[column for column in whole if column not in obs]])
         self._check_obs(obs)
         return adata, self._used(obs)
 
     def _used(self, obs: pd.DataFrame) -> pd.DataFrame:
-        """Columns that are read."""
+        """Select the columns that are read."""
         chosen = DEFAULT_COLUMNS if self.obs_columns is None else self.obs_columns
         names = dict.fromkeys([self.labels_key, self.study_key, *map(str, chosen)])
         return obs[[name for name in names if name is not None and name in obs]]
@@ -103,24 +118,14 @@ class Recipe:
             check_key(obs, self.study_key, argument="study_key", where="adata.obs")
             if missing := int(obs[self.study_key].isna().sum()):
                 raise ValueError(
-                    f"{missing} cells have no study in obs[{self.study_key!r}]. Give them one, or leave them out."
+                    f"{missing} cells have no study in obs[{self.study_key!r}]. Give them a study, or leave them out."
                 )
 
     def check_kinds(self, obs: pd.DataFrame, name: str, there: dict[str, str]) -> dict[str, str]:
-        """Refuse columns that hold other things than they do in the cells before, which are numbers there or text.
+        """Return the kind of each column after one more part. Refuse a column that holds another kind than before.
 
-        Parameters
-        ----------
-        obs
-            Columns of a part.
-        name
-            What the part is called.
-        there
-            What each column of the cells before holds, see :func:`~scim.reference.store._columns.column_kinds`.
-
-        Returns
-        -------
-        What each column holds now.
+        Kinds are those of :func:`~scim.reference.store._columns.column_kinds`. ``name`` is the name of the part, and
+        ``there`` has the kinds in the parts before.
         """
         kinds = dict(there)
         for column in self._kept(obs):
@@ -141,22 +146,22 @@ class Recipe:
                     "True and False": f"{place} = {place}.astype(bool)",
                 }[before]
                 raise ValueError(
-                    f"obs[{column!r}] of {name!r} holds {kind}, but that of the cells before holds {before}: one "
-                    f"column cannot have both. Write {remedy}, rename it, or say with obs_columns= what to keep."
+                    f"obs[{column!r}] of {name!r} holds {kind}, but that of the cells before holds {before}: a "
+                    f"column cannot have both. Write {remedy}, rename it, or keep other columns with obs_columns=."
                 )
         return kinds
 
     def _kept(self, obs: pd.DataFrame) -> list[str]:
-        """Columns that are kept as metadata."""
+        """Return the columns that are kept as metadata."""
         chosen = DEFAULT_COLUMNS if self.obs_columns is None else self.obs_columns
         return [column for column in dict.fromkeys(map(str, chosen)) if column in obs and column not in FIXED_COLUMNS]
 
     def cells(self, obs: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Metadata of all cells of one part."""
+        """Return the metadata of all cells of one part."""
         return self.describer(obs, name)(slice(None))
 
     def describer(self, obs: pd.DataFrame, name: str) -> Callable[[slice], pd.DataFrame]:
-        """Return what gives the metadata of some cells of one part: a column is of one type in all of it."""
+        """Return a function that describes cells of one part. A column has one type in all cells of the part."""
         kept = self._kept(obs)
         plain = {column for column in kept if column not in DEFAULT_COLUMNS and _kind(obs[column]) != "text"}
         resolved: dict[str, tuple[str, str]] = {}
@@ -188,14 +193,14 @@ class Recipe:
 
 
 def _kind(values: pd.Series) -> str:
-    """Say what a column holds, as :func:`~scim.reference.store._columns.column_kinds` does."""
+    """Return the kind of a column, as :func:`~scim.reference.store._columns.column_kinds` does."""
     return {"b": "True and False"}.get(values.dtype.kind, "numbers" if values.dtype.kind in "iuf" else "text")
 
 
 def _text(values: pd.Series) -> pd.Series:
-    """Values as text, missing ones as None."""
+    """Convert values to text, and missing values to None."""
     if values.dtype.kind == "f" and (values.dropna() % 1 == 0).all():
-        values = values.astype("Int64")  # whole numbers of which some are missing: 1, not 1.0
+        values = values.astype("Int64")  # 1, not 1.0, in a column with missing values
     plain = values.astype(object)
     return pd.Series(
         [None if missing else as_text(x) for x, missing in zip(plain, plain.isna(), strict=True)], dtype=object

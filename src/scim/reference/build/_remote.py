@@ -1,4 +1,4 @@
-"""Embed files on the workers of a Dask cluster; their vectors come back in order to the process that writes."""
+"""Embed files on the workers of a Dask cluster, and return the vectors in order to the process that writes."""
 
 from __future__ import annotations
 
@@ -19,27 +19,20 @@ from ...index import to_fixed
 from .._cluster import Cluster, Job, check_there, check_version
 from ._sources import Part, opened
 
-#: Blocks of cells that are on their way at a time: some for each thread, and some where threads are yet to come.
-_PER_THREAD = 2
-_FEWEST = 16
+#: Blocks of cells that are submitted at a time for each thread of the cluster.
+_BLOCKS_PER_THREAD = 2
+#: Blocks that are submitted at least, for workers that start later.
+_MIN_BLOCKS = 16
+#: The encoder that a worker used last, by its folder, with its id.
+_loaded: dict[str, tuple[str, Encoder]] = {}
 
 
 @dataclass(frozen=True)
 class Block:
-    """Cells of a file that a worker embeds.
+    """Cells of a file that a worker embeds, from ``start`` to ``stop``.
 
-    Attributes
-    ----------
-    path, layer, gene_column, mod
-        The file, and where values and genes are in it.
-    encoder, encoder_id
-        Folder of the encoder, and its id.
-    start, stop
-        Positions of the cells.
-    chunk_size
-        Cells that are multiplied at a time.
-    scim
-        Version of the scim that asks.
+    ``path``, ``layer``, ``gene_column`` and ``mod`` say where values and genes are, ``encoder`` is the folder of the
+    encoder, and ``scim`` the version of the client. ``chunk_size`` cells are multiplied at a time.
     """
 
     path: str
@@ -55,25 +48,11 @@ class Block:
 
 
 class RemoteEmbedder:
-    """Have workers embed files, some blocks ahead of the one that is asked for.
+    """Embed files on workers, a few blocks of ``rows`` cells ahead of the block that is needed.
 
-    Parameters
-    ----------
-    cluster
-        The workers.
-    encoder
-        What to embed with.
-    folder
-        Where it was saved, for the workers.
-    where
-        ``layer``, ``gene_column`` and ``mod``, see :meth:`scim.Encoder.embed`.
-    rows
-        Cells of a block.
-    parts
-        All that will be asked for by its number, where that is known: those that come later are begun before they are
-        asked for.
-    first_of
-        Says at which cell a part will be begun, or None if not at all.
+    ``folder`` holds the encoder for the workers. ``where`` has ``layer``, ``gene_column`` and ``mod``, as in
+    :meth:`scim.Encoder.embed`. ``parts`` are the parts of the data by number, if they are known: later parts are
+    started before they are needed. ``first_of`` returns the first cell of a part that is not finished, or None.
     """
 
     def __init__(
@@ -92,32 +71,25 @@ class RemoteEmbedder:
         self._rows = -(-rows // BLOCK_ROWS) * BLOCK_ROWS
         self._coming: deque[tuple[int, Block]] = deque()
         self._results: Generator[np.ndarray, None, None] | None = None
-        self._said = False
+        self._has_warned = False
 
     def takes(self, part: Part) -> bool:
-        """Whether workers can open a part; what is in memory is embedded where it is."""
+        """Whether workers can open a part. Data in memory are embedded in this process."""
         return part.path is not None and part.n_cells is not None
 
     def leave(self, part: Part) -> None:
-        """Say, once, that a part is embedded in this process."""
-        if not self._said:
+        """Warn once that a part is embedded in this process."""
+        if not self._has_warned:
             warn(
-                f"The data of {part.name!r} are in memory, and are embedded in this process. Give the paths of files "
-                "to have the workers of client= do it."
+                f"The data of {part.name!r} are in memory, and are embedded in this process. Give paths of files to "
+                "embed them on the workers of client=."
             )
-        self._said = True
+        self._has_warned = True
 
     def chunks(self, number: int, part: Part, start: int, X: Any) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield positions of cells from ``start`` on, and their vectors as fixed-point numbers, int16 (n, d).
 
-        Parameters
-        ----------
-        number, part
-            The part of the data.
-        start
-            First cell.
-        X
-            Its values: of a file that is stored by columns a worker gets all cells, for which it has to be read once.
+        If a file stores the values ``X`` by columns, one worker embeds all cells, and reads the file once.
         """
         if getattr(X, "format", None) == "csc":
             vectors = self._alone(part, start)
@@ -131,31 +103,31 @@ class RemoteEmbedder:
             start += len(vectors)
 
     def close(self) -> None:
-        """Let the workers stop."""
+        """Cancel the work of the workers."""
         if self._results is not None:
             self._results.close()
         self._results = None
         self._coming.clear()
 
     def _next(self, number: int, part: Part, start: int) -> np.ndarray:
-        """Vectors of the block that begins at ``start``."""
+        """Return the vectors of the block at ``start``."""
         if self._results is None or not self._coming or not _is_at(self._coming[0], number, start):
-            # The first, or one that was not foreseen: a file of another time than the record says.
+            # The first block, or another block than submitted, because a file changed since it was recorded.
             self.close()
             self._parts[number] = part
-            at_once = max(_FEWEST, _PER_THREAD * len(self._cluster.threads()))
+            at_once = max(_MIN_BLOCKS, _BLOCKS_PER_THREAD * len(self._cluster.threads()))
             self._results = self._cluster.in_order(self._jobs(number, start), at_once=at_once)
         vectors = next(self._results)
         block = self._coming.popleft()[1]
         if vectors.shape != (block.stop - block.start, self._encoder.n_latent):
             raise ValueError(
-                f"A worker embedded {len(vectors):,} cells of {block.path} where there should be "
-                f"{block.stop - block.start:,}. Did the file change while it was read? Build again."
+                f"A worker embedded {len(vectors):,} cells of {block.path} instead of {block.stop - block.start:,}. "
+                "Did the file change while it was read? Build again."
             )
         return vectors
 
     def _jobs(self, number: int, start: int) -> Iterator[Job]:
-        """Submit blocks, from one on, when they are taken."""
+        """Submit blocks from a part and cell on, when they are taken."""
         for i in sorted(i for i in self._parts if i >= number):
             part = self._parts[i]
             first = start if i == number else self._first_of(i, part)
@@ -169,10 +141,8 @@ class RemoteEmbedder:
     def _alone(self, part: Part, start: int) -> np.ndarray:
         self.close()
         block = self._block(part, start, int(part.n_cells or 0))
-        (vectors,) = self._cluster.in_order(
-            (Job(self._cluster.submit(embed_block, block)) for _ in range(1)), at_once=1
-        )
-        return np.asarray(vectors)
+        jobs = (Job(self._cluster.submit(embed_block, b)) for b in (block,))
+        return np.asarray(next(self._cluster.in_order(jobs, at_once=1)))
 
     def _block(self, part: Part, start: int, stop: int) -> Block:
         return Block(
@@ -191,20 +161,8 @@ def _is_at(coming: tuple[int, Block], number: int, start: int) -> bool:
     return coming[0] == number and coming[1].start == start
 
 
-#: Folder and id of the encoder that was used last, and the encoder.
-_loaded: dict[str, tuple[str, Encoder]] = {}
-
-
 def embed_block(block: Block) -> np.ndarray:
-    """Embed cells of a file, on a worker, as fixed-point numbers int16 (n, d).
-
-    Raises
-    ------
-    RuntimeError
-        The worker has another scim.
-    FileNotFoundError
-        It does not see the file, or the encoder.
-    """
+    """Embed cells of a file on a worker, as fixed-point numbers int16 (n, d)."""
     check_version(block.scim)
     encoder, chunks = _load(block), []
     with opened(check_there(block.path)) as data:
@@ -220,7 +178,7 @@ def embed_block(block: Block) -> np.ndarray:
 
 
 def _load(block: Block) -> Encoder:
-    """Read the encoder, once for each build."""
+    """Load the encoder, once for each build."""
     identity, encoder = _loaded.get(block.encoder, ("", None))
     if encoder is None or identity != block.encoder_id:
         encoder = Encoder.load(check_there(block.encoder))

@@ -1,4 +1,4 @@
-"""Cells in the folders of SCimilarity 0.4 models, read without its code and without hnswlib."""
+"""Cells in the folders of SCimilarity 0.4 models, read without SCimilarity and hnswlib."""
 
 from __future__ import annotations
 
@@ -23,24 +23,19 @@ ANNOTATION_INDEX = "annotation/labelled_kNN.bin"
 ANNOTATION_LABELS = "annotation/reference_labels.tsv"
 SEARCH_VECTORS = "cellsearch/cell_embedding"
 SEARCH_METADATA = "cellsearch/cell_metadata"
-#: Cells that are read at a time.
-_CELLS = 50_000
-#: Head of an hnswlib file: offset of the base layer, elements that fit, elements, bytes of an element, where its id and
-#: its vector begin, highest level, entry point, M, M0, M of lower layers, multiplier, ef_construction.
+#: Cells of a block.
+_BLOCK_CELLS = 50_000
+#: Head of an hnswlib file: offset of the base layer, capacity, elements, bytes of an element, offsets of its id and its
+#: vector, highest level, entry point, M, M0, M of lower layers, multiplier, ef_construction.
 _HEAD = struct.Struct("<6QiI3QdQ")
 _REMEDY = "Download the model again."
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotationCells:
-    """Labelled cells: vectors from an hnswlib index, label and study from a table beside it.
+    """Labelled cells: vectors from an hnswlib index, and a table of labels and studies.
 
-    Parameters
-    ----------
-    folder
-        Folder of the model.
-    n_latent
-        Length of a vector.
+    ``folder`` is that of the model, and ``columns`` are further metadata.
     """
 
     folder: Path
@@ -59,36 +54,28 @@ class AnnotationCells:
 
     @property
     def n_cells(self) -> int:
-        """Cells in all."""
+        """Number of cells."""
         with open(self.folder / ANNOTATION_LABELS, "rb") as file:
             return sum(1 for line in file if line.strip(b"\r\n "))
 
     def blocks(self, ontology: CellOntology) -> Iterator[tuple[pd.DataFrame, Iterable[np.ndarray]]]:
-        """Metadata and vectors, in the order of the index ids."""
+        """Yield metadata and vectors, in the order of the index ids."""
         index = self._index()
         path = self.folder / ANNOTATION_LABELS
         try:
-            obs = pd.read_csv(
-                path,
-                sep="\t",
-                header=None,
-                names=[LABEL, STUDY],
-                usecols=[0, 1],
-                dtype=str,
-                keep_default_na=False,
-                quoting=csv.QUOTE_NONE,
-            )
-        except ValueError as error:  # pandas' ParserError, and a wrong encoding
+            plain: dict[str, Any] = {"dtype": str, "keep_default_na": False, "quoting": csv.QUOTE_NONE}
+            obs = pd.read_csv(path, sep="\t", header=None, names=[LABEL, STUDY], usecols=[0, 1], **plain)
+        except ValueError as error:  # ParserError, or another encoding
             raise ReferenceFolderError(f"{path} has no label and study in each line: {error}. {_REMEDY}") from error
         if len(obs) != self.n_cells:
             raise ReferenceFolderError(
-                f"{path} has {self.n_cells:,} lines, but {len(obs):,} cells: a line is broken within. {_REMEDY}"
+                f"{path} has {self.n_cells:,} lines, but {len(obs):,} cells: a line has a break. {_REMEDY}"
             )
         if (nowhere := obs[STUDY].fillna("") == "").any():
             at = int(nowhere.to_numpy().argmax())
             raise ReferenceFolderError(f"{path} has no study in line {at + 1} ({obs[LABEL].iloc[at]!r}). {_REMEDY}")
         obs.index = obs.index.astype(str)
-        yield _source((), ontology).cells(obs, ""), index.blocks()
+        yield _recipe((), ontology).cells(obs, ""), index.blocks()
 
     def _index(self) -> HnswVectors:
         return HnswVectors.open(self.folder / ANNOTATION_INDEX, self.n_latent)
@@ -96,15 +83,7 @@ class AnnotationCells:
 
 @dataclass(frozen=True, eq=False)
 class SearchCells:
-    """All cells that the model can search, with their metadata, in TileDB arrays.
-
-    Parameters
-    ----------
-    folder
-        Folder of the model.
-    n_latent
-        Length of a vector.
-    """
+    """All cells that the model can search, with their metadata, in TileDB arrays. See :class:`AnnotationCells`."""
 
     folder: Path
     n_latent: int
@@ -122,23 +101,23 @@ class SearchCells:
 
     @property
     def n_cells(self) -> int:
-        """Cells in all."""
+        """Number of cells."""
         return int(self._shape[0])
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Metadata beside label and study."""
+        """Names of the metadata, besides label and study."""
         with self._open(SEARCH_METADATA) as table:
             names = [table.attr(i).name for i in range(table.nattr)]
         return tuple(name for name in names if name not in (*FIXED_COLUMNS, "index"))
 
     def blocks(self, ontology: CellOntology) -> Iterator[tuple[pd.DataFrame, Iterable[np.ndarray]]]:
-        """Metadata and vectors, block by block; the label is SCimilarity's prediction."""
-        source = _source(self.columns, ontology)
+        """Yield metadata and vectors, block by block. The label is SCimilarity's prediction."""
+        recipe = _recipe(self.columns, ontology)
         with self._open(SEARCH_METADATA) as table, self._open(SEARCH_VECTORS) as array:
             name = array.attr(0).name
-            for start in range(0, self.n_cells, _CELLS):
-                stop = min(start + _CELLS, self.n_cells)
+            for start in range(0, self.n_cells, _BLOCK_CELLS):
+                stop = min(start + _BLOCK_CELLS, self.n_cells)
                 obs = self._read(SEARCH_METADATA, partial(_frame, table, start, stop))
                 if (
                     len(obs) != stop - start
@@ -151,8 +130,8 @@ class SearchCells:
                     )
                 obs.index = pd.Index(range(start, stop)).astype(str)
                 part = self._read(SEARCH_VECTORS, partial(array.__getitem__, slice(start, stop)))
-                vectors = np.asarray(_attribute(part, name))
-                yield source.cells(obs.assign(**{LABEL: obs["prediction"]}), ""), [_unit(vectors)]
+                vectors = np.asarray(part[name] if isinstance(part, dict) else part)
+                yield recipe.cells(obs.assign(**{LABEL: obs["prediction"]}), ""), [_unit(vectors)]
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -165,12 +144,12 @@ class SearchCells:
         except ImportError as error:
             raise ImportError(
                 "The cell search part of a SCimilarity model is stored in TileDB arrays: pip install "
-                "'scim-tools[tiledb]'. part='annotation' needs nothing."
+                "'scim-tools[tiledb]'. part='annotation' needs no TileDB."
             ) from error
         return self._read(name, lambda: tiledb.open(str(self.folder / name), "r"))
 
     def _read(self, name: str, work: Callable[[], Any]) -> Any:
-        """Return what reading an array gives; an error names it."""
+        """Read an array. An error names it."""
         import tiledb
 
         try:
@@ -179,27 +158,16 @@ class SearchCells:
             raise ReferenceFolderError(f"{self.folder / name} cannot be read: {error}. {_REMEDY}") from error
 
 
-#: What can be read from a folder.
-PARTS: dict[str, type[AnnotationCells] | type[SearchCells]] = {
-    "annotation": AnnotationCells,
-    "cellsearch": SearchCells,
-}
+#: Parts of a model's folder that can be read.
+PARTS: dict[str, type[AnnotationCells] | type[SearchCells]] = {"annotation": AnnotationCells, "cellsearch": SearchCells}
 
 
 @dataclass(frozen=True, eq=False)
 class HnswVectors:
     """Vectors in an hnswlib file of the cosine space, mapped into memory.
 
-    Attributes
-    ----------
-    records
-        uint8 (n, bytes of an element).
-    vector_at, id_at
-        Where in an element its vector and its id begin.
-    n_latent
-        Length of a vector.
-    path
-        The file.
+    ``records`` are the elements of the file, uint8 (n, bytes of an element). ``vector_at`` and ``id_at`` are the
+    offsets of the vector and the id in an element.
     """
 
     records: np.ndarray
@@ -213,20 +181,14 @@ class HnswVectors:
 
     @classmethod
     def open(cls, path: Path, n_latent: int) -> HnswVectors:
-        """Map a file.
-
-        Raises
-        ------
-        ReferenceFolderError
-            It is no hnswlib index, or one of vectors of another length, or it is truncated.
-        """
+        """Map a file, or raise a ReferenceFolderError if it is truncated or not an index of such vectors."""
         with open(path, "rb") as file:
             head = file.read(_HEAD.size)
         if len(head) < _HEAD.size:
             raise ReferenceFolderError(f"{path} is truncated. {_REMEDY}")
         _, _, n, size, id_at, vector_at, *_ = _HEAD.unpack(head)
         if not (0 < n and vector_at < id_at and size == id_at + 8):
-            raise ReferenceFolderError(f"{path} is no hnswlib index. {_REMEDY}")
+            raise ReferenceFolderError(f"{path} is not an hnswlib index. {_REMEDY}")
         if id_at - vector_at != 4 * n_latent:
             raise ReferenceFolderError(
                 f"{path} holds vectors of {(id_at - vector_at) // 4} numbers, the encoder makes {n_latent}. {_REMEDY}"
@@ -243,13 +205,13 @@ class HnswVectors:
         if not np.array_equal(ids[order], np.arange(len(ids), dtype=np.uint64)):
             raise ReferenceFolderError(f"{self.path} has cells whose ids are not 0 to {len(ids) - 1}. {_REMEDY}")
         end = self.vector_at + 4 * self.n_latent
-        for start in range(0, len(order), _CELLS):
-            part = self.records[order[start : start + _CELLS], self.vector_at : end]
+        for start in range(0, len(order), _BLOCK_CELLS):
+            part = self.records[order[start : start + _BLOCK_CELLS], self.vector_at : end]
             yield _unit(np.ascontiguousarray(part).view("<f4"))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors brought to length 1; what is not finite is refused."""
+    """Scale vectors to length 1. Vectors that are not finite are an error."""
     vectors = np.asarray(vectors, dtype=np.float32)
     if not np.isfinite(vectors).all():
         raise ReferenceFolderError(f"The model's cells have vectors that are not finite. {_REMEDY}")
@@ -258,7 +220,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _frame(table: Any, start: int, stop: int) -> pd.DataFrame:
-    """Rows of a TileDB table; its own way to pandas does not know pandas 3."""
+    """Read rows of a TileDB table. Its own conversion does not support pandas 3."""
     if table.schema.sparse:
         raise ReferenceFolderError(f"{table.uri} is a sparse array; the metadata of SCimilarity's models are dense.")
     columns = table[start:stop]
@@ -270,9 +232,5 @@ def _frame(table: Any, start: int, stop: int) -> pd.DataFrame:
     )
 
 
-def _attribute(values: Any, name: str) -> Any:
-    return values[name] if isinstance(values, dict) else values
-
-
-def _source(columns: tuple[str, ...], ontology: CellOntology) -> Recipe:
+def _recipe(columns: tuple[str, ...], ontology: CellOntology) -> Recipe:
     return Recipe(LABEL, STUDY, columns, None, None, None, ontology)

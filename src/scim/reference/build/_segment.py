@@ -1,4 +1,4 @@
-"""From labelled cells to the files of a segment."""
+"""Write labelled cells as the files of a segment."""
 
 from __future__ import annotations
 
@@ -13,15 +13,7 @@ import pandas as pd
 from ..._progress import progress_bar
 from ..._warn import warn
 from ...encoder import Encoder
-from ..store import (
-    LANDMARKS,
-    STUDY,
-    TERM_ID,
-    SegmentWriter,
-    distinct_values,
-    n_empty,
-    save_landmarks,
-)
+from ..store import LANDMARKS, STUDY, TERM_ID, SegmentWriter, distinct_values, n_empty, save_landmarks
 from ._ids import distinct_ids
 from ._journal import Journal
 from ._parts import PartWriter
@@ -33,13 +25,13 @@ if TYPE_CHECKING:
 
     from .._cluster import Cluster
 
-#: Share of cells without counts that is passed over.
-_A_FEW = 0.01
+#: Warn if more than this share of the cells have no count.
+_WARN_EMPTY_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a segment that was written holds: cells, the labels' term ids, and the studies."""
+    """Number of cells, term ids of the labels, and studies of a segment."""
 
     n_cells: int
     label_ids: list[str]
@@ -47,28 +39,22 @@ class Written:
 
 
 def check_counts(folder: Path, n_cells: int) -> None:
-    """Refuse a segment, just written, of cells without any count, and warn where more than a few have none.
-
-    Parameters
-    ----------
-    folder, n_cells
-        Of the segment.
-    """
+    """Refuse a new segment whose cells have no count, and warn if more than a few cells have no count."""
     n = n_empty(folder)
     if n == n_cells:
         raise ValueError(
-            "No cell has a count in any gene of the encoder, so that none could ever be found. Look at the values: "
-            "adata.X, or what layer= names."
+            "No cell has a count in any gene of the encoder, so that no search could find a cell. Check the values of "
+            "adata.X or of layer=."
         )
-    if n > _A_FEW * n_cells:
-        warn(f"{n:,} of {n_cells:,} cells have no count in any gene of the encoder: no search finds them.")
+    if n > _WARN_EMPTY_SHARE * n_cells:
+        warn(f"{n:,} of {n_cells:,} cells have no count in any gene of the encoder. No search finds them.")
 
 
 def write_segment(
     folder: Path,
     data: Any,
     encoder: Encoder,
-    source: Recipe,
+    recipe: Recipe,
     *,
     known: Sequence[pa.Table] = (),
     journal: Journal | None = None,
@@ -77,51 +63,24 @@ def write_segment(
 ) -> Written:
     """Embed labelled data block by block and write them as a segment.
 
-    Parameters
-    ----------
-    folder
-        Made anew, or left by a build that was interrupted.
-    data
-        What :func:`~scim.reference.build._sources.list_parts` takes.
-    encoder
-        What to embed with.
-    source
-        Where things are in the data.
-    known
-        Metadata of the cells that the reference has already.
-    journal
-        Where finished work is noted, and found.
-    cluster
-        Embeds files; None: this process does.
-    encoder_folder
-        Where its workers find the encoder.
-
-    Raises
-    ------
-    ValueError
-        There are no cells, the reference has some of them already, or a column holds text in some, numbers in others.
+    ``folder`` is to be made, or that of an interrupted build. ``data`` are as in
+    :func:`~scim.reference.build._sources.list_parts`, the others as in
+    :class:`~scim.reference.build._parts.PartWriter`. No cells, a cell that is already in the reference, or a column
+    with text and numbers are a ValueError.
     """
     with progress_bar(count_cells(data), desc="Building the reference") as bar:
-        ahead = dict(enumerate(list_parts(data, source.taken))) if cluster is not None and is_listed(data) else None
+        ahead = dict(enumerate(list_parts(data, recipe.taken))) if cluster is not None and is_listed(data) else None
         work = PartWriter(
-            folder,
-            encoder,
-            source,
-            journal,
-            bar,
-            cluster=cluster,
-            encoder_folder=encoder_folder,
-            parts=ahead,
-            known=known,
+            folder, encoder, recipe, journal, bar, known, cluster=cluster, encoder_folder=encoder_folder, parts=ahead
         )
         try:
             n_parts = 0
-            for n_parts, part in enumerate(list_parts(data, source.taken), start=1):
+            for n_parts, part in enumerate(list_parts(data, recipe.taken), start=1):
                 work.write(part, n_parts - 1)
-            work.rewind(n_parts)  # an interrupted build may have been given more
-            written = _finish(work.segment, known, is_unnamed=source.study_key is None and not is_named(data))
-            if source.landmarks != "none":
-                landmarks = work.landmarks(len(encoder.genes), simulate=source.landmarks == "simulated")
+            work.rewind(n_parts)  # an interrupted build may have had more parts
+            written = _finish(work.segment, known, is_unnamed=recipe.study_key is None and not is_named(data))
+            if recipe.landmarks != "none":
+                landmarks = work.landmarks(len(encoder.genes), simulate=recipe.landmarks == "simulated")
                 save_landmarks(folder / LANDMARKS, landmarks)
             work.segment.discard_stages()
         finally:
@@ -132,17 +91,7 @@ def write_segment(
 def write_blocks(
     folder: Path, parts: Iterable[tuple[pd.DataFrame, Iterable[np.ndarray]]], *, n_cells: int | None
 ) -> Written:
-    """Write a segment of parts, each the metadata of some cells and blocks of their vectors.
-
-    Parameters
-    ----------
-    folder
-        Made anew.
-    parts
-        Metadata as :meth:`Recipe.cells` gives them, and unit vectors (n_i, d), block by block.
-    n_cells
-        Cells in all, where that is known.
-    """
+    """Write a segment from parts with metadata, as of :meth:`Recipe.cells`, and blocks of unit vectors (n_i, d)."""
     writer = SegmentWriter(folder)
     try:
         with progress_bar(n_cells, desc="Building the reference") as bar:
@@ -159,7 +108,7 @@ def write_blocks(
 
 
 def _finish(writer: SegmentWriter, known: Sequence[pa.Table] = (), *, is_unnamed: bool = False) -> Written:
-    """Give the cells their ids, and write their metadata."""
+    """Make the ids of the cells unique, and write the metadata."""
     if writer.n_cells == 0:
         raise ValueError("There are no cells to build a reference from: no AnnData was given.")
     ids = distinct_ids(writer.tables, known, is_unnamed=is_unnamed)

@@ -1,4 +1,4 @@
-"""Data that a reference is built from: in memory, or in files that are opened one after the other."""
+"""Data of a reference: in memory, or in files that are opened one after the other."""
 
 from __future__ import annotations
 
@@ -20,24 +20,16 @@ if TYPE_CHECKING:
 
 H5AD = ".h5ad"
 ZARR = ".zarr"
+#: Cells on disk whose values are part of a stamp.
+_STAMP_CELLS = 64
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of the data that a reference is made of.
+    """One AnnData or file of the data, which ``open`` opens as a context manager.
 
-    Attributes
-    ----------
-    name
-        Name of its study, where ``obs`` has none.
-    open
-        Opens it, for the time of a ``with`` block.
-    n_cells
-        Cells in it, if that is known.
-    stamp
-        What tells this version of a file from others, without opening it; None for data in memory.
-    path
-        The file, if it is one.
+    ``name`` is the name of its study, if ``obs`` has no study. ``n_cells`` is None if it is not known. ``stamp`` is a
+    text that changes with a file, known without opening it. ``stamp`` and ``path`` are None for data in memory.
     """
 
     name: str
@@ -48,32 +40,23 @@ class Part:
 
 
 def is_named(data: Any) -> bool:
-    """Whether the data bring names for their studies: files do, and mappings."""
+    """Whether the data have names for their studies, as files and mappings do."""
     if isinstance(data, Mapping | str | Path):
         return True
     return isinstance(data, list | tuple) and bool(data) and all(isinstance(part, str | Path) for part in data)
 
 
 def is_listed(data: Any) -> bool:
-    """Whether the data can be gone through more than once."""
+    """Whether the data can be iterated more than once."""
     return isinstance(data, Mapping | str | Path | list | tuple) or hasattr(data, "obs")
 
 
 def list_parts(data: Any, taken: frozenset[str]) -> Iterator[Part]:
-    """Parts of the data; each is opened when its turn comes.
+    """Yield the parts of the data.
 
-    Parameters
-    ----------
-    data
-        An AnnData or MuData, the path of a file, or of a folder of them; several of these; or a mapping of names to
-        them.
-    taken
-        Names of studies that are there already, and that data without a name do not belong to.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        A path does not exist, or is nothing that can be read.
+    These are an AnnData or MuData, the path of a file, or of a folder of files; a list of these; or a mapping of names
+    to these. Data without a name get other names than the known studies, ``taken``. A path that does not exist, or
+    cannot be read, is a FileNotFoundError or a ValueError.
     """
     if isinstance(data, str | Path):
         yield from _paths(Path(data).expanduser())
@@ -88,14 +71,14 @@ def list_parts(data: Any, taken: frozenset[str]) -> Iterator[Part]:
         names = _free_names(1, taken)
         files: list[Path] = []
         for part in data:
-            if isinstance(part, str | Path):  # of an iterator, they come one by one
+            if isinstance(part, str | Path):  # an iterator yields them one by one
                 _check_names([path for path in files if path.stem == Path(part).stem] + [Path(part)])
                 files.append(Path(part))
             yield _part(Path(part).stem if isinstance(part, str | Path) else next(names), part)
 
 
 def count_cells(data: Any) -> int | None:
-    """Cells in all, where that can be known beforehand."""
+    """Count the cells, if they can be counted beforehand."""
     if not is_listed(data):
         return None
     numbers = [part.n_cells for part in list_parts(data, frozenset())]
@@ -103,7 +86,7 @@ def count_cells(data: Any) -> int | None:
 
 
 def _free_names(start: int, taken: frozenset[str]) -> Iterator[str]:
-    """Yield ``study_1``, ``study_2`` and so on, but for those that are taken."""
+    """Yield ``study_1``, ``study_2`` and so on, without names that are taken."""
     return (name for name in (f"study_{i}" for i in count(start)) if name not in taken)
 
 
@@ -118,18 +101,12 @@ def _paths(path: Path) -> Iterator[Part]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Files of a folder, in the order of their names.
-
-    Raises
-    ------
-    ValueError
-        There are none.
-    """
+    """Return the AnnData files of a folder, sorted by name. A folder without files is a ValueError."""
     found = sorted(p for p in folder.iterdir() if p.suffix in (H5AD, ZARR) and not p.name.startswith("."))
     if not found:
         raise ValueError(
-            f"The folder {folder} holds no {H5AD} or {ZARR} files. Give the folder that does, or the files: in the "
-            f"shell, '{folder}/*/*{H5AD}' in quotes names those of the folders in it."
+            f"The folder {folder} holds no {H5AD} or {ZARR} files. Give a folder with such files, or the files: in the "
+            f"shell, '{folder}/*/*{H5AD}' in quotes stands for the files of its subfolders."
         )
     return found
 
@@ -152,7 +129,7 @@ def _part(name: str, data: Any) -> Part:
         there = sorted(p.name for p in path.parent.glob(f"*{path.suffix}")) if path.parent.is_dir() else []
         raise FileNotFoundError(f"There is no file {path}. {did_you_mean(path.name, there)}")
     if path.suffix not in (H5AD, ZARR) and not is_store(path):
-        raise ValueError(f"{path} is neither an {H5AD} nor a {ZARR} file. Write one with adata.write_h5ad.")
+        raise ValueError(f"{path} is neither an {H5AD} nor a {ZARR} file. Write it with adata.write_h5ad.")
     with _group(path) as group:
         n_cells = _count_rows(group["obs"])
     about = path.stat()
@@ -161,7 +138,7 @@ def _part(name: str, data: Any) -> Part:
 
 
 def _folder_stamp(path: Path) -> str:
-    """Hash of what the files of a zarr store are called, how long they are, and when they were written."""
+    """Hash names, sizes and times of the files of a zarr store."""
     digest = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         about = file.stat()
@@ -170,26 +147,20 @@ def _folder_stamp(path: Path) -> str:
 
 
 def _count_rows(obs: Any) -> int | None:
-    """Rows of a table in a file; None for the tables of old, which do not say what their index is."""
+    """Count the rows of a table in a file. None for the tables of older files, which do not name their index."""
     name = obs.attrs.get("_index")
     if name is None:
         return None
     index = obs[name]
-    # Text that may be missing, as newer files have it, is a group of values and of what is missing.
+    # Newer files store text that may be missing as a group of values and a mask.
     return int((index["values"] if hasattr(index, "keys") else index).shape[0])
 
 
 def columns_of(path: Path) -> list[str]:
-    """Columns of ``obs`` of a file.
-
-    Raises
-    ------
-    ValueError
-        It cannot be read as an AnnData.
-    """
+    """Return the columns of ``obs`` of a file. A file that is not an AnnData is a ValueError."""
     with _group(path) as group:
         obs = group["obs"]
-        if hasattr(obs, "dtype"):  # a table of old
+        if hasattr(obs, "dtype"):  # a table of an older file
             return list(obs.dtype.names or ())
         return [str(name) for name in obs.attrs.get("column-order", list(obs))]
 
@@ -201,7 +172,7 @@ def is_store(path: Path) -> bool:
 
 @contextmanager
 def _group(path: Path) -> Iterator[Any]:
-    """Root of a file, for reading."""
+    """Open a file for reading, and yield its root group."""
     import h5py
 
     try:
@@ -215,13 +186,13 @@ def _group(path: Path) -> Iterator[Any]:
         raise ValueError(f"{path} cannot be read as an AnnData ({error}). Write it again with adata.write.") from error
     with group if isinstance(group, h5py.File) else nullcontext():
         if missing := [name for name in ("obs", "var") if name not in group]:
-            raise ValueError(f"{path} is no AnnData: it has no {missing[0]}. Write one with adata.write_h5ad.")
+            raise ValueError(f"{path} is not an AnnData: it has no {missing[0]}. Write it with adata.write_h5ad.")
         yield group
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[AnnData]:
-    """Open a file as an AnnData whose matrices stay on disk, layers too, and without what no embedding needs."""
+    """Open a file as an AnnData with matrices and layers on disk, without the parts that embedding does not need."""
     from anndata import AnnData
     from anndata.io import read_elem, sparse_dataset
 
@@ -239,7 +210,7 @@ def opened(path: Path) -> Iterator[AnnData]:
 
 
 def content_stamp(adata: AnnData, obs: Any, X: Any) -> str:
-    """Hash of what cells and genes are called, of their metadata, and of their values; from disk, of some cells'."""
+    """Hash names of cells and genes, metadata, and values. Of values on disk, those of 64 cells are hashed."""
     import pandas as pd
     from scipy import sparse
 
@@ -254,8 +225,8 @@ def content_stamp(adata: AnnData, obs: Any, X: Any) -> str:
     elif sparse.issparse(X):
         for values in (X.data, X.indices, X.indptr) if hasattr(X, "indptr") else (X.tocsr().data,):
             digest.update(np.ascontiguousarray(values).data)
-    elif not hasattr(X, "dask"):  # some rows of which can cost as much as all
-        for _, block in iter_blocks(X, rows=np.unique(np.linspace(0, len(obs) - 1, 64).astype(int))):
+    elif not hasattr(X, "dask"):  # rows of a Dask array can cost as much as the whole array
+        for _, block in iter_blocks(X, rows=np.unique(np.linspace(0, len(obs) - 1, _STAMP_CELLS).astype(int))):
             values = np.asarray(block.todense() if hasattr(block, "todense") else block)
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

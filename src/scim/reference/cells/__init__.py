@@ -1,5 +1,6 @@
-"""What can be asked of the cells of a reference."""
+"""Queries of the cells of a reference."""
 
-from ._metadata import StoredCells, check_caps
+from ._export import ask_sql, to_anndata
+from ._metadata import CellTable, Metadata
 
-__all__ = ["StoredCells", "check_caps"]
+__all__ = ["CellTable", "Metadata", "ask_sql", "to_anndata"]

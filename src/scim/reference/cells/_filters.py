@@ -1,4 +1,4 @@
-"""Which cells of a reference a search may return."""
+"""Filters on the metadata: which cells a search may return."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def select(
     cells: pa.Table, *, where: Any = None, exclude: Any = None, living: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """Say which cells pass, bool (n_cells,); None where there is no filter.
+    """Find the cells that pass filters, bool (n_cells,). None without a filter.
 
     Parameters
     ----------
@@ -30,16 +30,16 @@ def select(
         ``{"tissue": ["lung", "blood"], "disease": "normal"}``: any of the values, in all of the columns, None
         for cells without a value; or a ``pyarrow.compute`` expression.
     exclude
-        The same; what it says is left out.
+        Like ``where``. Cells that match it do not pass.
     living
-        Cells that were not removed, bool (n_cells,), whose values are told where one does not occur; None: all.
+        Cells that were not removed, bool (n_cells,). An error lists the values of these. None: all cells.
 
     Raises
     ------
     KeyError, ValueError
-        A column or value does not occur (what does is listed), or no cell passes.
+        A column or value does not occur (the message lists existing names), or no cell passes.
     TypeError
-        A filter is neither a mapping nor an expression, or a value is none that a cell can have.
+        A filter is neither a mapping nor an expression, or a value has a type that no cell can have.
     """
     if where is None and exclude is None:
         return None
@@ -82,23 +82,23 @@ def _isin(cells: pa.Table, column: str, values: Any, argument: str, living: np.n
     wanted: list[Any] = [values] if single else list(values)
     if nested := [value for value in wanted if not pd.api.types.is_scalar(value)]:
         raise TypeError(f"{argument}: {column} must be one value, or a list of values, got {nested[0]!r} among them.")
-    # NaN and NA mean what None does: a cell without a value.
+    # NaN and NA mean a cell without a value, as None does.
     wanted = [None if pd.isna(value) else value for value in wanted]
     stored = cells.column(column)
     text = pa.types.is_dictionary(stored.type)
-    if text:  # numbers in columns of names are text, and so are dates
+    if text:  # numbers and dates are text in columns of text
         texts = (int, np.integer, date, np.datetime64)
         wanted = [as_text(value) if isinstance(value, texts) else value for value in wanted]
     passed, found = _text_in(stored, wanted) if text else _plain_in(stored, wanted)
     for value in wanted:
-        # None asks for cells without a value, of which there may be none.
+        # None selects cells without a value. There may be no such cell.
         if value is not None and value not in found:
             raise ValueError(f"{argument}: {_why_not(cells, column, value, living)}")
     return passed
 
 
 def _why_not(cells: pa.Table, column: str, value: Any, living: np.ndarray | None) -> str:
-    """Say why no cell has a value: the column does not hold such, or it holds others."""
+    """Return why no cell has a value: the column has another type, or other values."""
     kind = column_kinds([cells.select([column])]).get(column, "text")
     said = f"no cell has {column}={value!r}."
     if isinstance(value, str) and kind != "text":
@@ -112,7 +112,7 @@ def _why_not(cells: pa.Table, column: str, value: Any, living: np.ndarray | None
 
 
 def _unquoted(text: str, kind: str) -> str | None:
-    """Give what a text says, if that is a number, or True or False, as the column holds; None if it is not."""
+    """Return the number or boolean that a text spells, as the column holds. None: it spells neither."""
     if kind == "numbers":
         with suppress(ValueError):
             return text.strip() if np.isfinite(float(text)) else None
@@ -121,16 +121,16 @@ def _unquoted(text: str, kind: str) -> str | None:
 
 
 def _text_in(stored: pa.ChunkedArray, wanted: list[Any]) -> tuple[np.ndarray, set[Any]]:
-    """Cells whose text is one of those wanted, bool (n,), and which of those the dictionaries hold.
+    """Find the cells whose text is wanted, bool (n,), and return the wanted texts that occur.
 
-    Codes are compared where they lie: text is looked at once for each value, and not once for each cell.
+    Codes are compared, so that text is read once for each value and not for each cell.
     """
     passed, asked = [np.empty(0, dtype=bool)], set(wanted)
     found: set[Any] = set()
     for chunk in stored.chunks:
         there = chunk.dictionary.to_pylist()
         found |= asked & set(there)
-        # The last one is for cells without a value.
+        # The last entry is for cells without a value.
         lookup = np.array([value in asked for value in there] + [None in asked])
         codes = chunk.indices.fill_null(len(there)) if chunk.null_count else chunk.indices
         passed.append(lookup[codes.to_numpy(zero_copy_only=False)])
@@ -138,13 +138,13 @@ def _text_in(stored: pa.ChunkedArray, wanted: list[Any]) -> tuple[np.ndarray, se
 
 
 def _plain_in(stored: pa.ChunkedArray, wanted: list[Any]) -> tuple[np.ndarray, set[Any]]:
-    """Cells whose number, boolean or id is one of those wanted, bool (n,), and which of those there are."""
+    """Find the cells whose number, boolean or id is wanted, bool (n,), and return the wanted values that occur."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     fitting = {}
     for value in wanted:
-        # A value of another type, or too large for that of the column, is no cell's.
+        # No cell has a value of another type, or one that is too large for the column.
         with suppress(pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
             own = pa.scalar(_as_stored(value, stored.type), type=stored.type).as_py()
             if own == _as_stored(value, stored.type):  # 1.5 would become 1
@@ -155,14 +155,11 @@ def _plain_in(stored: pa.ChunkedArray, wanted: list[Any]) -> tuple[np.ndarray, s
 
 
 def _as_stored(value: Any, kind: Any) -> Any:
-    """Bring a number to how a column of real numbers has it: of single precision, the shortest that is read as it."""
+    """Convert a number as a column of real numbers stores it: float32 as the float64 of the same shortest text."""
     import pyarrow as pa
 
-    if (
-        not pa.types.is_floating(kind)
-        or not isinstance(value, int | np.integer | np.floating)
-        or isinstance(value, bool)
-    ):
+    is_number = isinstance(value, int | np.integer | np.floating) and not isinstance(value, bool)
+    if not pa.types.is_floating(kind) or not is_number:
         return value
     return float(str(value)) if isinstance(value, np.float32) else float(value)
 
@@ -176,7 +173,7 @@ def _evaluate(cells: pa.Table, expression: Any, argument: str) -> np.ndarray:
             f"{argument} names a column by its position, {position.group()}. Give its name, such as "
             f"pc.field({cells.column_names[0]!r})."
         )
-    # The other columns need not be made plain.
+    # Only columns that the expression names are needed.
     named = [name for name in cells.column_names if name in str(expression)]
     plain = {name: cells.column(name) for name in named} | {"__row__": pa.array(np.arange(cells.num_rows))}
     for name in named:
@@ -191,7 +188,7 @@ def _evaluate(cells: pa.Table, expression: Any, argument: str) -> np.ndarray:
         raise ValueError(f"{argument}={expression}: {error}") from error
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         is_dated = re.search(r"(date\d\d|timestamp)\[", str(error))
-        remedy = ' Dates are kept as text: write "2020-01-31".' if is_dated else ""
+        remedy = ' Dates are stored as text: write "2020-01-31".' if is_dated else ""
         raise TypeError(f"{argument}={expression} does not fit the columns' types: {error}.{remedy}") from error
     matched = np.zeros(cells.num_rows, dtype=bool)
     matched[rows] = True

@@ -1,4 +1,4 @@
-"""Some lists of an index, read without the others: what a worker of a cluster holds of the index of many cells."""
+"""Read some lists of an index without the others, as a worker of a cluster holds them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,21 @@ import numpy as np
 
 from ..._disk import CheckedFile, IndexFileError
 
-#: What faiss writes before the lists of a fast-scan index; numbers that follow it: lists, bytes of a code, cells of a
-#: block, and bytes of a block.
+#: Bytes that faiss writes before the lists of a fast-scan index.
 _BEGIN = b"ilbl"
+#: Numbers that follow: lists, bytes of a code, cells of a block, and bytes of a block.
 _NUMBERS = 4
 
 
 def read_lists(path: Path, facts: Mapping[str, Any], sizes: np.ndarray, first: int, last: int) -> Any:
-    """Read an index of codes of which all lists but some are empty.
+    """Read an index of codes, a faiss.IndexIVFPQFastScan, with all lists empty but those from ``first`` to ``last``.
 
-    faiss has no way to read a part of such a file, but reads what it is given: where it asks for the length of a list
-    that is not wanted it is told 0, and what the file has of that is passed over.
+    faiss cannot read a part of such a file, but it reads the bytes that it is given: if it asks for the length of a
+    list outside the range, it gets 0, and the list in the file is skipped. If the range is empty, only the centres are
+    read.
 
-    Parameters
-    ----------
-    path, facts
-        The file, and its size and hashes.
-    sizes
-        Cells of each list, int64 (n_lists,).
-    first, last
-        Lists to read; with none, what remains is the centres.
-
-    Returns
-    -------
-    faiss.IndexIVFPQFastScan.
-
-    Raises
-    ------
-    IndexFileError
-        The file is missing, or not what was written.
+    ``facts`` are size and hashes of the file, ``sizes`` the cells of each list, int64 (n_lists,). An IndexFileError
+    says that the file is missing or damaged.
     """
     import faiss
 
@@ -46,10 +32,10 @@ def read_lists(path: Path, facts: Mapping[str, Any], sizes: np.ndarray, first: i
     try:
         chunks = _chunks(file, sizes, first, last)
         next(chunks)
-        # Requests come one by one, and are not cut into pieces.
+        # Requests are answered one by one, and not cut into pieces.
         reader = faiss.PyCallbackIOReader(chunks.send, 1 << 62)  # type: ignore[attr-defined]
         index: Any = faiss.read_index(reader)
-    except (RuntimeError, StopIteration) as error:  # of faiss, where the file is another kind of index
+    except (RuntimeError, StopIteration) as error:  # faiss raises it if the file is another kind of index
         raise IndexFileError(path) from error
     finally:
         file.close()
@@ -63,7 +49,7 @@ def read_lists(path: Path, facts: Mapping[str, Any], sizes: np.ndarray, first: i
 
 
 def _chunks(file: CheckedFile, sizes: np.ndarray, first: int, last: int) -> Generator[bytes, int, None]:
-    """Answer requests for bytes, each sent as their number: first for nothing, and then as faiss makes them."""
+    """Answer requests for bytes, each sent as their number, the first without one."""
     content = b""
     while content != _BEGIN:
         content = file.read((yield content))
@@ -88,16 +74,9 @@ def _chunks(file: CheckedFile, sizes: np.ndarray, first: int, last: int) -> Gene
 
 
 def check_places(index: Any, rows: np.ndarray, sizes: np.ndarray, first: int, last: int) -> bool:
-    """Whether cells of lists have the places, in the order of the lists, that ``rows`` gives them.
+    """Whether the cells of lists have the places, in the order of the lists, that ``rows`` names.
 
-    Parameters
-    ----------
-    index
-        What :func:`read_lists` read.
-    rows
-        Place of each cell, int32 (n_cells,), -1 for none.
-    sizes, first, last
-        See :func:`read_lists`.
+    ``rows`` are the places of the cells, int32 (n_cells,), -1 for none. See :func:`read_lists` for the others.
     """
     import faiss
 

@@ -1,4 +1,4 @@
-"""Shards: cells that follow one another, as a worker opens and searches them."""
+"""Shards: consecutive cells of a reference, as a worker opens and searches them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..._progress import progress_bar
+from ...index import FixedVectors, Hits
 from .. import store
 from .._cluster import Cluster, Job, check_there, check_version, identity
 from ..store import open_vectors
@@ -17,17 +18,11 @@ from ..store import open_vectors
 if TYPE_CHECKING:
     from distributed import Future
 
-#: Results that are merged by one task, and batches of queries that are on their way at a time.
+#: Results that one task merges.
 _MERGED = 8
-
-
-_AT_ONCE = 2
-
-
-Found = tuple[np.ndarray, np.ndarray]
-
-
-#: Futures of what is found, and of what they need.
+#: Batches of queries that are searched at a time.
+_BATCHES_AT_A_TIME = 2
+#: Futures of hits, and other futures that they need.
 Tasks: TypeAlias = "tuple[list[Future], tuple[Future, ...]]"
 
 
@@ -44,18 +39,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Shard:
-    """Cells of a reference that follow one another, as a worker has to know them.
+    """Consecutive cells of a reference, as a worker has to know them.
 
-    Attributes
-    ----------
-    root, manifest, n_latent, scim
-        Folder of the reference, hash of its manifest, length of its vectors, and version of the scim that asks.
-    start
-        Position of the first cell.
-    pieces
-        Where the cells are.
-    allowed
-        A bit for each cell that may be found; None: all that have a direction.
+    ``manifest`` is the hash of its manifest, and ``scim`` the version of the client. ``start`` is the position of the
+    first cell, ``pieces`` are the segments of the cells, and rows in them. ``allowed`` has a bit for each cell that may
+    be found; None: all.
     """
 
     root: str
@@ -70,7 +58,7 @@ class Shard:
         return sum(piece.stop - piece.start for piece in self.pieces)
 
     def only(self, allowed: np.ndarray | None) -> Shard | None:
-        """Narrow it to the cells that are allowed, bool of all positions; None if there are none."""
+        """Mask the cells that are not allowed, bool of all positions; None if none of its cells is left."""
         if allowed is None:
             return self
         mine = allowed[self.start : self.start + len(self)]
@@ -84,27 +72,17 @@ class Shard:
 
 
 def places_of(n: int, threads: Sequence[str]) -> list[str | None]:
-    """Worker of each of n shards, always the same while they live, so that a node reads its own part of the files."""
+    """Worker of each of n shards, the same while the workers live, so that each reads its own part of the files."""
     return [threads[i * len(threads) // n] if threads else None for i in range(n)]
 
 
 def ask(
     cluster: Cluster, queries: np.ndarray, tasks: Callable[[Future], Tasks], n_tasks: int, *, step: int, k: int | None
-) -> Iterator[Found]:
-    """Have workers search for some queries at a time, and merge what they find.
+) -> Iterator[Hits]:
+    """Have workers search for ``step`` queries at a time, unit vectors (m, d), and yield the merged hits.
 
-    Parameters
-    ----------
-    cluster
-        The workers.
-    queries
-        Unit vectors (m, d).
-    tasks
-        Submits, for some queries that were sent, the tasks whose results are merged, and others that they need.
-    n_tasks
-        How many of the former.
-    step, k
-        Queries at a time; most hits of each, None for all.
+    ``tasks`` submits, for queries that were sent, the ``n_tasks`` tasks whose hits are merged, and other tasks that
+    they need. ``k`` is the most hits of each query, None for all.
     """
     batches = [queries[i : i + step] for i in range(0, len(queries), step)]
     with progress_bar(len(batches) * n_tasks, desc="Searching", unit="shards") as bar:
@@ -118,14 +96,14 @@ def ask(
                 merged = _merged(cluster, found, k)
                 yield Job(merged[-1], (sent, *others, *found, *merged[:-1]))
 
-        yield from cluster.in_order(jobs(), at_once=_AT_ONCE)
+        yield from cluster.in_order(jobs(), at_once=_BATCHES_AT_A_TIME)
 
 
 def _merged(cluster: Cluster, found: Sequence[Future], k: int | None) -> list[Future]:
-    """Have the workers merge what they found, some at a time, so that little comes here; the last is the whole."""
+    """Have the workers merge their hits, a few results at a time, so that little is sent here; the last is whole."""
     every: list[Future] = []
     while len(found) > 1 or not every:
-        found = [cluster.submit(merge, list(found[i : i + _MERGED]), k) for i in range(0, len(found), _MERGED)]
+        found = [cluster.submit(Hits.merged, list(found[i : i + _MERGED]), k) for i in range(0, len(found), _MERGED)]
         every += found
     return every
 
@@ -135,56 +113,44 @@ def vectors_of(name: str) -> str:
     return f"{store.SEGMENTS}/{name}/{store.VECTORS}"
 
 
-def _joined(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
-    """Join the pieces of each segment, which follow one another."""
-    joined: list[Piece] = []
+def joined(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """Join consecutive pieces of each segment."""
+    whole: list[Piece] = []
     for piece in pieces:
-        if joined and joined[-1].name == piece.name:
-            joined[-1] = replace(joined[-1], stop=piece.stop)
+        if whole and whole[-1].name == piece.name:
+            whole[-1] = replace(whole[-1], stop=piece.stop)
         else:
-            joined.append(piece)
-    return tuple(joined)
+            whole.append(piece)
+    return tuple(whole)
 
 
-def merge(found: Sequence[Found], k: int | None) -> Found:
-    """Merge hits of the same queries, nearest first, equal ones by position: the best ``k``, or all."""
-    positions, distances = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
-    n = int((positions >= 0).sum(axis=1).max(initial=0)) if k is None else k
-    order = np.lexsort((positions, distances), axis=1)[:, :n]
-    return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
-
-
-#: Folder -> hash of its manifest and the vectors of its segments, of the version that was searched last.
+#: Folder -> hash of the manifest, and vectors of the segments, of the version that was searched last.
 _opened: dict[str, tuple[str, dict[str, np.ndarray]]] = {}
 
 
-def open_shard(shard: Shard) -> list[np.ndarray]:
+def open_shard(shard: Shard) -> FixedVectors:
     """Map the vectors of a shard, on a worker, which opens a version of a reference once.
 
-    Raises
-    ------
-    RuntimeError
-        The worker has another scim.
-    FileNotFoundError, ReferenceFolderError
-        It does not see the folder, or sees another.
+    A RuntimeError says that the worker has another scim, a FileNotFoundError or ReferenceFolderError that it does not
+    see the folder, or sees another.
     """
     check_version(shard.scim)
     manifest, segments = _opened.get(shard.root, ("", {}))
     if manifest != shard.manifest:
         segments = {}
-        # The version before is let go of, so that its files are gone when they are deleted.
+        # Drop the version before, so that its files can be deleted.
         _opened[shard.root] = shard.manifest, segments
     for piece in shard.pieces:
         if piece.name not in segments:
             segments[piece.name] = _open_segment(check_there(shard.root), shard, piece)
-    return [segments[piece.name][piece.start : piece.stop] for piece in shard.pieces]
+    return FixedVectors([segments[piece.name][piece.start : piece.stop] for piece in shard.pieces])
 
 
 def _open_segment(root: Path, shard: Shard, piece: Piece) -> np.ndarray:
-    """Map the vectors of a segment if they are those that the client has."""
+    """Map the vectors of a segment, after a check that the client has the same file."""
     name = vectors_of(piece.name)
     current = store.read_manifest(root)
-    # A reader keeps the version that it opened, whose files stay when a new one is written.
+    # A reader keeps the version that it opened, and its files stay when another version is written.
     if (
         current["sha256"] != shard.manifest
         and current["files"].get(name, piece.facts)["sha256"] != piece.facts["sha256"]

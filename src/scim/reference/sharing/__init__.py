@@ -1,4 +1,4 @@
-"""Archives of references, and the Hugging Face Hub."""
+"""Install references from archives and the Hugging Face Hub, and push them to the Hub."""
 
 from ._install import install_reference
 from ._push import push_reference

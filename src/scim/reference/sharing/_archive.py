@@ -9,8 +9,8 @@ import zlib
 from pathlib import Path
 
 
-def _download(url: str, digest: str, folder: Path) -> Path:
-    """Download an archive that has the SHA-256 ``digest``; errors of the network become those of Python."""
+def download_archive(url: str, digest: str, folder: Path) -> Path:
+    """Download an archive with the SHA-256 ``digest``. Errors of the network become errors of Python."""
     import ftplib
     import socket
 
@@ -20,39 +20,40 @@ def _download(url: str, digest: str, folder: Path) -> Path:
     try:
         fetched = pooch.retrieve(url, known_hash=f"sha256:{digest}", path=folder, progressbar=True)
     except (requests.HTTPError, ftplib.error_perm) as error:
-        answer = getattr(error, "response", None)  # FTP begins its message with it
+        answer = getattr(error, "response", None)  # FTP starts its message with the status
         status = int(str(error)[:3]) if answer is None else answer.status_code
         if status in (404, 410, 550):
-            raise FileNotFoundError(f"There is no {url} (status {status}). Is it spelled as it should be?") from error
+            raise FileNotFoundError(f"There is no {url} (status {status}). Check the spelling.") from error
         if status in (401, 403, 530):
-            raise PermissionError(
-                f"{url}: the server refuses (status {status}). Download it, give its path."
-            ) from error
+            message = f"{url}: the server refuses (status {status}). Download the file, and give its path."
+            raise PermissionError(message) from error
         raise ConnectionError(f"{url}: the server answered with status {status}. Try again later.") from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise ValueError(f"{url} is no address that can be downloaded from: {error}") from error
+        raise ValueError(f"{url} is not a URL of a file: {error}. Give one that begins with https://.") from error
     except (requests.RequestException, ftplib.Error, socket.gaierror, ConnectionError, TimeoutError) as error:
-        raise ConnectionError(f"{url} cannot be reached: is this machine online, the name right? ({error})") from error
+        raise ConnectionError(
+            f"{url} cannot be reached. Is this machine online, and the name right? ({error})"
+        ) from error
     return Path(fetched)
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive, which may be none, or not all of one."""
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive. A ValueError says if it is not an archive, or is damaged."""
     try:
         _unpack_plain(archive, folder)
     except tarfile.FilterError as error:
-        raise ValueError(f"{archive} would write outside its folder: {error}") from error
+        raise ValueError(f"{archive} would write outside its folder: {error}. Do not use this archive.") from error
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"{archive} is neither a .zip nor a .tar archive, or not all of one: {error}") from error
+        raise ValueError(f"{archive} is neither a .zip nor a .tar archive, or is truncated: {error}") from error
     except OSError as error:
-        if error.errno is not None:  # the disk's; those of gzip and bzip2 have no number
+        if error.errno is not None:  # an error of the disk: errors of gzip and bzip2 have no number
             raise
         raise ValueError(f"{archive} is damaged: {error}") from error
 
 
 def _unpack_plain(archive: Path, folder: Path) -> None:
-    """Unpack plain files and folders; anything that would land elsewhere, or is a link or a device, is refused."""
-    # Last of all a zip file: a tar file with one at its end looks like it.
+    """Unpack files and folders. Refuse links, devices, and files outside of ``folder``."""
+    # tar goes first: a tar file that ends with a zip file looks like a zip file.
     if not tarfile.is_tarfile(archive) and zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             for member in packed.infolist():

@@ -1,4 +1,4 @@
-"""Folders for what is on its way to ``SCIM_HOME``, and what killed processes left there."""
+"""Folders of downloads in ``SCIM_HOME``, and files that killed processes left there."""
 
 from __future__ import annotations
 
@@ -10,28 +10,19 @@ from pathlib import Path
 
 from ..._disk import LOCK, WRITER, one_writer
 
-#: Begin of the name of a folder that an archive is unpacked to.
+#: Prefix of the folders that archives are unpacked to.
 SCRATCH = ".unpack-"
-_DAY = 24 * 60 * 60
-#: Seconds after which nobody comes back for it; an interrupted download goes on for longer.
-_OLD = {f"{SCRATCH}*": _DAY, ".*.scim.new-*": _DAY, "downloads/*": 7 * _DAY}
+_DAY_SECONDS = 24 * 60 * 60
+#: Seconds after which files are deleted. An interrupted download can continue for longer.
+_MAX_AGE_SECONDS = {f"{SCRATCH}*": _DAY_SECONDS, ".*.scim.new-*": _DAY_SECONDS, "downloads/*": 7 * _DAY_SECONDS}
 
 
 @contextmanager
 def download_folder(home: Path, name: str) -> Iterator[Path]:
-    """Folder of one download, for one process or thread at a time; it is kept if the block ends with an error.
+    """Lock a folder below ``home`` for one download, and delete it unless the block ends with an error.
 
-    Parameters
-    ----------
-    home
-        Folder that references are installed to.
-    name
-        What makes the download this one: nothing else goes to a folder of this name.
-
-    Raises
-    ------
-    BlockingIOError
-        Somebody else is at it.
+    ``name`` must be unique for the content of the download. If another process or thread is downloading it, this raises
+    a BlockingIOError.
     """
     folder = home / "downloads" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,12 +31,12 @@ def download_folder(home: Path, name: str) -> Iterator[Path]:
             yield folder
             clear(folder)
     finally:
-        with suppress(OSError):  # something is kept, or somebody else has begun
+        with suppress(OSError):  # files are kept, or another process has started
             folder.rmdir()
 
 
 def clear(folder: Path) -> None:
-    """Remove what was downloaded, but not the lock."""
+    """Delete the downloaded files, but not the lock."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -54,11 +45,11 @@ def clear(folder: Path) -> None:
 
 
 def remove_leftovers(home: Path) -> None:
-    """Remove what killed processes left, once it is so old that none can be at it still."""
-    for pattern, seconds in _OLD.items():
+    """Delete files of killed processes that are so old that no process can be using them."""
+    for pattern, seconds in _MAX_AGE_SECONDS.items():
         for path in home.glob(pattern):
             with suppress(OSError):
-                # The time of modification comes from an archive; that of change is the system's.
+                # The time of modification comes from an archive, the time of change from the system.
                 if time.time() - path.lstat().st_ctime < seconds:
                     continue
                 if path.is_dir() and not path.is_symlink():

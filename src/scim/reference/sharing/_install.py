@@ -1,4 +1,4 @@
-"""References by name: those that come with scim, and those that were installed."""
+"""Install references from archives and from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..._disk import check_target, new_folder
 from ..._disk import sha256 as sha256_of
 from .. import store
 from ..store import BUNDLED, ENDING, LONGEST_NAME, home, looks_like_name
-from ._archive import _download, _unpack
+from ._archive import download_archive, unpack
 from ._downloads import SCRATCH, download_folder, remove_leftovers
 
 
@@ -21,21 +21,22 @@ def install_reference(
 ) -> Path:
     """Install a reference from an archive or from the Hugging Face Hub, so that it can be opened by its name.
 
-    Nothing is installed whose content is not fixed beforehand, and nothing appears that fails its own checksums.
+    The content must be fixed by a checksum or a commit, and every file is checked before the reference appears.
 
     Parameters
     ----------
     source
-        URL or path of a .zip, .tar, .tar.gz or .tar.xz file that holds one reference; or ``"hf://user/name@revision"``,
-        what :func:`scim.push_reference` put on the Hub (``pip install 'scim-tools[hub]'``).
+        URL or path of a .zip, .tar, .tar.gz or .tar.xz file with one reference; or ``"hf://user/name@revision"``, a
+        reference that :func:`scim.push_reference` pushed (``pip install 'scim-tools[hub]'``).
     sha256
-        SHA-256 of the archive, 64 hex digits: nothing is unpacked from a file that has another. From the Hub, that of
-        manifest.json, which holds those of all other files. It can be left out where ``revision`` is a whole commit
-        hash (40 digits): the Hub never changes what that stands for, while branches and tags move.
+        SHA-256 of the archive, 64 hex digits, compared before it is unpacked; or, from the Hub, SHA-256 of
+        manifest.json, which has those of all other files. It can be left out if ``revision`` is a whole commit hash
+        (40 digits), because a commit never changes, unlike a branch or tag.
     name
-        What to call it; by default as its folder in the archive, or as the repository. Not as one that comes with scim.
+        Name of the reference. The default is the name of its folder in the archive, or of the repository. Names of
+        bundled references are not allowed.
     overwrite
-        Replace an installed reference of that name.
+        Replace an installed reference of this name.
 
     Returns
     -------
@@ -44,18 +45,14 @@ def install_reference(
     Raises
     ------
     ValueError
-        Nothing fixes the content, or it is another one; or the source is no archive, or holds anything but one whole
-        reference; or its name is none, or that of one that comes with scim.
-    FileExistsError
-        One of that name is installed already.
-    BlockingIOError
-        Somebody else is downloading the same just now.
-    FileNotFoundError, PermissionError, ConnectionError
-        The source is not there, not for you, or cannot be reached.
+        Nothing fixes the content, or the content differs; the source is not an archive of one whole reference; the name
+        is not allowed.
+    FileExistsError, BlockingIOError
+        A reference of this name is installed; another process is downloading the same reference.
+    FileNotFoundError, PermissionError, ConnectionError, ImportError
+        The source does not exist, may not be read, or cannot be reached; the extra ``hub`` is not installed.
     NotADirectoryError
         ``SCIM_HOME`` is a file.
-    ImportError
-        The source is on the Hub, and the extra ``hub`` is not installed.
 
     Examples
     --------
@@ -66,16 +63,18 @@ def install_reference(
 
     on_hub = str(source).startswith(hub.SCHEME)
     if sha256 is None and not on_hub:
-        raise ValueError("sha256 is missing: an archive is unpacked only if it has the one given. `sha256sum FILE`.")
+        raise ValueError(
+            "sha256 is missing: an archive is unpacked only if its SHA-256 is given. `sha256sum FILE` prints it."
+        )
     digest = None if sha256 is None else str(sha256).strip().lower()
     if digest is not None and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
-        raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}. `sha256sum FILE` prints them.")
+        raise ValueError(f"sha256 must be 64 hex digits, got {sha256!r}. `sha256sum FILE` prints it.")
     if name is not None:
         _check_name(name)
     _make_home()
     remove_leftovers(home())
     if on_hub:
-        target = _target(name, hub.split(str(source))[0].partition("/")[2], source)
+        target = _target(name, hub.split_source(str(source))[0].partition("/")[2], source)
         check_target(target, marker=store.MANIFEST, what="reference", overwrite=overwrite)
         hub.pull(str(source), target, digest=digest, overwrite=overwrite, home=home())
         return target
@@ -86,26 +85,28 @@ def install_reference(
 def _install_archive(source: str, digest: str, name: str | None, *, overwrite: bool) -> Path:
     if urlparse(source).scheme in ("http", "https", "ftp"):
         with download_folder(home(), digest) as folder:
-            return _put(_download(source, digest, folder), source, name, overwrite=overwrite)
+            return _put(download_archive(source, digest, folder), source, name, overwrite=overwrite)
     path = Path(source).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Give the path or the URL of an archive of a reference.")
+        raise FileNotFoundError(f"There is no file {path}. Give the path or URL of an archive of a reference.")
     if (found := sha256_of(path)) != digest:
         raise ValueError(f"{path} has the SHA-256 {found}, not {digest}. Nothing was unpacked.")
     return _put(path, source, name, overwrite=overwrite)
 
 
 def _put(archive: Path, source: str, name: str | None, *, overwrite: bool) -> Path:
-    """Unpack an archive, check what it holds, and put it in its place."""
+    """Unpack an archive, check the reference in it, and put it in its place."""
     scratch = Path(tempfile.mkdtemp(dir=home(), prefix=SCRATCH))
     try:
-        _unpack(archive, scratch)
+        unpack(archive, scratch)
         found = [path.parent for path in scratch.rglob(store.MANIFEST)]
         if len(found) != 1:
-            raise ValueError(f"{source} holds {len(found)} references, where one is expected.")
+            raise ValueError(
+                f"{source} holds {len(found)} references instead of one. Pack the folder of one reference."
+            )
         try:
             store.verify(found[0])
-        except store.ReferenceFolderError as error:  # its folder is gone by the time that somebody looks
+        except store.ReferenceFolderError as error:  # the folder in the message will be deleted
             raise store.ReferenceFolderError(str(error).replace(str(scratch), source)) from error
         target = _target(name, "" if found[0] == scratch else found[0].name, source)
         with new_folder(target, marker=store.MANIFEST, what="reference", overwrite=overwrite) as empty:
@@ -116,16 +117,16 @@ def _put(archive: Path, source: str, name: str | None, *, overwrite: bool) -> Pa
 
 
 def _target(name: str | None, folder: str, source: str | Path) -> Path:
-    """Where a reference goes: by the name given, or by that of its folder or repository, checked as strictly."""
+    """Return the folder to install to, by the name given, or by that of the reference's folder or repository."""
     called = folder.removesuffix(ENDING) if name is None else name
     _check_name(called, None if name is not None else source)
     return home() / f"{called}{ENDING}"
 
 
 def _check_name(name: str, source: str | Path | None = None) -> None:
-    """Refuse what is no name, and those that come with scim; ``source`` is where it comes from, if it was not given."""
+    """Refuse names that are not plain, and names of bundled references. ``source`` is where the name comes from."""
     what = "name" if source is None else f"{source}: the name of its folder or repository"
-    remedy = "Give another name." if source is None else "Give it another one with name=."
+    remedy = "Give another name." if source is None else "Give another name with name=."
     if not looks_like_name(name):
         shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
         raise ValueError(
@@ -133,7 +134,7 @@ def _check_name(name: str, source: str | Path | None = None) -> None:
             f"beginning or {ENDING} at its end, got {shown!r}. {remedy}"
         )
     if name.casefold() in {path.name.removesuffix(ENDING).casefold() for path in BUNDLED.glob(f"*{ENDING}")}:
-        raise ValueError(f"{what} is {name!r}, that of a reference that comes with scim. {remedy}")
+        raise ValueError(f"{what} is {name!r}, the name of a reference that comes with scim. {remedy}")
 
 
 def _make_home() -> None:
@@ -142,8 +143,8 @@ def _make_home() -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise NotADirectoryError(f"SCIM_HOME={folder} is a file, or below one, and {remedy}") from error
+        raise NotADirectoryError(f"SCIM_HOME={folder} is a file, or below a file, and {remedy}") from error
     except OSError as error:
-        raise PermissionError(f"SCIM_HOME={folder} cannot be made ({error.strerror}), and {remedy}") from error
+        raise PermissionError(f"SCIM_HOME={folder} cannot be created ({error.strerror}), and {remedy}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"SCIM_HOME={folder} is read-only, and {remedy}")

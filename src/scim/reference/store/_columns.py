@@ -1,4 +1,4 @@
-"""Columns of Arrow tables: kinds, codes, dictionaries, and values as text."""
+"""Columns of Arrow tables: types, codes, dictionaries, and values as text."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
     from ...ontology import TermSpace
 
+#: Columns that every reference has, in this order.
+CELL_ID = "cell_id"
+LABEL = "label"
+TERM_ID = "term_id"
+STUDY = "study"
+FIXED_COLUMNS = (CELL_ID, LABEL, TERM_ID, STUDY)
+
 
 def join_cells(tables: Sequence[pa.Table]) -> pa.Table:
-    """Put tables one below the other; a column that one lacks is null there, one of several types becomes text."""
+    """Join the rows of tables. A column that a table lacks is null there; a column of several types becomes text."""
     import pyarrow as pa
 
     if len(tables) == 1:
@@ -40,31 +47,15 @@ def join_cells(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def label_codes(cells: pa.Table, terms: TermSpace) -> np.ndarray:
-    """Position of each cell's label in ``terms.labels``, int32 (n_cells,); -1 for a cell without a label."""
+    """Return the position of each cell's label in ``terms.labels``, int32 (n_cells,); -1 for a cell without a label."""
     codes, ids = dictionary(cells, TERM_ID)
     place = {str(term): i for i, term in enumerate(terms.label_ids)}
     table = np.array([place.get(str(i), -1) if i is not None else -1 for i in ids] + [-1], dtype=np.int32)
     return table[codes]
 
 
-#: Columns that every reference has, in this order.
-CELL_ID = "cell_id"
-
-
-LABEL = "label"
-
-
-TERM_ID = "term_id"
-
-
-STUDY = "study"
-
-
-FIXED_COLUMNS = (CELL_ID, LABEL, TERM_ID, STUDY)
-
-
 def common_type(types: list[Any]) -> Any:
-    """Type that holds columns of several: numbers become real numbers, all else text."""
+    """Return the type that columns of several types are joined to: real numbers if all are numbers, or text."""
     import pyarrow as pa
 
     if all(kind == types[0] for kind in types):
@@ -75,7 +66,7 @@ def common_type(types: list[Any]) -> Any:
 
 
 def column_kinds(tables: Iterable[pa.Table]) -> dict[str, str]:
-    """Say of each column that has a value what it holds: "numbers", "True and False" or "text"."""
+    """Return the kind of each column that has a value: "numbers", "True and False" or "text"."""
     import pyarrow as pa
 
     kinds: dict[str, str] = {}
@@ -89,7 +80,7 @@ def column_kinds(tables: Iterable[pa.Table]) -> dict[str, str]:
 
 
 def cast_column(column: pa.ChunkedArray, kind: Any) -> pa.ChunkedArray:
-    """Bring a column to a type that :func:`common_type` gave."""
+    """Convert a column to a type of :func:`common_type`."""
     import pyarrow as pa
 
     if column.type == kind:
@@ -98,7 +89,7 @@ def cast_column(column: pa.ChunkedArray, kind: Any) -> pa.ChunkedArray:
 
 
 def distinct_values(tables: Iterable[pa.Table], column: str) -> list[str]:
-    """Texts that occur in a column, in order."""
+    """Return the sorted texts of a column."""
     found: set[str] = set()
     for table in tables:
         codes, values = dictionary(table, column)
@@ -107,10 +98,10 @@ def distinct_values(tables: Iterable[pa.Table], column: str) -> list[str]:
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Bring a table to pandas; booleans of which some are missing are nullable ones there, which files can hold."""
+    """Convert a table to pandas. Booleans with missing values become nullable booleans, which files can hold."""
     import pyarrow as pa
 
-    # Ids are all different, and other text is categorical: nothing is there to be shared.
+    # Ids are all different, and other text is categorical, so that no objects are shared.
     frame = table.to_pandas(deduplicate_objects=False)
     for name in (field.name for field in table.schema if pa.types.is_boolean(field.type)):
         if frame[name].dtype == object:
@@ -118,44 +109,40 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _check_codes(codes: Any, n_values: int, name: str) -> None:
+def check_codes(codes: Any, n_values: int, name: str) -> None:
+    """Refuse codes of a column that are outside of its dictionary."""
     import pyarrow.compute as pc
 
     bounds = pc.min_max(codes).as_py()
     if bounds["max"] is not None and (bounds["max"] >= n_values or bounds["min"] < 0):
-        raise _damaged(name)
+        raise damaged_column(name)
 
 
 def check_columns(cells: pa.Table, columns: Iterable[str]) -> None:
-    """Read whole columns and refuse those that point outside of what they may point at.
-
-    Raises
-    ------
-    ReferenceFolderError
-        A column is damaged.
-    """
+    """Read whole columns, and raise a ReferenceFolderError if a code or offset is out of range."""
     import pyarrow as pa
 
     for name in columns:
         for chunk in cells.column(name).chunks:
             if pa.types.is_dictionary(chunk.type):
-                _check_codes(chunk.indices, len(chunk.dictionary), name)
+                check_codes(chunk.indices, len(chunk.dictionary), name)
             else:
                 try:
                     chunk.validate(full=True)
                 except pa.ArrowInvalid as error:
-                    raise _damaged(name) from error
+                    raise damaged_column(name) from error
 
 
-def _damaged(column: str) -> ReferenceFolderError:
+def damaged_column(column: str) -> ReferenceFolderError:
+    """Return the error of a damaged column."""
     return ReferenceFolderError(
-        f"The metadata of the reference are damaged: column {column!r} of a cells.arrow. `scim verify` names the file; "
-        "copy the folder again, or build the reference again."
+        f"The metadata of the reference are damaged: column {column!r} of a cells.arrow. `scim verify` names the file. "
+        "Copy the folder again, or build the reference again."
     )
 
 
 def dictionary(cells: pa.Table, column: str) -> tuple[np.ndarray, list[Any]]:
-    """Code of each cell, int32 (n_cells,), and the values that codes stand for; -1 where a value is missing."""
+    """Return the code of each cell, int32 (n_cells,), -1 for a missing value, and the values of the codes."""
     import pyarrow as pa
 
     values = cells.column(column)
@@ -165,7 +152,7 @@ def dictionary(cells: pa.Table, column: str) -> tuple[np.ndarray, list[Any]]:
     values = unified(values, column)
     codes, start = np.full(len(values), -1, dtype=np.int32), 0
     for chunk in values.chunks:
-        _check_codes(chunk.indices, len(chunk.dictionary), column)
+        check_codes(chunk.indices, len(chunk.dictionary), column)
         plain = chunk.indices.fill_null(-1) if chunk.indices.null_count else chunk.indices
         codes[start : start + len(chunk)] = plain.to_numpy(zero_copy_only=False)
         start += len(chunk)
@@ -173,20 +160,20 @@ def dictionary(cells: pa.Table, column: str) -> tuple[np.ndarray, list[Any]]:
 
 
 def unified(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Give all chunks one dictionary; where that of each begins like that of the next, no row is read."""
+    """Give all chunks one dictionary. If each dictionary extends the one before, no row is read."""
     last: Any = column.chunk(column.num_chunks - 1).dictionary if column.num_chunks else None
     for chunk in column.chunks:
         if not chunk.dictionary.equals(last[: len(chunk.dictionary)]):
-            for each in column.chunks:  # codes are about to be looked up
-                _check_codes(each.indices, len(each.dictionary), name)
+            for each in column.chunks:  # the next line looks codes up
+                check_codes(each.indices, len(each.dictionary), name)
             break
     return column.unify_dictionaries()
 
 
 def as_text(value: Any) -> str:
-    """Give a value as it is kept, and looked for, in metadata that are text: a date as text that sorts as dates do.
+    """Convert a value to text, as it is stored and searched for: a date becomes text that sorts like dates.
 
-    That is ISO 8601 with a space before the time: a day alone where it is midnight, and in UTC where a zone is known.
+    Dates are ISO 8601 with a space before the time, without the time at midnight, and in UTC if a zone is known.
 
     Examples
     --------

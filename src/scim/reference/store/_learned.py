@@ -1,4 +1,4 @@
-"""What was learned of a reference, as files: calibration and landmarks."""
+"""Files of the calibration and the landmarks."""
 
 from __future__ import annotations
 
@@ -24,13 +24,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def load_calibration(path: Path) -> Calibration:
-    """Read what :func:`save_calibration` wrote.
-
-    Raises
-    ------
-    ReferenceFolderError
-        The file is damaged.
-    """
+    """Read a calibration, or raise a ReferenceFolderError if the file is damaged."""
     arrays = load_arrays(path, ReferenceFolderError, remedy=_REMEDY)
     try:
         kind: CalibrationKind = "within-study" if str(arrays["kind"]) == "within-study" else "cross-study"
@@ -41,9 +35,9 @@ def load_calibration(path: Path) -> Calibration:
 
 
 def save_landmarks(path: Path, landmarks: Landmarks) -> None:
-    """Write the landmarks of a segment as a compressed .npz file; values are kept to three digits."""
+    """Write the landmarks of a segment as a compressed .npz file. Values keep three digits."""
     small = np.uint16 if landmarks.genes.max(initial=0) < 2**16 else np.int32
-    # Counts are whole numbers, and float16 holds those up to 2,048 as they are.
+    # float16 holds whole numbers up to 2,048 exactly.
     values = np.minimum(landmarks.values, np.finfo(np.float16).max).astype(np.float16)
     genes = landmarks.genes.astype(small)
     with open(path, "wb") as file:
@@ -51,13 +45,7 @@ def save_landmarks(path: Path, landmarks: Landmarks) -> None:
 
 
 def load_segment_landmarks(path: Path, *, n_cells: int, n_genes: int) -> Landmarks:
-    """Read what :func:`save_landmarks` wrote, for a segment of ``n_cells`` cells.
-
-    Raises
-    ------
-    ReferenceFolderError
-        The file is damaged, or names cells or genes that the segment does not have.
-    """
+    """Read the landmarks of a segment, or raise a ReferenceFolderError if they do not match its cells and genes."""
     arrays = load_arrays(path, ReferenceFolderError, remedy=_REMEDY)
     try:
         rows, indptr = arrays["rows"].astype(np.int64), arrays["indptr"].astype(np.int64)
@@ -67,25 +55,16 @@ def load_segment_landmarks(path: Path, *, n_cells: int, n_genes: int) -> Landmar
     fits = len(indptr) == len(rows) + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
     fits = fits and indptr[-1] == len(genes) == len(values) and np.isfinite(values).all()
     if not fits or not _within(rows, n_cells) or not _within(genes, n_genes):
-        raise ReferenceFolderError(f"{path} does not fit the reference. {_REMEDY}")
+        raise ReferenceFolderError(f"{path} does not match the reference. {_REMEDY}")
     return Landmarks(rows, indptr, genes, values)
 
 
 def load_landmarks(
     root: Path, segments: Sequence[Mapping[str, Any]], listed: Collection[str], n_genes: int
 ) -> Landmarks | None:
-    """Read the landmarks of all segments that have some, their positions in the reference.
+    """Join the landmarks of all segments, with positions in the reference. None if no segment has landmarks.
 
-    Parameters
-    ----------
-    root
-        Folder of the reference.
-    segments
-        As in its manifest.
-    listed
-        Names of the reference's files: others are not read.
-    n_genes
-        Genes of the encoder.
+    Only files that are ``listed`` in the manifest are read.
     """
     parts, start = [], 0
     for segment in segments:
@@ -98,7 +77,7 @@ def load_landmarks(
 
 
 def landmarks_file(segment: Mapping[str, Any]) -> str:
-    """Name of the file of a segment's landmarks, which it may not have."""
+    """Return the name of the file with a segment's landmarks, which may not exist."""
     return "/".join((SEGMENTS, segment["name"], LANDMARKS))
 
 

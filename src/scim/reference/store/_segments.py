@@ -1,4 +1,4 @@
-"""Segments: vectors as fixed-point numbers and the cells' metadata as an Arrow table, both mapped into memory."""
+"""Segments: vectors as fixed-point numbers and metadata as an Arrow table, both mapped into memory."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 class SegmentWriter:
-    """Write one segment block by block: nothing that grows with the number of cells is kept in memory.
+    """Write a segment block by block. Memory does not grow with the number of cells.
 
     Parameters
     ----------
     folder
-        Made anew, or, with ``n_cells``, one that an interrupted build left.
+        Folder to create, or, with ``n_cells``, the folder of an interrupted build.
     stages
-        Folder for metadata until the segment is closed; by default one inside ``folder``.
+        Folder of the metadata until the segment is closed. The default is a folder inside ``folder``.
     n_cells, n_stages
-        How much of what is there is to be kept.
+        Numbers of finished cells and stages to keep.
     """
 
     def __init__(self, folder: Path, *, stages: Path | None = None, n_cells: int = 0, n_stages: int = 0) -> None:
@@ -45,15 +45,15 @@ class SegmentWriter:
         self.begin_stage()
 
     def begin_stage(self) -> None:
-        """Count and hash the vectors that are added from now on."""
+        """Start to count and hash the vectors that are added."""
         self.hash, self.n_bytes = hashlib.sha256(), 0
 
     def append(self, vectors: np.ndarray) -> None:
-        """Add the unit vectors of some cells, (n, d)."""
+        """Add unit vectors, (n, d)."""
         self.append_fixed(to_fixed(vectors))
 
     def append_fixed(self, vectors: np.ndarray) -> None:
-        """Add vectors that are fixed-point numbers already, int16 (n, d)."""
+        """Add fixed-point vectors, int16 (n, d)."""
         content = vectors.astype("<i2", copy=False).tobytes()
         self._vectors.write(content)
         self.hash.update(content)
@@ -61,23 +61,23 @@ class SegmentWriter:
         self.n_cells += len(vectors)
 
     def describe(self, cells: pd.DataFrame | pa.Table) -> Path:
-        """Add the metadata of some cells, in the order of their vectors; return the file that holds them for now."""
+        """Add the metadata of cells in the order of their vectors. Return the file that holds them until the end."""
         self.n_stages += 1
         path = self.stage(self.n_stages)
         write_table(path, [cells if hasattr(cells, "schema") else to_table(cells)])
         return path
 
     def stage(self, number: int) -> Path:
-        """File of the metadata that were added as the ``number``-th."""
+        """Return the file of the ``number``-th table of metadata."""
         return self.stages / f"{number:06d}.arrow"
 
     def flush(self) -> None:
-        """Make what was added last through a power cut."""
+        """Write the vectors to the disk, so that they survive a power cut."""
         self._vectors.flush()
         os.fsync(self._vectors.fileno())
 
     def tables(self) -> Iterator[pa.Table]:
-        """Metadata so far, as they were added."""
+        """Yield the tables of metadata that were added."""
         for number in range(1, self.n_stages + 1):
             yield read_table(self.stage(number))
 
@@ -87,9 +87,10 @@ class SegmentWriter:
         Parameters
         ----------
         cell_ids
-            Ids of all cells, an array of them for each table that was added, or None for those that they have.
+            Ids of all cells, or an array of ids for each table that was added. None keeps the ids of the tables.
         known
-            Metadata of the cells before these: text gets the codes that it has there, so that reading both is cheap.
+            Metadata of the cells before these. Text gets the codes that it has there, so that joining the tables is
+            fast.
         """
         import pyarrow as pa
 
@@ -97,37 +98,41 @@ class SegmentWriter:
         ids = iter([pa.array(cell_ids, type=pa.string())] if isinstance(cell_ids, np.ndarray) else cell_ids or ())
         shape = TableShape.of(self.tables, known)
         if shape.n_rows != self.n_cells:
-            raise ValueError(f"There are metadata of {shape.n_rows:,} cells, but vectors of {self.n_cells:,}.")
+            raise ValueError(
+                f"There are metadata of {shape.n_rows:,} cells, but vectors of {self.n_cells:,}. Give both for all."
+            )
         tables = (table if cell_ids is None else table.set_column(0, CELL_ID, next(ids)) for table in self.tables())
         write_table(self.folder / CELLS, shape.batches(tables))
         self._note_empty()
 
     def _note_empty(self) -> None:
-        """Write which cells have no direction, if there are any: no search has to look for them then."""
+        """Write the positions of cells without a direction, if there are any, so that no search has to find them."""
         if not self.n_cells:
             return
         vectors = np.memmap(self.folder / VECTORS, dtype="<i2", mode="r").reshape(self.n_cells, -1)
-        empty = np.flatnonzero(~has_direction([vectors]))
+        empty = np.flatnonzero(~has_direction(vectors))
         if len(empty):
             np.save(self.folder / EMPTY, empty)
 
     def discard_stages(self) -> None:
-        """Delete what the metadata were kept in until the segment was closed, if that lies in its folder."""
+        """Delete the stages, if they lie in the folder of the segment."""
         if self.stages.parent == self.folder:
             shutil.rmtree(self.stages, ignore_errors=True)
 
     def abort(self) -> None:
-        """Close what is open."""
-        with suppress(OSError):  # on a full disk, what waits to be written has no place
+        """Close the file of vectors."""
+        with suppress(OSError):  # on a full disk, the rest cannot be written
             self._vectors.close()
 
 
 def open_vectors(folder: Path, n_cells: int, n_latent: int) -> np.ndarray:
     """Map the vectors of a segment, int16 (n_cells, n_latent)."""
     path = folder / VECTORS
-    # What lies beyond the end of a file that is mapped kills the process when it is read.
+    # Reading beyond the end of a mapped file kills the process.
     if not path.is_file() or path.stat().st_size != n_cells * n_latent * 2:
-        raise ReferenceFolderError(f"{path} does not hold {n_cells:,} vectors of {n_latent} numbers.")
+        raise ReferenceFolderError(
+            f"{path} does not hold {n_cells:,} vectors of {n_latent} numbers. Build the reference again."
+        )
     return np.memmap(path, dtype="<i2", mode="r", shape=(n_cells, n_latent))
 
 
@@ -147,15 +152,15 @@ def open_cells(folder: Path, n_cells: int) -> pa.Table:
 
 
 def n_empty(folder: Path) -> int:
-    """Cells of a segment that have no direction, for they have no count in the encoder's genes."""
+    """Count the cells of a segment that have no direction: no count in any gene of the encoder."""
     path = folder / EMPTY
     return len(np.load(path, allow_pickle=False)) if path.is_file() else 0
 
 
 def open_empty(folder: Path, n_cells: int) -> np.ndarray:
-    """Positions of the cells of a segment that have no direction, int64 (n,)."""
+    """Read the positions of the cells of a segment that have no direction, int64 (n,)."""
     path = folder / EMPTY
     empty = load_arrays(path, ReferenceFolderError, remedy="Build the reference again.")[""]
     if empty.dtype != np.int64 or empty.ndim != 1 or (len(empty) and not 0 <= empty.min() <= empty.max() < n_cells):
-        raise ReferenceFolderError(f"{path} does not fit {n_cells:,} cells. Build the reference again.")
+        raise ReferenceFolderError(f"{path} does not match {n_cells:,} cells. Build the reference again.")
     return np.asarray(empty)

@@ -1,4 +1,4 @@
-"""Metadata as Arrow tables: written below one another, mapped into memory, and read once they are found to be sound."""
+"""Metadata as Arrow tables: written, mapped into memory, and checked before they are read."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._columns import CELL_ID, _check_codes, _damaged, cast_column, common_type, dictionary
+from ._columns import CELL_ID, cast_column, check_codes, common_type, damaged_column, dictionary
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-#: Rows that are written at a time, and lie side by side in a file.
-_BATCH = 262_144
-#: Dictionaries of more values than this are left behind where fewer rows are taken than they have values.
-_LARGE = 10_000
+#: Rows of a batch in a file.
+_BATCH_ROWS = 262_144
+#: Take a dictionary of at most this many values along with rows, even if the rows are fewer.
+_KEPT_VALUES = 10_000
 
 
 def to_table(cells: pd.DataFrame) -> pa.Table:
-    """Cells as an Arrow table: whole numbers, real numbers, booleans, and text as a dictionary (but the cell ids).
+    """Convert cells to an Arrow table: integers, real numbers, booleans, and text as a dictionary (ids as plain text).
 
-    Numbers of single precision become the nearest ones that are as short when written: 0.1 stays 0.1.
+    float32 becomes the float64 of the same shortest text: 0.1 stays 0.1.
     """
     import pyarrow as pa
 
@@ -42,14 +42,14 @@ def to_table(cells: pd.DataFrame) -> pa.Table:
 
 @dataclass(frozen=True, eq=False)
 class TableShape:
-    """What tables that are written below one another have in common.
+    """Columns of tables that are written below one another.
 
     Attributes
     ----------
     types
         Type of each column.
     values
-        What the codes of each text column stand for.
+        Values of the codes of each text column.
     n_rows
         Rows of all tables.
     """
@@ -60,14 +60,14 @@ class TableShape:
 
     @classmethod
     def of(cls, tables: Callable[[], Iterable[pa.Table]], known: pa.Table | None = None) -> TableShape:
-        """Read the columns' types, and in a second round the values of text.
+        """Read the types of the columns, and then the values of text columns.
 
         Parameters
         ----------
         tables
-            Gives the tables, from the first on, each time that it is called.
+            Function that returns an iterator over all tables.
         known
-            A table that others will be joined to: its values get the codes that they have there.
+            A table that the result will be joined to. Its values get the codes that they have there.
         """
         import pyarrow as pa
 
@@ -77,7 +77,7 @@ class TableShape:
             n_rows += table.num_rows
             for field in table.schema:
                 kinds.setdefault(field.name, []).append(field.type)
-        types = {name: common_type(some) for name, some in kinds.items()}
+        types = {name: common_type(found) for name, found in kinds.items()}
         places: dict[str, dict[str, int]] = {name: {} for name in types if pa.types.is_dictionary(types[name])}
         for name, place in places.items():
             if known is not None and name in known.column_names and known.schema.field(name).type == types[name]:
@@ -93,13 +93,13 @@ class TableShape:
         return cls(types, {name: pa.array(list(place), type=pa.string()) for name, place in places.items()}, n_rows)
 
     def batches(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """Bring tables to this shape, and put small ones together."""
+        """Convert tables to these columns, and join small tables to batches."""
         import pyarrow as pa
 
         waiting: list[Any] = []
         for table in tables:
             waiting.append(pa.table({name: self._column(table, name) for name in self.types}))
-            if sum(map(len, waiting)) >= _BATCH:
+            if sum(map(len, waiting)) >= _BATCH_ROWS:
                 yield pa.concat_tables(waiting).combine_chunks()
                 waiting = []
         if waiting:
@@ -121,7 +121,7 @@ class TableShape:
 
 
 def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
-    """Write tables of one shape below one another, as an Arrow file that can be mapped into memory."""
+    """Write tables of the same columns below one another, as an Arrow file that can be mapped into memory."""
     import pyarrow as pa
 
     writer = None
@@ -141,21 +141,21 @@ def read_table(path: Path) -> pa.Table:
 
 
 def take_rows(cells: pa.Table, rows: np.ndarray, columns: Iterable[str] | None = None) -> pa.Table:
-    """Take some rows in the order given, and read no others.
+    """Take rows in the order of ``rows``, and read no other rows.
 
     Parameters
     ----------
     cells
-        Metadata, in as many chunks as they like.
+        Metadata, in one or more chunks.
     rows
         Positions, int64 (m,).
     columns
-        Columns to take; None: all.
+        Columns to take. None: all.
 
     Raises
     ------
     ReferenceFolderError
-        The rows point outside of what they may point at: their file is damaged.
+        A code or offset is out of range: the file is damaged.
     """
     import pyarrow as pa
 
@@ -172,24 +172,24 @@ def take_rows(cells: pa.Table, rows: np.ndarray, columns: Iterable[str] | None =
                 parts.append(_take(chunk, mine.astype(np.int32) if len(chunk) < 2**31 else mine, name))
         joined = pa.chunked_array(parts, type=column.type)
         if pa.types.is_dictionary(column.type):
-            if any(len(part.dictionary) > max(_LARGE, len(rows)) for part in parts):
+            if any(len(part.dictionary) > max(_KEPT_VALUES, len(rows)) for part in parts):
                 joined = joined.cast(column.type.value_type).dictionary_encode()
             joined = joined.unify_dictionaries()
         whole = joined.combine_chunks()
-        # combine_chunks gives an array, or a chunked one of none.
+        # combine_chunks returns an array, or a chunked array without chunks.
         taken[name] = joined if not len(rows) else whole if len(parts) == 1 else whole.take(back)
     return pa.table(taken)
 
 
 def _by_chunk(rows: np.ndarray, lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
-    """Rows in the order of their chunks, where those of each begin, the chunks' first rows, and the way back."""
+    """Sort rows by chunk. Return the order, the bounds of each chunk in it, the chunks' first rows, and the inverse."""
     import pyarrow as pa
 
     starts = np.cumsum([0, *lengths])
     if len(lengths) == 1:
         return rows, np.array([0, len(rows)]), starts[:-1], None
     chunk = np.searchsorted(starts[1:], rows, side="right")
-    # Small numbers are sorted by counting, which takes a tenth of the time that the rows themselves would.
+    # Numbers of 16 bits are sorted by counting, in a tenth of the time.
     chunk = chunk.astype(np.uint16) if len(lengths) < 2**16 else chunk
     order = np.argsort(chunk, kind="stable")
     back = np.empty(len(rows), dtype=np.int64)
@@ -199,30 +199,24 @@ def _by_chunk(rows: np.ndarray, lengths: Sequence[int]) -> tuple[np.ndarray, np.
 
 
 def _take(chunk: Any, rows: np.ndarray, name: str) -> Any:
-    """Rows of a chunk, once they are known to lie where they should: Arrow itself would follow any offset."""
+    """Take rows of a chunk after checking their offsets, which Arrow would follow anywhere."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(chunk.type):
         codes = chunk.indices.take(pa.array(rows))
-        _check_codes(codes, len(chunk.dictionary), name)
+        check_codes(codes, len(chunk.dictionary), name)
         return pa.DictionaryArray.from_arrays(codes, chunk.dictionary)
     if pa.types.is_string(chunk.type):
         _, offsets, text = chunk.buffers()
         at = np.frombuffer(offsets, dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
         begin, end = at[rows], at[rows + 1]
         if ((begin < 0) | (end < begin) | (end > (text.size if text else 0))).any():
-            raise _damaged(name)
+            raise damaged_column(name)
     return chunk.take(pa.array(rows))
 
 
 def check_table(cells: pa.Table) -> None:
-    """Refuse a table whose buffers are too short for its rows, or whose dictionaries are damaged; no row is read.
-
-    Raises
-    ------
-    pa.ArrowInvalid
-        It is damaged.
-    """
+    """Check the buffers and dictionaries of a table without reading a row. Damage is a ``pa.ArrowInvalid``."""
     import pyarrow as pa
 
     cells.validate()

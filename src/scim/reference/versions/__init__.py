@@ -1,9 +1,6 @@
 """Turn segments into a version of a reference."""
 
-from ._change import living_tables
-from ._commit import commit, compile_terms
-from ._create import create
-from ._version import Version
-from ._writer import add_segment, sweep, writing
+from ._change import add, compact, reindex, remove
+from ._create import create_from_data, create_from_scimilarity
 
-__all__ = ["Version", "add_segment", "commit", "compile_terms", "create", "living_tables", "sweep", "writing"]
+__all__ = ["add", "compact", "create_from_data", "create_from_scimilarity", "reindex", "remove"]

@@ -1,8 +1,9 @@
-"""Make what was written to a folder a reference, or a new version of one: calibration, index and manifest."""
+"""Commit a version of a reference: calibration, index and manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..._disk import BLOCK_BYTES, describe_files, sync
 from ..._version import scim_version
 from ..._warn import warn
 from ...encoder import Encoder
+from ...index import FixedVectors, IndexPlan, build_index
 from ...labels import Landmarks, Scored, balanced_sample, calibrate
 from ...ontology import CellOntology, TermSpace
 from .. import store
@@ -29,90 +31,127 @@ from ..store import (
 )
 from ._version import Version, files_of
 
-#: Cells that the index does not know, as a share of those that it knows, beyond which it is built anew; they are
-#: searched exactly until then. There may always be as many as are searched without an index.
-MOST_BEYOND_INDEX = 0.1
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """All segments of a version, opened.
+
+    Attributes
+    ----------
+    vectors
+        Vectors of all cells.
+    terms
+        Labels on the ontology.
+    codes
+        Label of each cell, (n_rows,); -1 for no label.
+    studies, study_names
+        Study of each cell, (n_rows,), and the names of the codes.
+    """
+
+    vectors: FixedVectors
+    terms: TermSpace
+    codes: np.ndarray
+    studies: np.ndarray
+    study_names: list[str]
 
 
 def commit(root: Path, version: Version) -> dict[str, Any]:
-    """Calibrate, and write the manifest, with which everything becomes visible.
+    """Calibrate and index the cells, and replace the manifest, which makes the version visible. Return the manifest.
 
-    Parameters
-    ----------
-    root
-        Folder of the reference.
-    version
-        What it is made of; files of new segments lie in their places.
-
-    Returns
-    -------
-    The manifest.
+    The files of new segments must be in their places.
     """
-    facts, old, living, n = dict(version.facts), version.old or {}, version.living, version.number
-    folders = [(root / store.SEGMENTS / s["name"], int(s["n_cells"])) for s in version.segments]
-    vectors = [open_vectors(folder, n_cells, facts["n_latent"]) for folder, n_cells in folders]
-    cells = join_cells([open_cells(folder, n_cells) for folder, n_cells in folders])
-    terms, studies = TermSpace.from_dict(facts["terms"]), dictionary(cells, STUDY)
-    codes = label_codes(cells, terms)
-    listed = [p.relative_to(root).as_posix() for p in (root / store.ENCODER).iterdir()]
-    listed += _segment_files(root, version)
-    if living is not None:
-        terms = terms.keep(np.bincount(codes[living & (codes >= 0)], minlength=len(terms.labels)) > 0)
-        codes = label_codes(cells, terms)
-        left = np.unique(studies[0][living])
-        facts |= {"terms": terms.to_dict(), "studies": sorted(str(studies[1][code]) for code in left if code >= 0)}
-        save_living(root / f"removed-{n:04d}.npy", living)
-        listed.append(f"removed-{n:04d}.npy")
-    calibration = "calibration.npz" if n == 1 else f"calibration-{n:04d}.npz"
-    landmarks = load_landmarks(root, version.segments, listed, int(facts["n_genes"]))
-    made = calibrate(
-        vectors,
-        studies[0],
-        codes,
-        n_labels=len(terms.labels),
-        seed=facts["seed"],
-        living=living,
-        comparable=terms.comparable,
-        landmarks=None if landmarks is None else landmarks.rows,
-        thinned=None if landmarks is None else lambda: _thinned(root, landmarks, codes, studies[0], facts["seed"]),
-    )
-    save_calibration(root / calibration, made)
-    listed.append(calibration)
-    index = _index(root, vectors, studies[0], version)
-    n_rows = len(codes)
-    for name in listed:
-        if name not in old.get("files", {}):
-            sync(root / name)
-    # Files are never changed once they are there: those of the version before need not be read again.
-    known = {name: old["files"][name] for name in listed if name in old.get("files", {})}
+    pieces = _open_pieces(root, version)
+    facts, names = dict(version.facts), [*_encoder_files(root), *_segment_files(root, version)]
+    if version.living is not None:
+        pieces = _without_removed_labels(pieces, version.living)
+        left = np.unique(pieces.studies[version.living])
+        facts["terms"] = pieces.terms.to_dict()
+        facts["studies"] = sorted(pieces.study_names[code] for code in left if code >= 0)
+        names.append(removed := f"removed-{version.number:04d}.npy")
+        save_living(root / removed, version.living)
+    names.append(calibration := _learn(root, version, pieces, names))
+    index = _index(root, version, pieces)
+    n_rows = len(pieces.codes)
+    n_removed = 0 if version.living is None else int((~version.living).sum())
     manifest = {
-        "n_cells": n_rows if living is None else int(living.sum()),
+        "n_cells": n_rows - n_removed,
         "metric": "cosine",
         "vectors": "int16, round(x / max(abs(x)) * 32767)",
         **facts,
-        "generation": n,
+        "generation": version.number,
         "segments": [{**s, "n_empty": n_empty(root / store.SEGMENTS / s["name"])} for s in version.segments],
         "calibration": calibration,
-        "removed": None if living is None else {"file": f"removed-{n:04d}.npy", "n_cells": int((~living).sum())},
+        "removed": None if version.living is None else {"file": removed, "n_cells": n_removed},
         "index": index,
         "engines": _engines(),
-        "files": known | describe_files(root, [name for name in listed if name not in known], block=BLOCK_BYTES),
+        "files": _described(root, version, names),
     }
-    manifest["retired"] = _retired(old, manifest)
+    manifest["retired"] = [] if version.old is None else _retired(version.old, manifest)
     return store.write_manifest(root, manifest)
 
 
-def _thinned(root: Path, landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, seed: int) -> Scored:
-    """Embed landmarks thinned, with all their genes; of very many, as many of each label and study."""
-    chosen = balanced_sample(codes[landmarks.rows], studies[landmarks.rows], seed=seed)
-    some, encoder = landmarks.take(chosen), Encoder.load(root / store.ENCODER)
-    return some.rows, some.thinned(seed=seed).embed(encoder, np.ones(len(encoder.genes), dtype=bool))
+def _open_pieces(root: Path, version: Version) -> Pieces:
+    """Map vectors and metadata of all segments."""
+    folders = [(root / store.SEGMENTS / s["name"], int(s["n_cells"])) for s in version.segments]
+    vectors = FixedVectors([open_vectors(folder, n_cells, version.facts["n_latent"]) for folder, n_cells in folders])
+    cells = join_cells([open_cells(folder, n_cells) for folder, n_cells in folders])
+    terms = TermSpace.from_dict(version.facts["terms"])
+    studies, names = dictionary(cells, STUDY)
+    return Pieces(vectors, terms, label_codes(cells, terms), studies, [str(name) for name in names])
+
+
+def _without_removed_labels(pieces: Pieces, living: np.ndarray) -> Pieces:
+    """Drop the labels that only removed cells have."""
+    n_labels = len(pieces.terms.labels)
+    kept = np.bincount(pieces.codes[living & (pieces.codes >= 0)], minlength=n_labels) > 0
+    place = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1).astype(pieces.codes.dtype)
+    return replace(pieces, terms=pieces.terms.keep(kept), codes=place[pieces.codes])
+
+
+def _learn(root: Path, version: Version, pieces: Pieces, names: Collection[str]) -> str:
+    """Calibrate with the cells, write the calibration, and return the name of its file."""
+    name = "calibration.npz" if version.number == 1 else f"calibration-{version.number:04d}.npz"
+    landmarks = load_landmarks(root, version.segments, names, int(version.facts["n_genes"]))
+    seed = version.facts["seed"]
+    calibration = calibrate(
+        pieces.vectors,
+        pieces.studies,
+        pieces.codes,
+        n_labels=len(pieces.terms.labels),
+        seed=seed,
+        living=version.living,
+        comparable=pieces.terms.comparable,
+        landmarks=None if landmarks is None else landmarks.rows,
+        thinned=None if landmarks is None else lambda: _thinned(root, landmarks, pieces, seed),
+    )
+    save_calibration(root / name, calibration)
+    return name
+
+
+def _thinned(root: Path, landmarks: Landmarks, pieces: Pieces, seed: int) -> Scored:
+    """Embed thinned landmarks with all genes, at most as many of each label and study as a balanced sample has."""
+    chosen = balanced_sample(pieces.codes[landmarks.rows], pieces.studies[landmarks.rows], seed=seed)
+    cells, encoder = landmarks.take(chosen), Encoder.load(root / store.ENCODER)
+    return cells.rows, cells.thinned(seed=seed).embed(encoder, np.ones(len(encoder.genes), dtype=bool))
+
+
+def _described(root: Path, version: Version, names: Sequence[str]) -> dict[str, Any]:
+    """Return sizes and hashes of the files. Older files never change, and are not read again."""
+    old = (version.old or {}).get("files", {})
+    new = [name for name in names if name not in old]
+    for name in new:
+        sync(root / name)
+    return {name: old[name] for name in names if name in old} | describe_files(root, new, block=BLOCK_BYTES)
+
+
+def _encoder_files(root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in (root / store.ENCODER).iterdir()]
 
 
 def _segment_files(root: Path, version: Version) -> list[str]:
-    """Files of the segments: of older ones as the manifest has them, of new ones what lies there.
+    """Return the files of the segments: of older segments from the manifest, of new segments from the folder.
 
-    Vectors that came from elsewhere have no landmarks, and most segments no cells without a direction.
+    Segments may lack landmarks, and most segments have no file of cells without a direction.
     """
     old, found = (version.old or {}).get("files", {}), []
     for segment in version.segments:
@@ -122,33 +161,31 @@ def _segment_files(root: Path, version: Version) -> list[str]:
     return found
 
 
-def _index(root: Path, vectors: list[np.ndarray], studies: np.ndarray, version: Version) -> dict[str, Any] | None:
-    """Index of the cells, where the backend is faiss and they are enough.
+def _index(root: Path, version: Version, pieces: Pieces) -> dict[str, Any] | None:
+    """Return the index of the cells, if the backend is faiss and the cells are enough. None: no index.
 
-    That of the version before serves as long as few cells came after it. The manifest does not list it among the files,
-    for it can be made again.
+    The index of the version before is kept while it lacks few cells. The manifest does not list it among the files,
+    because it can be built again.
     """
-    from ...index import RECALL, WORTH, build_index
-
-    n_rows, n_lost = sum(map(len, vectors)), sum(n_empty(root / store.SEGMENTS / s["name"]) for s in version.segments)
-    if version.facts["backend"] not in ("auto", "faiss") or n_rows - n_lost < WORTH:
+    plan, n_rows = IndexPlan.of(version.facts), len(pieces.codes)
+    n_lost = sum(n_empty(root / store.SEGMENTS / s["name"]) for s in version.segments)
+    if plan.backend not in ("auto", "faiss") or n_rows - n_lost < plan.index_from_cells:
         return None
     there = (version.old or {}).get("index")
     if there and not version.reindex:
-        covered = int(there.get("n_cells", sum(int(s["n_cells"]) for s in (version.old or {})["segments"])))
-        if n_rows - covered <= max(WORTH, MOST_BEYOND_INDEX * covered):
-            return {**there, "n_cells": covered}
+        if n_rows - int(there["n_cells"]) <= plan.most_beyond(int(there["n_cells"])):
+            return dict(there)
     (root / store.INDEX).mkdir(exist_ok=True)
-    path, recall = root / store.INDEX / f"{version.number:04d}.safetensors", float(version.facts.get("recall", RECALL))
-    return build_index(vectors, path, seed=version.facts["seed"], recall=recall, groups=studies)
+    path = root / store.INDEX / f"{version.number:04d}.safetensors"
+    return build_index(pieces.vectors, path, plan, pieces.studies)
 
 
 def _retired(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Files of the version before that readers who have it open may yet read; they go with the next one.
+    """Return the files of the version before that open readers may still read. The next version deletes them.
 
-    Calibration and tombstones are read when a reference is opened, and never again.
+    Calibration and removed cells are read only when a reference is opened.
     """
-    read = {str(old.get("calibration")), str((old.get("removed") or {}).get("file"))}
+    read = {str(old["calibration"]), str((old["removed"] or {}).get("file"))}
     return sorted((files_of(old) - files_of(new)) - read)
 
 
@@ -159,7 +196,7 @@ def _engines() -> dict[str, str]:
 
 
 def compile_terms(ontology: CellOntology, label_ids: Iterable[str]) -> tuple[TermSpace, str]:
-    """Arrays of the labels, with the version of the ontology; "flat" if it knows none of them."""
+    """Compile labels on the ontology, and return its version: "flat" if no label is in the ontology."""
     ids = sorted(set(label_ids))
     outside = [label for label in ids if label not in ontology]
     if len(outside) == len(ids):
@@ -167,7 +204,7 @@ def compile_terms(ontology: CellOntology, label_ids: Iterable[str]) -> tuple[Ter
     if outside:
         shown = ", ".join(map(repr, outside[:8])) + (" ..." if len(outside) > 8 else "")
         warn(
-            f"{len(outside)} of {len(ids)} labels are not in the ontology and stand by themselves: {shown}. "
+            f"{len(outside)} of {len(ids)} labels are not in the ontology and have no ancestors: {shown}. "
             "scim.pp.harmonize_labels finds their terms."
         )
     return ontology.term_space(ids), ontology.version

@@ -1,4 +1,4 @@
-"""What a version of a reference is made of."""
+"""Contents of the next version of a reference, before its manifest is written."""
 
 from __future__ import annotations
 
@@ -11,41 +11,24 @@ import numpy as np
 
 from ...index import index_files
 from .. import store
-from ..store import load_living
-
-#: What a manifest says beside its files, and passes on to the next version.
-FACTS = (
-    "created",
-    "ontology_version",
-    "ontology_source",
-    "terms",
-    "studies",
-    "backend",
-    "seed",
-    "recall",
-    "source",
-    "n_latent",
-    "n_genes",
-    "encoder_id",
-)
 
 
 @dataclass(frozen=True)
 class Version:
-    """What a version of a reference is made of.
+    """Contents of a version of a reference.
 
     Attributes
     ----------
     segments
         Names and numbers of cells of all segments, in their order.
     facts
-        What else the manifest says: terms, studies, backend, seed and so on.
+        Other values of the manifest: terms, studies, backend, seed and so on.
     living
-        Cells that were not removed, bool (n_rows,); None where none was.
+        Cells that were not removed, bool (n_rows,). None: all cells.
     old
-        Manifest of the version before; None for the first one.
+        Manifest of the version before. None for the first version.
     reindex
-        Build the index anew, whatever there is.
+        Build the index again even if the old index would do.
     """
 
     segments: list[dict[str, Any]]
@@ -56,31 +39,25 @@ class Version:
 
     @classmethod
     def of(cls, root: Path, manifest: Mapping[str, Any]) -> Version:
-        """Begin the version after one that is on disk."""
+        """Start the version that follows a manifest."""
         segments = [dict(segment) for segment in manifest["segments"]]
-        facts = {key: manifest[key] for key in FACTS if key in manifest}
+        facts = {key: manifest[key] for key in store.FACTS}
         n_rows = sum(int(segment["n_cells"]) for segment in segments)
-        removed = manifest.get("removed")
-        living = load_living(root / removed["file"], n_rows) if removed else None
+        removed = manifest["removed"]
+        living = store.load_living(root / removed["file"], n_rows) if removed else None
         return cls(segments, facts, living, manifest)
 
     @property
     def number(self) -> int:
-        """How many versions there were, this one included."""
-        return 1 if self.old is None else number_of(self.old) + 1
+        """Number of this version, from 1."""
+        return 1 if self.old is None else int(self.old["generation"]) + 1
 
     @property
     def next_segment(self) -> str:
-        """Name of one more segment."""
+        """Name of a new segment."""
         return f"{max(int(segment['name']) for segment in self.segments) + 1:04d}"
 
 
-def number_of(manifest: Mapping[str, Any]) -> int:
-    """Tell the version that a manifest describes."""
-    # Before versions were counted, each had one segment more.
-    return int(manifest.get("generation", max(int(s["name"]) for s in manifest["segments"])))
-
-
 def files_of(manifest: Mapping[str, Any]) -> set[str]:
-    """Files that a version consists of."""
-    return {*manifest.get("files", {}), *(f"{store.INDEX}/{name}" for name in index_files(manifest.get("index")))}
+    """Return the names of all files of a version."""
+    return {*manifest["files"], *(f"{store.INDEX}/{name}" for name in index_files(manifest["index"]))}

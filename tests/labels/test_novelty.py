@@ -1,0 +1,86 @@
+"""Cells that are unlike all labels, by their expression."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _simulated import N_GENES, N_LABELS, Simulation
+from scipy import sparse
+
+from scim.labels import LabelledLandmarks
+from scim.labels._novelty import ProfileFolds, Profiles
+
+EVERY = np.ones(N_GENES, dtype=bool)
+CODES = np.repeat(np.arange(N_LABELS), 50)
+
+
+def learn(marks: LabelledLandmarks, depth: float | None = None, measured: np.ndarray = EVERY) -> Profiles | None:
+    return ProfileFolds.of(marks.cells, marks.codes, marks.studies, measured).at(depth, seed=0)
+
+
+def test_like_cells_are_rarely_novel_and_other_cells_are() -> None:
+    like, other = [], []
+    for seed in range(5):
+        simulation = Simulation(seed)
+        profiles = learn(simulation.landmarks())
+        assert profiles is not None
+        like.append(profiles.pvalues(simulation.study(CODES)))
+        simulation.profiles = simulation.profiles[:, simulation.rng.permutation(N_GENES)]
+        other.append(profiles.pvalues(simulation.study(CODES)))
+    for p in (0.05, 0.2, 0.5):
+        assert np.mean(np.concatenate(like) <= p) == pytest.approx(p, abs=0.1)
+    assert np.mean(np.concatenate(other) <= 0.05) > 0.9
+
+
+def test_distances_are_one_minus_the_largest_correlation() -> None:
+    simulation = Simulation(0)
+    marks = simulation.landmarks()
+    profiles = learn(marks)
+    assert profiles is not None
+    counts, own = simulation.study(CODES[::10]).toarray(), marks.cells.matrix(N_GENES).toarray()
+    logged, ours = (np.log1p(1e4 * x / x.sum(axis=1, keepdims=True)) for x in (counts, own))
+    means = np.stack([ours[marks.codes == label].mean(axis=0) for label in range(N_LABELS)])
+    expected = 1 - np.corrcoef(logged, means)[: len(logged), len(logged) :].max(axis=1)
+    np.testing.assert_allclose(profiles.distances(sparse.csr_matrix(counts)), expected, atol=1e-5)
+    larger = (profiles.background >= expected[:, None] - 1e-7).sum(axis=1)
+    found = profiles.pvalues(sparse.csr_matrix(counts))
+    np.testing.assert_allclose(found, (1 + larger) / (1 + len(profiles.background)), atol=2 / len(profiles.background))
+
+
+def test_cells_without_counts_are_not_novel() -> None:
+    profiles = learn(Simulation(0).landmarks(), measured=np.arange(N_GENES) < 200)
+    assert profiles is not None
+    counts = np.zeros((2, N_GENES), dtype=np.float32)
+    counts[1, 250] = 5  # a gene that was not measured
+    assert profiles.pvalues(sparse.csr_matrix(counts)).tolist() == [1, 1]
+
+
+def test_shallow_cells_are_compared_with_landmarks_of_their_depth() -> None:
+    simulation = Simulation(0, depth=2_000)
+    marks = simulation.landmarks()
+    simulation.depth = 150
+    shallow = simulation.study(CODES)
+    deep, thinned = learn(marks), learn(marks, depth=150)
+    assert deep is not None and thinned is not None
+    assert np.mean(deep.pvalues(shallow) <= 0.05) > 0.5
+    assert np.mean(thinned.pvalues(shallow) <= 0.05) < 0.15
+    whole = learn(marks, depth=1e6)
+    assert whole is not None
+    np.testing.assert_array_equal(whole.background, deep.background)
+
+
+def test_studies_of_a_panel_are_left_out() -> None:
+    marks = Simulation(0).landmarks(n_studies=3)
+    values = marks.cells.values.copy()
+    panel = np.repeat(marks.studies == 0, np.diff(marks.cells.indptr)) & (marks.cells.genes >= 100)
+    values[panel] = 0
+    cells = type(marks.cells)(marks.cells.rows, marks.cells.indptr, marks.cells.genes, values)
+    profiles = learn(LabelledLandmarks(cells, marks.codes, marks.studies))
+    assert profiles is not None and len(profiles.background) == (marks.studies > 0).sum()
+
+
+def test_studies_that_share_no_label_say_nothing() -> None:
+    marks = Simulation(0).landmarks(n_studies=2)
+    split = np.where((marks.codes < 2) == (marks.studies == 0), marks.codes, -1)
+    assert learn(LabelledLandmarks(marks.cells, split, marks.studies)) is None
+    assert learn(marks.take(np.flatnonzero(marks.studies == 0))) is None

@@ -1,0 +1,59 @@
+"""A snapshot is one version, and a reference swaps it whole."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import numpy as np
+import pytest
+from anndata import AnnData
+
+from scim import Reference
+from scim.reference._snapshot import Snapshot
+
+
+def more_cells(pbmc: AnnData, number: int) -> AnnData:
+    cells = pbmc[:40].copy()
+    cells.obs_names = f"more-{number}-" + cells.obs_names
+    cells.obs["study"] = f"more-{number}"
+    return cells
+
+
+def test_a_snapshot_cannot_be_changed(folder: Path) -> None:
+    snapshot = Snapshot.open(folder)
+    with pytest.raises(FrozenInstanceError):
+        snapshot.manifest = {}  # type: ignore[misc]
+
+
+def test_a_snapshot_stays_as_it_was_when_cells_are_added(folder: Path, pbmc: AnnData) -> None:
+    reference = Reference.open(folder)
+    before = reference._now
+    reference.add(more_cells(pbmc, 0))
+    assert before.metadata.n_cells == 700 and reference._now.metadata.n_cells == 740
+    assert before.newest().metadata.n_cells == 740
+    assert reference._now.newest() is reference._now
+
+
+def test_one_thread_searches_while_another_adds(folder: Path, pbmc: AnnData, vectors: np.ndarray) -> None:
+    reference = Reference.open(folder)
+    sizes, done = set(), []
+
+    def search() -> None:
+        while not done:
+            hits = reference.search(vectors[:5], k=3, where={"study": "first"})
+            assert (hits.indices >= 0).all() and hits.indices.max() < reference.n_rows
+            info = reference.info()
+            assert info["labelled_cells"] == info["cells"]  # counted from two parts of one version
+            sizes.add(info["cells"])
+
+    with ThreadPoolExecutor(1) as other:
+        searching = other.submit(search)
+        try:
+            for number in range(3):
+                reference.add(more_cells(pbmc, number))
+        finally:
+            done.append(True)
+        searching.result(timeout=60)
+    assert len(reference) == 820 and sizes <= {700, 740, 780, 820}
