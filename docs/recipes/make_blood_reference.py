@@ -1,17 +1,17 @@
-"""Make the reference of blood that comes with scim, from four published studies.
+"""Make the bundled reference of blood from four published studies.
 
     python docs/recipes/make_blood_reference.py --data STUDIES --out src/scim/reference/bundled/blood.scim
 
 STUDIES is a folder of .h5ad files with raw counts or log1p values and ``obs["cell_type_ontology_term_id"]``:
 
 - pbmc3k_10x: 10x Genomics PBMC 3k (CC BY 4.0), labels of clustifyrdata (MIT).
-- zheng2017_sorted_pbmc and zheng2017_facs_garnett, one experiment: Zheng et al. 2017, Nat Commun 8:14049, 10x Genomics
-  (CC BY 4.0), cells sorted by surface markers.
+- zheng2017_sorted_pbmc and zheng2017_facs_garnett, which are one experiment: Zheng et al. 2017, Nat Commun 8:14049, 10x
+  Genomics (CC BY 4.0), cells sorted by surface markers.
 - liao2020_covid_balf: Liao et al. 2020, Nat Med 26:842, GSE145926, lung lavage, labels of the authors.
 - pbmc_3tech_symphony: 10x Genomics PBMC of three chemistries (CC BY 4.0), annotation of Korsunsky et al. 2019.
 
-Matrices are rounded to float16, labels of fewer than ten cells are left out, and no cell's counts are kept: landmarks
-are simulated. The same data, versions and number of threads give the same reference.
+Matrices are rounded to float16. Labels with fewer than ten cells are left out. Landmarks are simulated, so the
+reference contains no counts of real cells. The same data, versions and number of threads give the same reference.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LABEL, STUDY, FEWEST = "cell_type_ontology_term_id", "study", 10
 
 
 def load(folder: Path) -> dict[str, ad.AnnData]:
-    """The studies, labels of few cells taken away."""
+    """Load the studies, and remove labels of few cells."""
     studies = {}
     for name, files in STUDIES.items():
         parts = {file: ad.read_h5ad(folder / f"{file}.h5ad") for file in files}
@@ -62,7 +62,7 @@ def train(studies: dict[str, ad.AnnData], *, seed: int) -> scim.Encoder:
 def make(
     studies: dict[str, ad.AnnData], out: Path, *, encoder: scim.Encoder | None = None, seed: int = 0
 ) -> scim.Reference:
-    """Build the reference of the studies' cells, with an encoder trained on them."""
+    """Build a reference of the studies, with an encoder trained on them."""
     for name, adata in studies.items():
         adata.obs[STUDY] = name
     return scim.Reference.build(
@@ -78,11 +78,11 @@ def make(
 
 
 def main() -> None:
-    """Make it, and say what it is."""
+    """Make the reference and print its summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--encoder", type=Path, help="folder of one trained by this recipe, not to train it again")
+    parser.add_argument("--encoder", type=Path, help="folder of an encoder from an earlier run, to skip training")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(2)

@@ -1,9 +1,9 @@
-"""Make src/scim/_data/cell_ontology.json.gz, the compact Cell Ontology that comes with scim.
+"""Make src/scim/_data/cell_ontology.json.gz, the bundled compact Cell Ontology.
 
 Usage: python make_cell_ontology.py CL-ontology.json.zst VERSION OUT.json.gz
 
-The input is the Cell Ontology as the package cellxgene-ontology-guide carries it: a mapping of ids to label, synonyms,
-ancestors with their distance, and what replaces an obsolete term. Needs zstandard.
+The input is the Cell Ontology file of the package cellxgene-ontology-guide. It maps ids to label, synonyms, ancestors
+with their distance, and the replacement of an obsolete term. Needs zstandard.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(source: str, version: str, out: str) -> None:
         },
         "obsolete_names": {t["label"].removeprefix("obsolete "): i for i, t in sorted(obsolete.items())},
     }
-    # No time stamp: the same input makes the same bytes.
+    # No time stamp, so that the same input gives the same bytes.
     with gzip.GzipFile(out, "wb", mtime=0) as file:
         file.write(json.dumps(bundle, ensure_ascii=False, separators=(",", ":")).encode())
     print(f"{len(alive):,} terms, {len(bundle['replaced'])} replaced, {Path(out).stat().st_size:,} bytes")

@@ -2,9 +2,9 @@
 
 Usage: python make_gene_table.py HGNC.tsv GENCODE.csv[.gz] OUT.tsv.gz
 
-``HGNC.tsv`` is HGNC's complete set with the columns "Approved symbol", "Status", "Alias symbols", "Previous symbols"
-and "Ensembl gene ID" (CC0; the custom download of genenames.org, or any package that carries it). ``GENCODE.csv`` has
-Ensembl id and symbol in its first two columns, without a header; it adds genes that HGNC does not name.
+``HGNC.tsv`` is the complete set of HGNC (CC0) with the columns "Approved symbol", "Status", "Alias symbols", "Previous
+symbols" and "Ensembl gene ID". Get it from the custom download of genenames.org, or from a package that contains it.
+``GENCODE.csv`` has Ensembl id and symbol in its first two columns, without a header. It adds genes that HGNC lacks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(hgnc: str, gencode: str, out: str) -> None:
         r["Approved symbol"]: (r["Ensembl gene ID"].strip(), split(r["Previous symbols"]), split(r["Alias symbols"]))
         for r in rows
     }
-    # A previous symbol that two genes had, or that another gene bears now, says nothing; the same for aliases.
+    # Drop previous symbols and aliases that belong to two genes, or that are now the symbol of another gene.
     previous = Counter(p.upper() for _, ps, _ in genes.values() for p in set(ps))
     alias = Counter(a.upper() for _, _, al in genes.values() for a in set(al))
     ensembl: dict[str, list[str]] = {symbol: [e] if e else [] for symbol, (e, _, _) in genes.items()}
@@ -54,7 +54,7 @@ def main(hgnc: str, gencode: str, out: str) -> None:
         al = sorted({a for a in al if alias[a.upper()] == 1 and a.upper() not in taken and a.upper() not in previous})
         if symbol in genes or ids:
             lines.append("\t".join([symbol, ";".join(ids), ";".join(ps), ";".join(al)]))
-    # No time stamp and no file name: the same input makes the same bytes.
+    # No time stamp and no file name, so that the same input gives the same bytes.
     with open(out, "wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as file:
         file.write(("\n".join(lines) + "\n").encode())
     print(f"{len(lines):,} genes, {Path(out).stat().st_size:,} bytes")
