@@ -109,9 +109,14 @@ def test_build_that_was_interrupted_goes_on(
         note(*about)
         signal.raise_signal(signal.SIGINT)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(_parts.PartWriter, "_note", interrupt)
-        done = scim_command(*command)
+    # A shell starts background jobs with SIGINT ignored, and then Python does not handle it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(_parts.PartWriter, "_note", interrupt)
+            done = scim_command(*command)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert done.exit_code == 130
     assert "cells are done and kept. Build it again to continue from there" in done.stderr
     goes_on(scim_command, command, out, built)
