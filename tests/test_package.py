@@ -213,6 +213,7 @@ def test_members_of_a_reference() -> None:
         "obs",
         "open",
         "path",
+        "pinned",
         "refresh",
         "reindex",
         "remove",

@@ -59,7 +59,7 @@ class Encoder:
 
     >>> import numpy as np
     >>> import scim
-    >>> from scim.genes._space import GeneSpace
+    >>> from scim.genes import GeneSpace
     >>> adata = scim.datasets.pbmc68k()
     >>> genes = GeneSpace.from_adata(adata)
     >>> matrix = np.random.default_rng(0).normal(size=(8, len(genes)))

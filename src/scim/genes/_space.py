@@ -48,7 +48,7 @@ class GeneSpace:
 
     Examples
     --------
-    >>> from scim.genes._space import GeneSpace
+    >>> from scim.genes import GeneSpace
     >>> space = GeneSpace(["CD3E", "MS4A1", "NKG7"])
     >>> space.match(["ENSG00000156738", "cd3e", "unheard-of"]).target.tolist()
     [1, 0, -1]
@@ -68,6 +68,8 @@ class GeneSpace:
         self.aliases = aliases
         self.hash = hashlib.sha256("\n".join(cleaned).encode()).hexdigest()
         self._by_canonical: dict[str, int] | None = None
+        #: The last names that were matched, and their map: a verb asks for the same several times.
+        self._last_map: tuple[tuple[str, ...], GeneMap] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -118,7 +120,10 @@ class GeneSpace:
         source
             Where the names come from, for messages.
         """
-        given = [str(name) for name in names]
+        given = tuple(str(name) for name in names)
+        last = self._last_map
+        if last is not None and last[0] == given and last[1].source == source:
+            return last[1]
         candidates = [self._find(name) for name in given]
         target = np.full(len(given), -1, dtype=np.int32)
         via = dict.fromkeys(_RANKS, 0)
@@ -132,7 +137,9 @@ class GeneSpace:
                     via[rank] += 1
         measured = np.zeros(len(self), dtype=bool)
         measured[target[target >= 0]] = True
-        return GeneMap(target, self, source, {how: n for how, n in via.items() if n}, measured, tuple(given[:5]))
+        found = GeneMap(target, self, source, {how: n for how, n in via.items() if n}, measured, given[:5])
+        self._last_map = given, found
+        return found
 
     def match_adata(self, adata: AnnData, *, gene_column: str | None = None, use_raw: bool = False) -> GeneMap:
         """Map the genes of ``adata`` onto this space, by ``var_names`` or the column of ``var`` that matches best.

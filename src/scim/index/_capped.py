@@ -66,7 +66,7 @@ def search_capped(
 
 
 def under_caps(hits: Hits, caps: Sequence[Cap], k: int | None = None) -> Hits:
-    """Keep the first ``k`` hits, or all, before whose turn no group of theirs is full.
+    """Keep the first ``k`` hits, or all, whose groups are not full when their turn comes.
 
     A hit that one column drops does not fill a group of another column.
     """

@@ -73,7 +73,7 @@ class MaskedIndex(Index):
         return self.index.within(queries, max_distance, self._mask(allowed), limit)
 
     def over(self, index: Index) -> MaskedIndex:
-        """Mask another index of the same cells likewise."""
+        """Apply the same mask to another index of the same cells."""
         return MaskedIndex(index, self.findable, removed=self._removed)
 
     def _mask(self, allowed: np.ndarray | None) -> np.ndarray | None:

@@ -93,7 +93,7 @@ class FilteredEffort(Effort):
         return np.asarray(allowed[self._positions])
 
     def filtered_by(self, order: np.ndarray, k: int, passing: np.ndarray, share: float) -> np.ndarray:
-        """Do as :meth:`filtered` does, by the cells of the sample that may be found, and the share of all cells."""
+        """Find the number of lists to visit as :meth:`filtered` does, from the sampled cells that pass a filter."""
         passed = np.bincount(self._lists[passing], minlength=len(self.sizes))
         passed = passed * (self.sizes.sum() / max(len(self._lists), 1))
         visits = np.empty(len(order), dtype=np.int64)

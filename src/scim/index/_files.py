@@ -22,7 +22,7 @@ def index_files(facts: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]
 
 
 def index_is_whole(folder: Path, facts: Mapping[str, Any], *, later: Collection[str] = ()) -> bool:
-    """Whether the files of an index are as they were written; if not, warn that it is made again, with the first name.
+    """Check whether the files of an index are complete; if not, warn that the index is built again.
 
     ``facts`` are what the manifest says of the index. Files in ``later`` are checked when they are read, not here.
     """
@@ -65,7 +65,7 @@ class Opened:
 
 
 def effort_of(rest: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> FilteredEffort:
-    """How far to search, by the trials when the index was built."""
+    """Read how far to search, as measured when the index was built."""
     sample = rest["sample_lists"], rest["sample_positions"]
     return FilteredEffort(facts["trials"], float(facts["target"]), rest["sizes"], sample)
 

@@ -101,6 +101,7 @@ def _look_up(index: Opened, queries: np.ndarray, k: int, n_candidates: int, allo
                     hits.put(at, index.vectors.best(queries[at], found, k, allowed))
 
     in_threads(len(queries), work)
+    index.vectors.warn_if_lost()
     return hits
 
 

@@ -41,7 +41,7 @@ def open_index(
 ) -> Index:
     """Open an index of ``vectors``, those of all cells.
 
-    ``folder`` and ``facts`` are the folder of the index and what the manifest says of it, if it was written to files.
+    ``folder`` and ``facts`` are the folder of the index and its entry in the manifest, if it was written to files.
     If it covers the first cells only, the others are searched exactly, and the hits merged.
     """
     if plan.backend == "pynndescent":

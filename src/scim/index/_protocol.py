@@ -57,7 +57,7 @@ class Hits:
 
     @classmethod
     def stacked(cls, parts: Sequence[Hits], k: int | None = None) -> Hits:
-        """Hits of some queries, then those of the next; ``k`` places of each, None: as many as the widest part has."""
+        """Put hits of several groups of queries below one another, ``k`` columns. None: as many as the widest has."""
         k = max((part.indices.shape[1] for part in parts), default=0) if k is None else k
         hits, start = cls.none(sum(map(len, parts)), k), 0
         for part in parts:
@@ -71,7 +71,7 @@ class Hits:
         self.indices[rows, :width], self.distances[rows, :width] = hits.indices, hits.distances
 
     def moved(self, start: int) -> Hits:
-        """Count positions from ``start`` cells farther in front."""
+        """Add ``start`` to all positions."""
         return Hits(np.where(self.indices < 0, -1, self.indices + start), self.distances)
 
     def filled(self, other: Callable[[np.ndarray], Hits]) -> Hits:

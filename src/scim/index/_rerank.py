@@ -33,12 +33,15 @@ class ListOrderedVectors:
         self._cells, self._path, self._rows, self._sums = vectors, path, rows, sums
         self._seen = np.zeros(len(sums), dtype=np.uint8)
         self._ordered: np.ndarray | None = None
+        #: Whether the file was found to be damaged, and nobody was warned yet.
+        self._lost = False
         if path is not None:
             n, n_latent = int(np.count_nonzero(rows >= 0)), vectors.n_latent
             if path.is_file() and path.stat().st_size == n * n_latent * 2 and len(sums) == -(-n // BLOCK):
                 self._ordered = np.memmap(path, dtype="<i2", mode="r", shape=(n, n_latent))
             else:
-                self._give_up()
+                self._lost = True
+                self.warn_if_lost()
 
     def best(self, queries: np.ndarray, candidates: np.ndarray, k: int, allowed: np.ndarray | None) -> Hits:
         """Keep the ``k`` best of the candidates, positions of cells int64 (m, c), by their exact distance.
@@ -52,7 +55,7 @@ class ListOrderedVectors:
             places = _places(candidates, self._rows, mask)
             if _compare(ordered, self._sums, self._seen, queries, places, keys):
                 return Hits.of(*best_of(keys, k))
-            self._give_up()
+            self._ordered, self._lost = None, True
         return self._best_of_cells(queries, candidates, k, allowed)
 
     def _best_of_cells(self, queries: np.ndarray, candidates: np.ndarray, k: int, allowed: np.ndarray | None) -> Hits:
@@ -68,12 +71,14 @@ class ListOrderedVectors:
                 hits.put(slice(i, i + 1), Hits.of(np.where(at < 0, -1, mine[at]), similarity))
         return hits
 
-    def _give_up(self) -> None:
-        self._ordered = None
-        warn(
-            f"The index file {self._path} is missing or damaged. Searches read the vectors of the cells instead, which "
-            "takes longer. Reference.reindex() writes it."
-        )
+    def warn_if_lost(self) -> None:
+        """Warn once if the file is damaged. The thread of the user calls this: a warning names its line."""
+        if self._lost:
+            self._lost = False
+            warn(
+                f"The index file {self._path} is missing or damaged. Searches read the vectors of the cells instead, "
+                "which takes longer. Reference.reindex() writes it."
+            )
 
 
 def write_ordered(vectors: FixedVectors, rows: np.ndarray, path: Path) -> np.ndarray:

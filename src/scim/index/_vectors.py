@@ -104,7 +104,7 @@ class FixedVectors:
 
 
 def _directed(segment: np.ndarray, start: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and unit vectors of those of ``rows`` of a segment that have a direction."""
+    """Read the unit vectors of the ``rows`` of a segment that have a direction, and their positions."""
     vectors = np.empty((len(rows), segment.shape[1]), dtype=np.float32)
     if to_unit(segment, rows, vectors):
         directed = vectors.any(axis=1)

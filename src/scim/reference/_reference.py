@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -42,8 +43,10 @@ class Reference:
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
-        # The only attribute. Each method reads it once, so that it sees one version even while another thread adds.
+        # Each method reads it once, so that it sees one version even while another thread adds.
         self._now = snapshot
+        #: Held by a thread while it changes the folder, so that threads of one process wait for each other.
+        self._changing = threading.RLock()
 
     def __len__(self) -> int:
         return self.n_cells
@@ -399,7 +402,12 @@ class Reference:
 
     def refresh(self) -> None:
         """Open the newest version of the folder, if it was written to since it was opened."""
-        self._now = self._now.newest()
+        with self._changing:
+            self._now = self._now.newest()
+
+    def pinned(self) -> Reference:
+        """Return a reference of the version that is open now, which does not change when this one does."""
+        return Reference(self._now)
 
     def add(
         self,
@@ -432,16 +440,18 @@ class Reference:
         ontology
             Ontology of the reference. Required if it is not the bundled one.
         """
-        now = self._now
-        if encoder is not None and encoder.id != now.encoder_id:
-            raise ValueError(
-                f"The reference was built with encoder {now.encoder_id}, not with {encoder.id}: their vectors "
-                "cannot be compared. Build another reference with the other encoder."
-            )
-        if study_key is None and not isinstance(adata, Mapping):
-            study_key = now.manifest["source"]["study_key"]
-        recipe = Recipe.following(now.manifest, labels_key, study_key, obs_columns, layer, gene_column, mod, ontology)
-        self._now = versions.add(now, adata, recipe, cluster=None if client is None else connect(client))
+        with self._changing:
+            now = self._now
+            if encoder is not None and encoder.id != now.encoder_id:
+                raise ValueError(
+                    f"The reference was built with encoder {now.encoder_id}, not with {encoder.id}: their vectors "
+                    "cannot be compared. Build another reference with the other encoder."
+                )
+            if study_key is None and not isinstance(adata, Mapping):
+                study_key = now.manifest["source"]["study_key"]
+            columns = (labels_key, study_key, obs_columns, layer, gene_column, mod)
+            recipe = Recipe.following(now.manifest, *columns, ontology)
+            self._now = versions.add(now, adata, recipe, cluster=None if client is None else connect(client))
 
     def remove(self, *, where: Any = None, exclude: Any = None, rows: np.ndarray | None = None) -> int:
         """Remove the cells that pass the filters of :meth:`search`, and return their number.
@@ -459,11 +469,12 @@ class Reference:
         """
         if where is None and exclude is None and rows is None:
             raise ValueError("Give where=, exclude= or rows=: which cells are to be removed?")
-        now = self._now
-        chosen = now.metadata.mask(where, exclude)
-        if rows is not None:
-            chosen &= np.isin(np.arange(len(chosen)), now.metadata.rows(rows))
-        self._now = versions.remove(now, chosen)
+        with self._changing:
+            now = self._now
+            chosen = now.metadata.mask(where, exclude)
+            if rows is not None:
+                chosen &= np.isin(np.arange(len(chosen)), now.metadata.rows(rows))
+            self._now = versions.remove(now, chosen)
         return int(chosen.sum())
 
     def compact(self) -> None:
@@ -472,8 +483,10 @@ class Reference:
         Positions change to those among the remaining cells. The old files stay for other processes that have them open,
         until the next change, or until this method is called again, which then only deletes them.
         """
-        self._now = versions.compact(self._now)
+        with self._changing:
+            self._now = versions.compact(self._now)
 
     def reindex(self) -> None:
         """Build the index of all cells again, and repeat the calibration."""
-        self._now = versions.reindex(self._now)
+        with self._changing:
+            self._now = versions.reindex(self._now)

@@ -90,7 +90,7 @@ class Snapshot:
         """Return this snapshot, or a snapshot of the newest version if the folder was written to since."""
         if store.read_manifest(self.root)["sha256"] == self.manifest["sha256"]:
             return self
-        return Snapshot.of(self.root, store.verify(self.root, "sizes", weights=False))
+        return Snapshot.open(self.root)
 
     @property
     def encoder_id(self) -> str:
@@ -121,6 +121,7 @@ class Snapshot:
         codes = store.label_codes(self.metadata.table, self.terms)
         if self.metadata.living is not None:
             codes[~self.metadata.living] = -1
+        codes.flags.writeable = False  # all references of this version share them
         return codes
 
     @cached_property

@@ -134,7 +134,7 @@ def query(
         check_fraction(recall, argument="recall")
     if vectors is not None and (groupby is not None or cells is not None):
         raise ValueError("vectors are queries of their own: leave out groupby and cells, or vectors.")
-    opened = Reference.open(reference)
+    opened = Reference.open(reference).pinned()
     # Filters are checked before the cells are embedded, which takes longer.
     allowed = opened.allowed(where=where, exclude=exclude)
     n_searched = int(np.count_nonzero(allowed))

@@ -218,5 +218,5 @@ def test_annotate_is_that_of_one_process(
 
     model = many.label_model
     np.testing.assert_allclose(
-        model.matched(nearest=nearest).novelty(vectors), model.matched().novelty(vectors), atol=1e-6
+        model.matched(nearest=nearest).distances(vectors), model.matched().distances(vectors), atol=1e-6
     )

@@ -48,7 +48,7 @@ _CANDIDATES_AT_A_TIME = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class ServedIndex:
-    """An index, as workers have to know it: all ``cells`` that it covers, and what the manifest says of it.
+    """An index as workers know it: all ``cells`` that it covers, and its entry in the manifest.
 
     ``sizes`` are the cells of each list, int64 (n_lists,). ``bounds`` are the first list of each part, and the number
     of lists, (n_parts + 1,). A worker keeps at most ``held`` parts open.
@@ -61,7 +61,7 @@ class ServedIndex:
     held: int = 1
 
     def path(self, ending: str) -> Path:
-        """One of its files."""
+        """Return the path of a file of the index."""
         return Path(self.cells.root) / store.INDEX / f"{Path(str(self.facts['file'])).stem}{ending}"
 
     def fact(self, ending: str) -> Mapping[str, Any]:

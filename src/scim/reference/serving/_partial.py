@@ -49,7 +49,7 @@ def read_lists(path: Path, facts: Mapping[str, Any], sizes: np.ndarray, first: i
 
 
 def _chunks(file: CheckedFile, sizes: np.ndarray, first: int, last: int) -> Generator[bytes, int, None]:
-    """Answer requests for bytes, each sent as their number, the first without one."""
+    """Yield bytes of a file. The first call gives none; each later call sends how many bytes are wanted."""
     content = b""
     while content != _BEGIN:
         content = file.read((yield content))

@@ -16,7 +16,7 @@ from ._ivf_pq import ShardedIvfPq
 def serve(client: Any, root: Path, manifest: Mapping[str, Any], index: Index) -> Index:
     """Give an index like the one that is open here, which the workers of a cluster search.
 
-    ``client`` is a ``distributed.Client``, the others are folder, manifest and open index of the reference.
+    ``client`` is a ``distributed.Client``. ``root``, ``manifest`` and ``index`` are those of the open reference.
     """
     every = ShardedExact(connect(client), root, manifest, index.vectors)
     served = _indexed(every) or every

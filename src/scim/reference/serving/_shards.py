@@ -28,7 +28,7 @@ Tasks: TypeAlias = "tuple[list[Future], tuple[Future, ...]]"
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of one segment: its name, its cells, what the manifest says of its vectors, and the rows."""
+    """Rows of one segment: its name, its cells, the manifest's entry of its vectors, and the rows."""
 
     name: str
     n_cells: int
