@@ -40,9 +40,24 @@ def obs_confidence(key_added: str = DEFAULT) -> str:
     return f"{key_added}_confidence"
 
 
+def obs_finest(key_added: str = DEFAULT) -> str:
+    """``obs`` name of the most probable label of the reference (categorical)."""
+    return f"{key_added}_finest_label"
+
+
+def obs_finest_probability(key_added: str = DEFAULT) -> str:
+    """``obs`` name of the probability of the most probable label, in [0, 1]."""
+    return f"{key_added}_finest_probability"
+
+
 def obs_novelty(key_added: str = DEFAULT) -> str:
-    """``obs`` name of the novelty p-value, which is small for cells unlike all cells of the reference."""
+    """``obs`` name of the novelty in [0, 1], which is large for cells unlike all cells of the reference."""
     return f"{key_added}_novelty"
+
+
+def obs_novelty_pvalue(key_added: str = DEFAULT) -> str:
+    """``obs`` name of the p-value of novelty, which is small for cells unlike all cells of the reference."""
+    return f"{key_added}_novelty_pvalue"
 
 
 def obs_set(key_added: str = DEFAULT) -> str:
@@ -62,8 +77,14 @@ def obs_cluster_term_id(key_added: str = DEFAULT) -> str:
 
 def obs_annotation(key_added: str = DEFAULT) -> tuple[str, ...]:
     """Every ``obs`` name of an annotation, those of groups last."""
-    names = (obs_label, obs_term_id, obs_confidence, obs_novelty, obs_set, obs_cluster_label, obs_cluster_term_id)
-    return tuple(name(key_added) for name in names)
+    of_groups = (obs_cluster_label, obs_cluster_term_id)
+    return (*obs_labelling(key_added), *(name(key_added) for name in of_groups))
+
+
+def obs_labelling(key_added: str = DEFAULT) -> tuple[str, ...]:
+    """Every ``obs`` name of an annotation but those of groups."""
+    label = (obs_label, obs_term_id, obs_confidence, obs_finest, obs_finest_probability)
+    return tuple(name(key_added) for name in (*label, obs_novelty, obs_novelty_pvalue, obs_set))
 
 
 def obsm_scores(key_added: str = DEFAULT) -> str:

@@ -45,12 +45,12 @@ def clusters(
         Mean probability of the term, or its share of the votes, over the cells that are similar to reference cells. At
         best, this is the share of these cells that are of the type. 0 without a term.
     ``agreement``
-        Share of the cells whose own label is the term of the group or a descendant.
+        Share of the cells whose most probable label is the term of the group or a descendant.
     ``unassigned``, ``novel``
         Share of the cells without a label, and share of the cells that are unlike all reference cells (NaN if the vote
         does not test this).
     ``set``
-        Labels that cannot be excluded for the group, joined by ``";"``, the most probable first.
+        Fewest labels with ``1 - alpha`` of the cells' votes, joined by ``";"``, the most frequent first.
     ``runner_up``, ``runner_up_confidence``
         Most probable label that is neither an ancestor nor a descendant of the term, and its mean probability.
 

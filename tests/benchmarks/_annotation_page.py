@@ -19,22 +19,22 @@ Rows = list[dict[str, Any]]
 #: Groups of studies in the means over all studies, and their names on the page.
 _HELD_OUT = {"blood": "blood", "distant": "distant studies", "chemistry": "chemistries", "pancreas": "islets"}
 _MAIN = {
-    "accuracy": "accuracy",
+    "same": "same term",
+    "wrong": "wrong",
+    "unassigned": "unassigned",
+    "broader": "broader",
+    "levels": "levels broader",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
     "spread": "spread over seeds",
     "worst_macro_f1": "worst study",
     "hierarchical_f": "hierarchical F",
-    "ece": "calibration error",
-    "ece_given": "error of confidence",
-    "wrong_leaf": "wrong label",
-    "unassigned": "unassigned",
-    "exact": "same term",
+    "ece": "error of confidence",
     "cpu_seconds": "seconds",
     "peak_gib": "peak GiB",
 }
-#: Scores of the terms given at alpha = 0.1, and of their confidence.
-_GIVEN = ("ece", "ece_given", "wrong_leaf", "unassigned", "exact")
+#: Scores of the labels besides F scores.
+_GIVEN = ("same", "wrong", "unassigned", "broader", "levels", "ece")
 _CONDITIONS = {
     "clean": "unchanged",
     "wrong-0.1": "10 % wrong",
@@ -51,7 +51,7 @@ _CONDITIONS = {
 def write_page(path: Path, kept: dict[str, Rows]) -> None:
     """Write the page of all suites that have rows, and its figure next to it."""
     found = {suite: pd.DataFrame(rows) for suite, rows in kept.items() if rows}
-    found = {suite: _with_same_term(rows) for suite, rows in found.items() if "macro_f1" in rows}
+    found = {suite: rows for suite, rows in found.items() if "macro_f1" in rows}
     parts = [INTRO.format(name=path.stem, suites=" ".join(found))]
     if absent := _not_run(found):
         parts.append(absent)
@@ -66,12 +66,6 @@ def write_page(path: Path, kept: dict[str, Rows]) -> None:
         by_group = ", ".join(f"{_lead(found, [suite]):+.1f} on {name}" for suite, name in _HELD_OUT.items())
         parts.append(OUTRO.format(lead=_lead(found, list(_HELD_OUT)), by_group=by_group, better=_better(found)))
     path.write_text("\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8")
-
-
-def _with_same_term(rows: pd.DataFrame) -> pd.DataFrame:
-    """Fill in ``exact`` with the accuracy, for methods that always give a label."""
-    exact = rows["exact"] if "exact" in rows else pd.Series(np.nan, index=rows.index)
-    return rows.assign(exact=exact.fillna(rows["accuracy"]))
 
 
 def _not_run(found: dict[str, pd.DataFrame]) -> str:
@@ -290,7 +284,7 @@ def chosen_elsewhere(rows: pd.DataFrame) -> tuple[float, float]:
 
 _SECTIONS: dict[str, Callable[[pd.DataFrame], list[str]]] = {
     "blood": _blood,
-    **dict.fromkeys(("cells", "distant", "chemistry", "pancreas"), lambda rows: _by_study(rows) + _sets(rows)),
+    **dict.fromkeys(("cells", "distant", "later", "chemistry", "pancreas"), lambda rows: _by_study(rows) + _sets(rows)),
     "integration": _integration,
     "robustness": _robustness,
     "ablation": _ablation,

@@ -40,6 +40,9 @@ TRAININGS: dict[str, dict[str, Any]] = {
 }
 #: What labels the cells by the model that "scim" trained; its rows come with that one's.
 LABELLINGS: dict[str, dict[str, Mapping[str, Any]]] = {
+    "scim, min_probability 0.7": {"annotate": {"min_probability": 0.7}},
+    "scim, min_probability 0.9": {"annotate": {"min_probability": 0.9}},
+    "scim, consensus of 15 cells": {"annotate": {"consensus": 15}},
     "scim, vote on the ontology": {"annotate": {"vote": "ontology"}},
     "scim, majority vote": {"annotate": {"vote": "majority"}},
     "scim, weighted vote": {"annotate": {"vote": "weighted"}},
@@ -108,18 +111,8 @@ def label(
         scim.tl.annotate(query, reference, **(annotate or {}))
     if not plain:
         sets[0.1] = _sets(query, ids)
-    first = np.array([ids[text.split(";")[0]] for text in query.obs["scim_set"].astype(str)])
-    own, sure = query.obs["scim_term_id"].astype(str).to_numpy(), query.obs["scim_confidence"].to_numpy()
-    return Answer(first, _of_labels(query, terms, first), own, sure, sets, np.asarray(query.obsm["X_scim"]))
-
-
-def _of_labels(query: Any, terms: Any, labels: np.ndarray) -> np.ndarray:
-    """Probability of each cell's label itself, without those of the labels below it; 0 for none."""
-    by_term = query.obsm["scim_scores"].to_numpy()[:, terms.label_term]
-    below = terms.closure[:, terms.label_term].astype(float)
-    by_label = np.clip(by_term @ np.linalg.inv(below), 0, 1)
-    place = {str(terms.terms[t]): i for i, t in enumerate(terms.label_term)}
-    return np.array([row[place[label]] if label else 0.0 for row, label in zip(by_label, labels, strict=True)])
+    written, sure = query.obs["scim_term_id"].astype(str).to_numpy(), query.obs["scim_confidence"].to_numpy()
+    return Answer(written, sure, sets, np.asarray(query.obsm["X_scim"]))
 
 
 def _sets(query: Any, ids: Mapping[str, str]) -> list[set[str]]:

@@ -27,11 +27,9 @@ class Answer:
     Attributes
     ----------
     labels
-        Most probable label of each cell.
+        Label that the default call writes for each cell: a term of the ontology or a label; ``""`` for none.
     confidence
         Probability of it.
-    own, own_confidence
-        Term on the ontology that scim commits itself to, ``""`` for none, and its probability.
     sets
         Prediction sets by alpha.
     embedding
@@ -42,8 +40,6 @@ class Answer:
 
     labels: np.ndarray
     confidence: np.ndarray | None = None
-    own: np.ndarray | None = None
-    own_confidence: np.ndarray | None = None
     sets: dict[float, list[set[str]]] = field(default_factory=dict)
     embedding: np.ndarray | None = None
     more: Callable[[], dict[str, Answer]] | None = None
@@ -53,19 +49,18 @@ def rate(task: Task, answer: Answer) -> dict[str, float]:
     """All scores of one method on one task."""
     truth = task.test.obs[LABEL].astype(str).to_numpy()
     row = label_scores(truth, answer.labels)
-    row["wrong_leaf"] = float(np.mean(truth != answer.labels))
-    if answer.confidence is not None:
-        row["ece"] = calibration_error(truth == answer.labels, answer.confidence)
-    if answer.own is not None and answer.own_confidence is not None:
-        given = answer.own != ""
-        fits = np.array([o in at_or_above(t) for t, o in zip(truth, answer.own, strict=True)])
-        row |= {"unassigned": float(1 - given.mean()), "wrong_leaf": float((given & ~fits).mean())}
-        row["exact"] = float(np.mean(truth == answer.own))
-        if given.any():
-            row["ece_given"] = calibration_error(fits[given], answer.own_confidence[given])
-        for alpha, sets in answer.sets.items():
-            row[f"coverage_{alpha:g}"] = float(np.mean([t in s for t, s in zip(truth, sets, strict=True)]))
-            row[f"set_size_{alpha:g}"] = float(np.mean([len(s) for s in sets]))
+    given = answer.labels != ""
+    pairs = list(zip(truth, answer.labels, strict=True))
+    fits = np.array([label in at_or_above(own) for own, label in pairs])
+    broader = [len(at_or_above(own)) - len(at_or_above(label)) for own, label in pairs if label in at_or_above(own)]
+    row |= {"unassigned": float(1 - given.mean()), "wrong": float((given & ~fits).mean())}
+    row |= {"broader": float(np.mean([n > 0 for n in broader])) if broader else 0.0}
+    row |= {"levels": float(np.mean([n for n in broader if n > 0])) if any(broader) else 0.0}
+    if answer.confidence is not None and given.any():
+        row["ece"] = calibration_error(fits[given], answer.confidence[given])
+    for alpha, sets in answer.sets.items():
+        row[f"coverage_{alpha:g}"] = float(np.mean([t in s for t, s in zip(truth, sets, strict=True)]))
+        row[f"set_size_{alpha:g}"] = float(np.mean([len(s) for s in sets]))
     if task.condition.rare is not None:
         rare = BLOOD_LABELS[task.condition.rare]
         right = np.sum((truth == rare) & (answer.labels == rare))
@@ -74,12 +69,12 @@ def rate(task: Task, answer: Answer) -> dict[str, float]:
 
 
 def label_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Accuracy, balanced accuracy, macro-F1 and hierarchical F over the labels that occur in the truth."""
+    """Share of equal labels, balanced accuracy, macro-F1 and hierarchical F over the labels that occur in the truth."""
     from sklearn.metrics import f1_score, recall_score
 
     labels = np.unique(truth)
     return {
-        "accuracy": float(np.mean(truth == predicted)),
+        "same": float(np.mean(truth == predicted)),
         "balanced_accuracy": float(recall_score(truth, predicted, labels=labels, average="macro", zero_division=0)),
         "macro_f1": float(f1_score(truth, predicted, labels=labels, average="macro", zero_division=0)),
         "hierarchical_f": hierarchical_f(truth, predicted),

@@ -90,6 +90,7 @@ SUITES = {
     "blood": lambda: _of_group("blood", ["scim", *_OTHERS]),
     "cells": lambda: _of_group("cells", ["scim", *_QUICK]),
     "distant": lambda: _of_group("distant", ["scim", *_OTHERS]),
+    "later": lambda: _of_group("later", ["scim", *_OTHERS]),
     "chemistry": lambda: _of_group("chemistry", ["scim", *_OTHERS]),
     "platform": _platform,
     "pancreas": lambda: _of_group("pancreas", ["scim", *_OTHERS]),

@@ -45,6 +45,15 @@ DISTANT_FILES = {
     "breast": ("breast_komen_140",),
     "puram": ("puram2017_hnscc_tme",),
 }
+#: Delivered later, and never used to choose anything: blood of other chemistries and donors, and tissues.
+LATER_FILES = {
+    "pbmc4k": ("10x_pbmc4k_soupx",),
+    "pbmc10k": ("10x_pbmc10k_protein_200",),
+    "onek1k": ("onek1k_pbmc_4types_1000g",),
+    "tumour T cells": ("trex_tumour_til_citeseq",),
+    "skin": ("gaydosik2019_skin_ctcl_markerlabels",),
+    "melanoma T cells": ("sadefeldman2018_melanoma_tcells",),
+}
 PANCREAS_FILES = {
     "baron": ("baron2016_pancreas_175",),
     "panel": ("pancreas_3study_cepo_1403g",),
@@ -52,7 +61,7 @@ PANCREAS_FILES = {
     "wang": ("pancreas_wang2016_219g",),
 }
 #: Published as log2(1 + x): undone, normalised and logged anew, as scim tells one to.
-LOG2 = ("pancreas_xin2016_980g", "pancreas_wang2016_219g", "puram2017_hnscc_tme")
+LOG2 = ("pancreas_xin2016_980g", "pancreas_wang2016_219g", "puram2017_hnscc_tme", "sadefeldman2018_melanoma_tcells")
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,7 @@ GROUPS = {
     "blood": Group({name: (name,) for name in BLOOD_FILES}),
     "cells": Group({name: (fifth,) for name, fifth in _FIFTHS.items()}, tuple(_FIFTHS.values())),
     "distant": Group({name: (name,) for name in DISTANT_FILES}, tuple(DISTANT_FILES)),
+    "later": Group({name: (name,) for name in LATER_FILES}, tuple(LATER_FILES)),
     "chemistry": Group({name: (name,) for name in ("threepv1", "threepfresh", "fivePrime")}),
     "platform": Group({"Drop-seq": ("Dropseq_3cl",), "CEL-seq2": _CELSEQ}),
     "pancreas": Group({name: (name,) for name in ("baron", "xin", *_ISLET_PANELS, "wang")}, ("wang",)),
@@ -239,6 +249,11 @@ def load_group(group: str) -> dict[str, ad.AnnData]:
         return rest | {_FIFTHS[name]: found[name][mask].copy() for name, mask in held.items()}
     if group == "distant":
         return shared_labels({k: coarse(read(f), TISSUE_LABELS) for k, f in (BLOOD_FILES | DISTANT_FILES).items()})
+    if group == "later":
+        # The labels, and so the training cells, are those of the distant studies.
+        train = {k: a for k, a in load_group("distant").items() if k in BLOOD_FILES}
+        later = {k: coarse(read(f), TISSUE_LABELS) for k, f in LATER_FILES.items()}
+        return train | {k: a[a.obs[LABEL].notna().to_numpy()].copy() for k, a in later.items()}
     if group == "pancreas":
         found = {k: read(files) for k, files in PANCREAS_FILES.items()}
         # Baron's cells are in the panel, too, and stay out of it.

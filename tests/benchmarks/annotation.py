@@ -6,6 +6,7 @@ Suites, each of real studies of which every one is held out in turn (``_annotati
 - ``cells``: the same studies, a fifth of the cells of each held out
 - ``distant``: trained on all four, tested on studies too special to train on: inDrops with 100 counts a cell, sorted
   dendritic cells by Smart-seq2, two tumours, breast
+- ``later``: trained on the same, tested on studies that no choice was ever made on: three of blood, tumours and skin
 - ``chemistry``: the three chemistries of symphony, fine labels
 - ``platform``: cell lines, CEL-seq2 against Drop-seq; labels outside the ontology
 - ``pancreas``: islets by inDrop, Smart-seq2 and SMARTer, panels of 219 to 12,000 genes

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import Result
 
 import scim
+from scim import _keys
 
 
 @pytest.mark.parametrize("end", [".h5ad", ".parquet", ".csv", ".csv.gz"])
@@ -56,13 +57,13 @@ def test_annotate_labels_groups(
     out = tmp_path / "labels.csv"
     done = scim_command(
         *("annotate", files / "new.h5ad", "--reference", reference, "--out", out, "--by", "cluster"),
-        *("--vote", "calibrated", "--novelty-fdr", 0, "--alpha", 0.2),
+        *("--vote", "calibrated", "--max-novelty", 1, "--alpha", 0.2),
     )
     assert done.exit_code == 0, done.output
     assert "Groups of cluster:" in done.stdout
     table = pd.read_csv(out, index_col=0, keep_default_na=False)
     adata = anndata.read_h5ad(files / "new.h5ad")
-    scim.tl.annotate(adata, reference, by="cluster", vote="calibrated", novelty_fdr=0, alpha=0.2)
+    scim.tl.annotate(adata, reference, by="cluster", vote="calibrated", max_novelty=1, alpha=0.2)
     for column in ("scim_label", "scim_cluster_label", "scim_cluster_term_id"):
         assert list(table[column]) == list(adata.obs[column].astype(str))
     for row in scim.get.clusters(adata).itertuples():
@@ -87,7 +88,7 @@ def test_annotate_votes_and_labels_are_passed_on(
     base = ("annotate", out, "--reference", reference, "--out", again, "--key-added", "mine")
     assert scim_command(*base, "--use-rep", "X_scim").exit_code == 0
     table = pd.read_csv(again, index_col=0)
-    assert list(table.columns) == [f"mine_{name}" for name in ("label", "term_id", "confidence", "novelty", "set")]
+    assert list(table.columns) == list(_keys.obs_labelling("mine"))
 
 
 @pytest.mark.parametrize("end", [".h5ad", ".parquet", ".csv"])

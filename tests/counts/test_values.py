@@ -110,7 +110,7 @@ def test_labels_are_those_of_all_genes(cells: anndata.AnnData) -> None:
     assert scim.get.hits(cells)["row"].tolist() == scim.get.hits(everything)["row"].tolist()
 
 
-@pytest.mark.filterwarnings("ignore:The data have", "ignore:Labels that only some studies")
+@pytest.mark.filterwarnings("ignore:The data have", "ignore:Cells will rarely be labelled")
 @pytest.mark.parametrize("keep", ["X", "counts"])
 def test_raw_may_go_once_cells_are_embedded(cells: anndata.AnnData, keep: str) -> None:
     whole = scim.tl.annotate(cells, copy=True)

@@ -14,14 +14,14 @@ from scipy import sparse
 
 from scim import Encoder, Reference
 from scim.labels._landmarks import Landmarks, _dispersion
-from scim.labels._novelty import ProfileFolds
+from scim.labels._novelty import Profiles
 
 
 def test_values_are_those_of_the_cells(reference: Reference, encoder: Encoder, pbmc: AnnData) -> None:
     landmarks = reference.landmarks
     assert landmarks is not None
     everything = np.ones(len(encoder.genes), dtype=bool)
-    assert landmarks.missing(everything) == 0
+    assert landmarks.expression(765).sum() == pytest.approx(1)
     counts = sparse.csr_matrix((landmarks.values, landmarks.genes, landmarks.indptr), shape=(len(landmarks), 765))
     np.testing.assert_allclose(landmarks.embed(encoder, everything), encoder(counts, kind="counts"), atol=1e-6)
     # The data are log1p values; landmarks keep three digits of what the logarithm was taken of.
@@ -34,14 +34,12 @@ def test_embedded_with_some_genes_they_are_like_a_query(reference: Reference, en
     names = list(map(str, encoder.genes.names))[::2]
     query = pbmc[landmarks.rows][:, names].copy()
     measured = encoder.genes.match_adata(query).measured
-    before = landmarks.missing(measured)
-    assert 0.1 < before < 0.9
+    assert 0.1 < reference.label_model.missing(measured) < 0.9
     linear = query.copy()
     linear.X = np.expm1(query.X.toarray())
     expected = encoder(encoder.genes.match_adata(linear).align(linear.X), kind="counts")
     np.testing.assert_allclose(landmarks.embed(encoder, measured), expected, atol=1e-2)
     judge = reference.label_model.matched(measured)
-    assert landmarks.missing(measured) == before
     assert judge.panel_matched and reference.label_model.matched(measured) is judge
     assert not reference.label_model.matched().panel_matched
 
@@ -57,6 +55,13 @@ def test_thinned_they_keep_some_counts(unit: float) -> None:
     assert thinned.values.sum() / counts.data.sum() == pytest.approx(0.15, abs=0.01)
     np.testing.assert_array_equal(landmarks.thinned(seed=0).values, thinned.values)
     assert (landmarks.thinned(seed=1).values != thinned.values).any()
+    measured = np.arange(300) < 200
+    shallow = landmarks.thinned(seed=0, depth=50, measured=measured)
+    before, after = landmarks.depths(measured), shallow.depths(measured)
+    assert after[before > 100].mean() == pytest.approx(50, rel=0.1)
+    np.testing.assert_array_equal(after[before < 50], before[before < 50])
+    again = landmarks.counted().thinned(seed=0, depth=50, measured=measured)
+    np.testing.assert_array_equal(again.depths(measured), after)
     # Normalised values are simulated as deep as their cells were sequenced, too, and not as deep as they add up to.
     drawn = landmarks.simulated(np.zeros(200, dtype=int), 300, seed=0)
     assert drawn.values.sum() == pytest.approx(counts.data.sum(), rel=0.02)
@@ -130,30 +135,27 @@ def test_simulated_ones_are_like_the_cells_and_are_none_of_them(
         Reference.build(tmp_path / "x.scim", pbmc, encoder, landmarks="some", **options)
 
 
-def test_profiles_are_learned_once_for_a_panel_and_depth(
+def test_profiles_are_learned_once_for_a_panel(
     pbmc: AnnData, encoder: Encoder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = Reference.open(folder)
     learned = []
-    learn = ProfileFolds.of.__func__
-    monkeypatch.setattr(ProfileFolds, "of", classmethod(lambda cls, *args: learned.append(1) or learn(cls, *args)))
-    first = reference.label_model.profiles(None, depth=1234.0)
-    assert first is not None
-    assert reference.label_model.profiles(None, depth=1190.0) is first
-    deeper = reference.label_model.profiles(None, depth=2600.0)
-    assert deeper is not None and deeper is not first and len(learned) == 1
-    np.testing.assert_array_equal(deeper.centroids, first.centroids)
+    learn = Profiles.of.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        Profiles, "of", classmethod(lambda cls, *args, **options: learned.append(1) or learn(cls, *args, **options))
+    )
+    first = reference.label_model.profiles(None)
+    assert first is not None and reference.label_model.profiles(None) is first
     few = np.arange(765) < 300
-    other = reference.label_model.profiles(few, depth=1234.0)
+    other = reference.label_model.profiles(few)
     assert other is not None and len(learned) == 2 and other.measured.sum() == 300
-    again = Reference.open(folder).label_model.profiles(None, depth=1234.0)
+    again = Reference.open(folder).label_model.profiles(None)
     assert again is not None
-    np.testing.assert_array_equal(again.background, first.background)
+    np.testing.assert_array_equal(again.background(10), first.background(10))
     # Cells that are added change what there is to compare with.
     more = pbmc[:80].copy()
     more.obs_names = "more-" + more.obs_names
     more.obs["study"] = "fourth"
-    reference.label_model.profiles(None, depth=1234.0)
     reference.add(more)
-    changed = reference.label_model.profiles(None, depth=1234.0)
-    assert changed is not None and len(changed.background) > len(first.background)
+    changed = reference.label_model.profiles(None)
+    assert changed is not None and len(changed.background(10)) > len(first.background(10))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from _made import random_encoder
@@ -12,7 +14,7 @@ from scim.genes import GeneSpace
 from scim.index import ExactIndex, FixedVectors, to_fixed
 from scim.labels import Calibration, LabelledLandmarks, LabelModel, calibrate
 from scim.labels import _model as module
-from scim.labels._novelty import ProfileFolds
+from scim.labels._novelty import Profiles
 
 EVERY = np.ones(N_GENES, dtype=bool)
 PANEL = np.arange(N_GENES) % 3 == 0
@@ -68,7 +70,7 @@ def test_sets_hold_the_label_of_cells_of_a_panel(encoder: Encoder, alpha: float)
 
 def test_all_genes_need_no_landmarks(model: LabelModel, marks: LabelledLandmarks, encoder: Encoder) -> None:
     whole = model.matched()
-    assert not whole.panel_matched and whole.genes is None and not whole.is_narrow
+    assert not whole.panel_matched and whole.panel is None and not len(whole.unjudged)
     assert model.matched(EVERY).calibration is whole.calibration
     few = EVERY.copy()
     few[np.argsort(np.bincount(marks.cells.genes, marks.cells.values, N_GENES))[:3]] = False  # genes of few counts
@@ -93,25 +95,31 @@ def test_models_of_the_last_gene_sets_are_cached(model: LabelModel, monkeypatch:
     assert model.matched(panels[0]) is not first and len(made) == 4
 
 
-def test_profiles_of_the_last_genes_are_cached_for_each_depth(
-    model: LabelModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_profiles_of_the_last_genes_are_cached(model: LabelModel, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    plain = ProfileFolds.of.__func__  # type: ignore[attr-defined]
-    monkeypatch.setattr(ProfileFolds, "of", classmethod(lambda cls, *args: made.append(1) or plain(cls, *args)))
-    first = model.profiles(None, depth=301.0)
-    assert first is not None and model.profiles(EVERY, depth=299.0) is first  # the same two digits
-    assert model.profiles(None, depth=200.0) is not first and len(made) == 1
-    assert model.profiles(PANEL, depth=301.0) is not first and len(made) == 2
-    assert model.profiles(None, depth=301.0) is not first and len(made) == 3
+    plain = Profiles.of.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        Profiles, "of", classmethod(lambda cls, *args, **options: made.append(1) or plain(cls, *args, **options))
+    )
+    first = model.profiles(None)
+    assert first is not None and model.profiles(EVERY) is first and len(made) == 1
+    assert model.profiles(PANEL) is not first and len(made) == 2
+    assert model.profiles(None) is not first and len(made) == 3
 
 
 def test_profiles_within_cells_of_one_study_say_nothing(model: LabelModel, marks: LabelledLandmarks) -> None:
     assert model.profiles(None, within=marks.studies == 0) is None
-    two = model.profiles(None, within=marks.studies < 2)
-    whole = model.profiles(None)
+    two, whole = model.profiles(None, within=marks.studies < 2), model.profiles(None)
     assert two is not None and whole is not None
-    assert len(two.background) == (marks.studies < 2).sum() < len(whole.background)
+    assert len(two.background(9)) == (marks.studies < 2).sum() < len(whole.background(9))
+
+
+def test_heads_are_fitted_to_a_part_of_the_reference(model: LabelModel, marks: LabelledLandmarks) -> None:
+    some = (marks.studies < 3) & (marks.codes < 3)
+    part = model.matched(within=some)
+    assert part.panel_matched and set(head_of(part.calibration).classes) == {0, 1, 2}
+    assert model.matched(within=some) is part and model.matched().calibration is not part.calibration
+    assert model.can_refit(some) and not model.can_refit(marks.codes == 0)
 
 
 def test_novelty_is_by_the_distance_to_the_nearest_cell(model: LabelModel, encoder: Encoder) -> None:
@@ -123,15 +131,17 @@ def test_novelty_is_by_the_distance_to_the_nearest_cell(model: LabelModel, encod
     other /= np.linalg.norm(other, axis=1, keepdims=True)
     other[0] = 0
     matched = model.matched()
-    assert np.median(matched.novelty(like)) > 0.05 > np.median(matched.novelty(other))
-    assert matched.novelty(other)[0] == 1
+    near, far = matched.distances(like), matched.distances(other)
+    assert np.isnan(far[0])
+    assert np.median(matched.calibration.pvalue(near)) > 0.05 > np.median(matched.calibration.pvalue(far[1:]))
+    assert np.median(matched.calibration.novelty(near)) < 0.5 < np.median(matched.calibration.novelty(far[1:]))
     asked: list[float] = []
 
     def nearest(vectors: np.ndarray, recall: float) -> np.ndarray:
         asked.append(recall)
         return np.zeros(len(vectors), dtype=np.float32)
 
-    assert (model.matched(nearest=nearest).novelty(other) == 1).all() and asked == [0.8]
+    assert not np.nansum(model.matched(nearest=nearest).distances(other)) and asked == [0.8]
 
 
 def test_labels_of_a_panel_are_compared_in_its_genes(
@@ -147,9 +157,36 @@ def test_labels_of_a_panel_are_compared_in_its_genes(
     panel = LabelledLandmarks(cells, codes, marks.studies)
     model = make_model(panel, encoder, panel)
     narrow = model.matched()
-    assert narrow.is_narrow and narrow.genes is None and not narrow.panel_matched
+    assert narrow.panel is None and narrow.unjudged.tolist() == [3] and not narrow.panel_matched
     wide = model.matched(embeddable=EVERY)
-    assert not wide.is_narrow and wide.panel_matched
-    np.testing.assert_array_equal(wide.genes, PANEL)
+    assert wide.panel is not None and not len(wide.unjudged) and not wide.panel_matched
+    np.testing.assert_array_equal(wide.panel.genes, PANEL)
+    assert wide.panel.codes.tolist() == [3]
     # Without values of some of these genes, the cells cannot be embedded again.
-    assert model.matched(embeddable=np.arange(N_GENES) < 200).is_narrow
+    assert model.matched(embeddable=np.arange(N_GENES) < 200).unjudged.tolist() == [3]
+    # A head that was fitted when the reference was made is used.
+    made = module.panel_head(panel, encoder, n_labels=N_LABELS, seed=0)
+    assert made is not None
+    kept = LabelModel(
+        replace(model.matched().calibration, panel=made),
+        ExactIndex(FixedVectors([to_fixed(cells.embed(encoder, EVERY))])),
+        lambda: panel,
+        lambda: encoder,
+        n_labels=N_LABELS,
+        n_genes=N_GENES,
+        seed=0,
+    )
+    known = kept.matched(embeddable=EVERY).panel
+    assert known is not None and known.head is made.head
+    np.testing.assert_allclose(known.head.weights, wide.panel.head.weights, atol=1e-5)
+
+
+def test_two_heads_share_the_probability() -> None:
+    wide = np.array([[0.8, 0.2, 0.0], [0.5, 0.5, 0.0], [0, 0, 0]], dtype=np.float32)
+    panel = np.array([[0.2, 0.1, 0.7], [0.9, 0.1, 0.0], [0, 0, 0]], dtype=np.float32)
+    found = module._joined(wide, panel, np.array([2]))
+    np.testing.assert_allclose(found[:2].sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(found[:2, 2], panel[:2, 2])  # only the panel has this label
+    np.testing.assert_allclose(found[0, 0] / found[0, 1], np.sqrt(0.16 / 0.02), rtol=1e-4)
+    np.testing.assert_allclose(found[1, :2], [0.75, 0.25], atol=1e-5)
+    assert not found[2].any()

@@ -1,4 +1,4 @@
-"""Genes in which all labels of a reference can be compared."""
+"""Labels that only studies of a panel have, and genes in which all labels can be compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy import sparse
 
 from scim.labels import _panels
 from scim.labels._landmarks import Landmarks
-from scim.labels._panels import comparable_genes, unseen_genes
+from scim.labels._panels import panel_labels, unseen_genes
 
 N_GENES, PANEL = 1_000, np.arange(1_000) < 600
 
@@ -25,7 +25,7 @@ def chosen(labels: dict[int, list[int]], panel_studies: set[int], *, measured: n
     pairs = [(study, label) for study, its in labels.items() for label in its for _ in range(n)]
     studies, codes = np.array(pairs).T
     every = np.ones(N_GENES, dtype=bool) if measured is None else measured
-    return comparable_genes(landmarks(studies, panel_studies), codes, studies, every)
+    return panel_labels(landmarks(studies, panel_studies), codes, studies, every)
 
 
 def test_all_genes_do_where_studies_of_all_genes_have_all_labels() -> None:
@@ -35,12 +35,13 @@ def test_all_genes_do_where_studies_of_all_genes_have_all_labels() -> None:
 
 def test_a_label_of_a_panel_is_compared_in_its_genes() -> None:
     found = chosen({0: [0, 1], 1: [0, 1, 2]}, {1})
-    np.testing.assert_array_equal(found, PANEL)
+    np.testing.assert_array_equal(found.genes, PANEL)
+    assert found.codes.tolist() == [2]
 
 
 def test_only_genes_of_the_query_are_taken() -> None:
     measured = np.arange(N_GENES) >= 50
-    np.testing.assert_array_equal(chosen({0: [0, 1], 1: [2]}, {1}, measured=measured), PANEL & measured)
+    np.testing.assert_array_equal(chosen({0: [0, 1], 1: [2]}, {1}, measured=measured).genes, PANEL & measured)
     # The query has no other genes than the panel: there is nothing to choose.
     assert chosen({0: [0, 1], 1: [2]}, {1}, measured=PANEL) is None
 
@@ -54,8 +55,9 @@ def test_few_genes_or_few_labels_are_not_worth_it(monkeypatch: pytest.MonkeyPatc
 def test_a_handful_of_cells_does_not_stand_for_a_label() -> None:
     studies = np.array([0] * 40 + [0] * 7 + [1] * 60)
     codes = np.array([0] * 20 + [1] * 20 + [2] * 7 + [2] * 60)
-    found = comparable_genes(landmarks(studies, {1}), codes, studies, np.ones(N_GENES, dtype=bool))
-    np.testing.assert_array_equal(found, PANEL)
+    found = panel_labels(landmarks(studies, {1}), codes, studies, np.ones(N_GENES, dtype=bool))
+    assert found is not None
+    np.testing.assert_array_equal(found.genes, PANEL)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
+import scim
 from scim import Reference
 from scim.reference._snapshot import Snapshot
 
@@ -57,3 +58,51 @@ def test_one_thread_searches_while_another_adds(folder: Path, pbmc: AnnData, vec
             done.append(True)
         searching.result(timeout=60)
     assert len(reference) == 820 and sizes <= {700, 740, 780, 820}
+
+
+@pytest.mark.filterwarnings("ignore:k=1000 is more than")
+@pytest.mark.parametrize("verb", ["annotate", "query"])
+def test_a_verb_keeps_the_version_that_it_began_with(
+    folder: Path, pbmc: AnnData, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, cells = Reference.open(folder), pbmc[:60].copy()
+    options = {"vote": "ontology"} if verb == "annotate" else {"exclude": {"study": "third"}}
+    expected = getattr(scim.tl, verb)(cells, reference, copy=True, **options)
+    search, changed = Reference.search, []
+
+    def change_then_search(self: Reference, *args: object, **given: object) -> object:
+        if not changed:  # as another thread might, while the verb runs
+            changed.append(True)
+            reference.remove(where={"study": "second"})
+            reference.compact()
+        return search(self, *args, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Reference, "search", change_then_search)
+    found = getattr(scim.tl, verb)(cells, reference, copy=True, **options)
+    assert changed and reference.n_rows < 700
+    if verb == "annotate":
+        assert found.obs["scim_label"].equals(expected.obs["scim_label"])
+    else:
+        assert scim.get.hits(found).equals(scim.get.hits(expected))
+
+
+def test_labels_of_a_version_cannot_be_written_to(folder: Path) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        Reference.open(folder).label_codes[0] = 3
+    assert Reference.open(folder).pinned().path == folder
+
+
+def test_a_refresh_does_not_undo_a_change_of_another_thread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, newest = Reference.open(folder), Snapshot.newest
+    with ThreadPoolExecutor(1) as other:
+        begun = []
+
+        def slow(self: Snapshot) -> Snapshot:
+            found = newest(self)
+            begun.append(other.submit(reference.remove, rows=np.arange(5)))
+            return found
+
+        monkeypatch.setattr(Snapshot, "newest", slow)
+        reference.refresh()
+        begun[0].result()
+    assert len(reference) == 695

@@ -12,7 +12,8 @@ from scipy import sparse
 
 import scim
 
-COLUMNS = ["scim_label", "scim_term_id", "scim_confidence", "scim_novelty", "scim_set"]
+COLUMNS = ["scim_label", "scim_term_id", "scim_confidence", "scim_finest_label", "scim_finest_probability"]
+COLUMNS += ["scim_novelty", "scim_novelty_pvalue", "scim_set"]
 
 
 def names_of(adata: anndata.AnnData) -> tuple[list[str], list[str], list[str]]:
@@ -34,7 +35,8 @@ def test_writes_all_that_is_promised(new: anndata.AnnData, reference: scim.Refer
     for column in ("scim_label", "scim_term_id"):
         assert isinstance(new.obs[column].dtype, pd.CategoricalDtype)
     assert new.obs["scim_confidence"].between(0, 1).all()
-    assert new.obs["scim_novelty"].between(0, 1).all()
+    for column in ("scim_finest_probability", "scim_novelty", "scim_novelty_pvalue"):
+        assert new.obs[column].between(0, 1).all()
     assert "X_scim" in new.obsm and new.uns["scim"]["embed"]["encoder_id"] == reference.encoder.id
     record = new.uns["scim"]["annotate"]
     assert record["params"]["k"] == 20 and "tissue" in record["params"]["where"]
@@ -43,8 +45,8 @@ def test_writes_all_that_is_promised(new: anndata.AnnData, reference: scim.Refer
 
 
 def test_label_is_the_most_specific_term_with_enough_votes(new: anndata.AnnData, reference: scim.Reference) -> None:
-    alpha = 0.25
-    scim.tl.annotate(new, reference, k=12, alpha=alpha, vote="ontology")
+    least = 0.75
+    scim.tl.annotate(new, reference, k=12, min_probability=least, vote="ontology")
     terms, vectors = reference.terms, new.obsm["X_scim"]
     hits = reference.search(vectors, 12)
     rank = terms.specificity()
@@ -57,7 +59,7 @@ def test_label_is_the_most_specific_term_with_enough_votes(new: anndata.AnnData,
             score[terms.closure[reference.label_codes[row]]] += weight
         np.testing.assert_allclose(new.obsm["scim_scores"].iloc[i].to_numpy(), score, atol=1e-5)
         generic = [scim.CellOntology.bundled().is_generic(t) for t in terms.terms]
-        enough = [t for t in range(len(score)) if score[t] >= 1 - alpha and not generic[t]]
+        enough = [t for t in range(len(score)) if score[t] >= least and not generic[t]]
         wanted = min(enough, key=lambda t: rank[t]) if enough else None
         assert new.obs["scim_term_id"].iloc[i] == ("" if wanted is None else terms.terms[wanted])
         assert new.obs["scim_label"].iloc[i] == ("unassigned" if wanted is None else terms.term_names[wanted])
@@ -77,13 +79,33 @@ def test_sets_are_the_fewest_labels_with_enough_votes(new: anndata.AnnData, refe
         assert votes.sort_values(ascending=False).iloc[: len(chosen) - 1].sum() < 0.8
 
 
-def test_a_smaller_alpha_is_more_careful(new: anndata.AnnData, reference: scim.Reference) -> None:
+def test_a_larger_probability_is_more_careful(new: anndata.AnnData, reference: scim.Reference) -> None:
     depth = dict(zip(reference.terms.terms, reference.terms.n_below, strict=True)) | {"": 99}
     below = []
-    for alpha in (0.05, 0.45):
-        scim.tl.annotate(new, reference, alpha=alpha)
+    for least in (0.95, 0.5):
+        scim.tl.annotate(new, reference, min_probability=least)
         below.append(np.array([depth[t] for t in new.obs["scim_term_id"].astype(str)]))
+        given = new.obs["scim_confidence"][(new.obs["scim_label"] != "unassigned").to_numpy()]
+        assert given.min() >= min(least, 0.9) - 1e-4
     assert (below[0] >= below[1]).all() and (below[0] > below[1]).any()
+
+
+def test_label_set_and_novelty_are_separate(new: anndata.AnnData, reference: scim.Reference) -> None:
+    plain = scim.tl.annotate(new, reference, copy=True)
+    other = scim.tl.annotate(new, reference, alpha=0.4, copy=True)
+    for column in COLUMNS[:-1]:
+        assert other.obs[column].equals(plain.obs[column])
+    assert not other.obs["scim_set"].astype(str).equals(plain.obs["scim_set"].astype(str))
+    # The finest label is at or below the label, and always there.
+    terms = reference.terms
+    place = {str(name): i for i, name in enumerate(terms.term_names)}
+    label_of = dict(zip(map(str, terms.term_names[terms.label_term]), terms.closure, strict=True))
+    for label, finest in zip(
+        plain.obs["scim_label"].astype(str), plain.obs["scim_finest_label"].astype(str), strict=True
+    ):
+        assert finest in label_of
+        if label != "unassigned" and label_of[finest][place[label]] == 0:
+            assert plain.obs["scim_finest_probability"].min() < 0.5
 
 
 def test_novelty_tells_strange_cells(new: anndata.AnnData, reference: scim.Reference) -> None:
@@ -92,18 +114,48 @@ def test_novelty_tells_strange_cells(new: anndata.AnnData, reference: scim.Refer
     mixed = new.X.toarray()[:, rng.permutation(new.n_vars)]
     strange = anndata.AnnData(mixed, obs=new.obs[[]].copy(), var=new.var[[]].copy())
     scim.tl.annotate(new, reference)
-    with pytest.warns(UserWarning, match=r"\d+ of 100 cells are unlike anything in blood.scim and unassigned"):
+    with pytest.warns(UserWarning, match=r"Only 0% of 100 cells are well represented in blood.scim"):
         scim.tl.annotate(strange, reference)
-    assert strange.obs["scim_novelty"].median() < 0.02 < new.obs["scim_novelty"].median()
+    assert strange.obs["scim_novelty_pvalue"].median() < 0.02 < new.obs["scim_novelty_pvalue"].median()
+    assert strange.obs["scim_novelty"].median() > 0.75 > new.obs["scim_novelty"].quantile(0.9)
+    assert strange.uns["scim"]["annotate"]["well_represented"] < 0.05
+    assert new.uns["scim"]["annotate"]["well_represented"] > 0.8
 
 
+def test_what_a_cell_gets_does_not_depend_on_others(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.annotate(new, reference)
+    few = new[::3].copy()
+    few.obs, few.uns = few.obs[[]], {}
+    del few.obsm["X_scim"], few.obsm["scim_scores"]
+    scim.tl.annotate(few, reference)
+    for column in COLUMNS:
+        if few.obs[column].dtype == "float32":
+            np.testing.assert_allclose(few.obs[column], new.obs[column][::3], atol=1e-5)
+        else:
+            assert few.obs[column].astype(str).tolist() == new.obs[column][::3].astype(str).tolist()
+
+
+def test_cells_of_hardly_a_count_are_unassigned(new: anndata.AnnData, reference: scim.Reference) -> None:
+    counts = np.round(np.expm1(new.X.toarray()))
+    counts[:5] = 0
+    counts[np.arange(5), np.arange(5)] = [1, 2, 3, 4, 5]
+    new.X = sparse.csr_matrix(counts.astype("f4"))
+    with pytest.warns(UserWarning, match="5 of 100 cells have fewer than 50 counts"):
+        scim.tl.annotate(new, reference)
+    assert (new.obs["scim_label"][:5] == "unassigned").all() and (new.obs["scim_label"][5:] != "unassigned").all()
+    assert (new.obs["scim_confidence"][:5] == 0).all()
+    assert new.uns["scim"]["annotate"]["n_few_counts"] == 5
+
+
+@pytest.mark.filterwarnings("ignore:.*fewer than 50 counts")
 def test_cells_without_counts_are_kept_and_unassigned(new: anndata.AnnData, reference: scim.Reference) -> None:
     new.X = sparse.csr_matrix(np.vstack([np.zeros((2, new.n_vars)), new.X[2:].toarray()]).astype("f4"))
     scim.tl.annotate(new, reference)
     empty = new.obs.iloc[:2]
     assert (empty["scim_label"] == "unassigned").all() and (empty["scim_term_id"] == "").all()
-    assert (empty["scim_confidence"] == 0).all() and (empty["scim_novelty"] == 1).all()
-    assert (empty["scim_set"] == "").all()
+    assert (empty["scim_confidence"] == 0).all() and (empty["scim_novelty"] == 0).all()
+    assert (empty["scim_novelty_pvalue"] == 1).all()
+    assert (empty["scim_set"] == "").all() and (empty["scim_finest_label"] == "").all()
     assert not new.obsm["scim_scores"].iloc[:2].to_numpy().any()
     assert not new.obs[COLUMNS].isna().any().any()
 
@@ -135,6 +187,36 @@ def test_listed_labels_must_be_there(new: anndata.AnnData, reference: scim.Refer
     with pytest.raises(ValueError, match="labels is empty"):
         scim.tl.annotate(new, reference, labels=[])
     assert names_of(new) == before
+
+
+def test_tissue_is_a_filter(new: anndata.AnnData, reference: scim.Reference) -> None:
+    one = scim.tl.annotate(new, reference, tissue="blood", copy=True)
+    two = scim.tl.annotate(new, reference, where={"tissue": ["blood"]}, copy=True)
+    assert one.obs["scim_label"].equals(two.obs["scim_label"])
+    assert one.uns["scim"]["annotate"]["params"]["vote"] == "calibrated"
+    both = scim.tl.annotate(new, reference, tissue=["Blood", "bone marrow"], exclude={"study": "first"}, copy=True)
+    assert (both.obs["scim_label"] != "unassigned").any()
+    with pytest.raises(
+        ValueError, match="tissue must be in blood.scim, got 'lung'. Its tissues are 'blood', 'bone marrow'"
+    ):
+        scim.tl.annotate(new, reference, tissue="lung")
+    with pytest.raises(ValueError, match="tissue is empty"):
+        scim.tl.annotate(new, reference, tissue=[])
+    with pytest.raises(ValueError, match="both given"):
+        scim.tl.annotate(new, reference, tissue="blood", where={"tissue": "blood"})
+    pc = pytest.importorskip("pyarrow.compute")
+    with pytest.raises(TypeError, match="expression"):
+        scim.tl.annotate(new, reference, tissue="blood", where=pc.field("study") == "first")
+
+
+def test_tissue_needs_a_column(
+    new: anndata.AnnData, blood: anndata.AnnData, encoder: scim.Encoder, tmp_path: Path
+) -> None:
+    plain = scim.Reference.build(
+        tmp_path / "r", blood, encoder, labels_key="cell_type", study_key="study", obs_columns=["sample"]
+    )
+    with pytest.raises(KeyError, match="has no column 'tissue'. Its columns are"):
+        scim.tl.annotate(new, plain, tissue="blood")
 
 
 def test_filters(new: anndata.AnnData, reference: scim.Reference) -> None:
@@ -203,6 +285,7 @@ def test_generic_labels_are_never_given(
     assert set(new.obs["scim_label"]) == {"B cell", "unassigned"}
 
 
+@pytest.mark.filterwarnings("ignore:.*labels that labels= leaves out")
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_results_round_trip(new: anndata.AnnData, reference: scim.Reference, tmp_path: Path, suffix: str) -> None:
     scim.tl.annotate(new, reference, labels=["T cell", "B cell"], exclude={"sample": ["s1"]})
@@ -217,7 +300,7 @@ def test_results_round_trip(new: anndata.AnnData, reference: scim.Reference, tmp
     assert isinstance(back.obs["scim_label"].dtype, pd.CategoricalDtype)
     np.testing.assert_array_equal(back.obsm["scim_scores"].to_numpy(), new.obsm["scim_scores"].to_numpy())
     assert list(back.obsm["scim_scores"].columns) == list(new.obsm["scim_scores"].columns)
-    assert back.uns["scim"]["annotate"]["params"]["alpha"] == new.uns["scim"]["annotate"]["params"]["alpha"]
+    assert back.uns["scim"]["annotate"]["params"]["alpha"] == 0.1
     # A file that was read back is known to be embedded by this encoder: no warning.
     scim.tl.annotate(back, reference, labels=["T cell", "B cell"], exclude={"sample": ["s1"]}, key_added="again")
     np.testing.assert_allclose(back.obsm["again_scores"], new.obsm["scim_scores"], atol=1e-6)
@@ -263,6 +346,31 @@ def test_a_layer_that_is_not_used_is_said(new: anndata.AnnData, reference: scim.
         scim.tl.annotate(new, reference, layer="X")
 
 
+def test_consensus_averages_over_near_cells(new: anndata.AnnData, reference: scim.Reference) -> None:
+    plain = scim.tl.annotate(new, reference, copy=True)
+    scim.tl.annotate(new, reference, consensus=5)
+    vectors, scores = new.obsm["X_scim"], plain.obsm["scim_scores"].to_numpy()
+    near = np.argsort(-vectors @ vectors.T, axis=1, kind="stable")[:, :6]
+    np.testing.assert_allclose(new.obsm["scim_scores"].to_numpy(), scores[near].mean(axis=1), atol=2e-3)
+    assert new.uns["scim"]["annotate"]["params"]["consensus"] == 5
+
+
+def test_labels_that_no_study_tested_have_a_bounded_confidence(
+    new: anndata.AnnData, blood: anndata.AnnData, encoder: scim.Encoder, tmp_path: Path
+) -> None:
+    monocytes = (blood.obs["cell_type"] == "CD14-positive monocyte").to_numpy()
+    some = blood[~monocytes | (blood.obs["study"] == "first").to_numpy()]
+    made = scim.Reference.build(tmp_path / "r", some, encoder, labels_key="cell_type", study_key="study")
+    scim.tl.annotate(new, made)  # without a warning: few cells have such a label
+    mine = (new.obs["scim_label"] == "CD14-positive monocyte").to_numpy()
+    assert mine.sum() > 5 and new.obs["scim_confidence"][mine].max() == pytest.approx(0.9)
+    assert new.obs["scim_finest_probability"][mine].max() > 0.9
+    alone = new[mine].copy()
+    if len(alone) >= 20:
+        with pytest.warns(UserWarning, match="could not be tested, such as CD14-positive monocyte"):
+            scim.tl.annotate(alone, made)
+
+
 def test_more_neighbours_than_cells(new: anndata.AnnData, reference: scim.Reference) -> None:
     with pytest.warns(UserWarning, match="k=1000 is more than"):
         scim.tl.annotate(new, reference, k=1000, vote="ontology")
@@ -271,7 +379,8 @@ def test_more_neighbours_than_cells(new: anndata.AnnData, reference: scim.Refere
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [({"k": 0}, ValueError), ({"k": 2.5}, TypeError), ({"alpha": 0.7}, ValueError), ({"alpha": -0.1}, ValueError)],
+    [({"k": 0}, ValueError), ({"k": 2.5}, TypeError), ({"alpha": 0.7}, ValueError), ({"alpha": -0.1}, ValueError)]
+    + [({"min_probability": 0.4}, ValueError), ({"max_novelty": 2}, ValueError), ({"consensus": -1}, ValueError)],
 )
 def test_numbers_out_of_range(
     new: anndata.AnnData, reference: scim.Reference, arguments: dict[str, float], error: type[Exception]
@@ -343,7 +452,6 @@ def test_labels_that_differ_by_a_slash_only(
     cells.obs["l"] = np.where(np.arange(200) % 2, "x/y", "x|y")
     with pytest.warns(UserWarning, match="one study"):
         reference = scim.Reference.build(tmp_path / "r.scim", cells, encoder, labels_key="l")
-    with pytest.warns(UserWarning, match=r"of 100 cells are unassigned because no specific term .* at alpha=0\.1"):
-        scim.tl.annotate(new, reference)
+    scim.tl.annotate(new, reference)
     assert new.obsm["scim_scores"].columns.is_unique
     new.write_h5ad(tmp_path / "new.h5ad")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ._files import check_out, read, write_adata
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
 
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 _HITS = 50
 #: Labels that are listed, the most frequent first.
 _SHOWN_LABELS = 12
-#: Cells of a group that are enough to compare with: any share of a few cells would look like a finding.
-_MIN_COMPARED_CELLS = 20
+#: Smallest number of cells of a label with marker genes, and number of these genes.
+_MIN_MARKED_CELLS, _MARKERS = 5, 4
+#: Stands for a missing label in the figure.
+_NO_LABEL = "no label"
 #: Length of a published label in the report, in characters.
 _LABEL_CHARACTERS = 58
 
@@ -44,31 +48,38 @@ _RELATIONS = {
 def demo(
     data: Annotated[
         Path | None,
-        typer.Option(help="Your own .h5ad file with blood cells. Left out: the blood cells that come with scanpy."),
+        typer.Option(help="Your own .h5ad file with blood cells. Left out: 200 blood cells that come with scim."),
     ] = None,
     labels_key: Annotated[
         str | None, typer.Option(help="Column of obs in --data with cell types to compare with.")
     ] = None,
+    hard: Annotated[
+        bool, typer.Option("--hard", help="Label a difficult case: 700 blood cells of scanpy with only 765 genes.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("scim-demo"),
 ) -> None:
     """Annotate real cells with the bundled reference of blood, and report the results.
 
-    Without --data, these are the blood cells that come with scanpy: 700 cells of one donor with only 765 genes, which
-    is a difficult case. No network is needed. The command compares the labels with the published ones, searches the
-    reference for similar cells, and writes an annotated .h5ad file and a figure to --out.
+    Without --data, these are 200 blood cells with counts of all genes, whose published labels are gates of surface
+    proteins. The reference was not made from them. No network is needed. The command compares the labels with the
+    published ones, lists marker genes of each label, searches the reference for similar cells, and writes an annotated
+    .h5ad file and a figure to --out.
     """
     check_out(out / "umap.png" if out.exists() else out, overwrite=True)
     if data is None and labels_key is not None:
         raise ValueError("--labels-key is a column of --data, which is missing. Give --data X.h5ad as well.")
+    if data is not None and hard:
+        raise ValueError("--hard and --data were both given. Give one of them.")
+    from .. import datasets
     from ..reference import Reference
 
     started = time.monotonic()
-    if data is None:
-        from ..datasets import pbmc68k
-
-        adata, name, labels_key = pbmc68k(), "pbmc68k_reduced of scanpy", "cell_type"
-    else:
+    if data is not None:
         adata, name = read(data), data.name
+    elif hard:
+        adata, name, labels_key = datasets.pbmc68k(), "pbmc68k_reduced of scanpy", "cell_type"
+    else:
+        adata, name, labels_key = datasets.pbmc10k_protein(), "10x PBMC 10k with proteins, a sample", "cell_type"
     if labels_key is not None:
         check_key(adata.obs, labels_key, argument="labels_key", where="obs")
     typer.echo(f"Data       {name}: {adata.n_obs:,} cells x {adata.n_vars:,} genes")
@@ -78,8 +89,6 @@ def demo(
     _annotate(adata, reference)
     if labels_key is not None:
         _compare(adata, labels_key)
-    if data is None:
-        _look_closer(adata)
     _query(adata, reference)
     _write(adata, out, labels_key)
     typer.echo(f"Done       in {time.monotonic() - started:.0f} s")
@@ -92,17 +101,52 @@ def _annotate(adata: AnnData, reference: Reference) -> None:
     annotate(adata, reference)
     labels = adata.obs[_keys.obs_label()].astype(str)
     unassigned = int((labels == _keys.UNASSIGNED).sum())
-    typer.echo(f"Annotated  in {time.monotonic() - started:.0f} s, {unassigned:,} cells {_keys.UNASSIGNED}:")
+    typer.echo(
+        f"Annotated  in {time.monotonic() - started:.0f} s, {unassigned:,} cells {_keys.UNASSIGNED}. "
+        "Labels, mean confidence, and marker genes:"
+    )
+    confidence, markers = adata.obs[_keys.obs_confidence()].groupby(labels).mean(), marker_genes(adata, labels)
     for label, n in labels.value_counts().head(_SHOWN_LABELS).items():
-        typer.echo(f"           {n:>6,} {label}")
+        typer.echo(
+            f"           {n:>6,} {label!s:<{_LABEL_CHARACTERS}} {confidence[label]:.2f}  {markers.get(label, '')}"
+        )
+    represented = adata.uns[_keys.DEFAULT]["annotate"]["well_represented"]
+    typer.echo(f"           {represented:.0%} of the cells are well represented in the reference")
+
+
+def marker_genes(adata: AnnData, labels: pd.Series) -> dict[str, str]:
+    """Find the genes that are most typical of each label with enough cells, joined by ``", "``."""
+    import anndata
+    import pandas as pd
+    import scanpy as sc
+    from scipy.sparse import csr_matrix
+
+    from ..counts import find_counts
+
+    sizes = labels.value_counts()
+    groups = [label for label in sizes.index if sizes[label] >= _MIN_MARKED_CELLS and label != _keys.UNASSIGNED]
+    if len(groups) < 2:
+        return {}
+    found = find_counts(adata)
+    genes = adata.raw.var_names if found.use_raw else adata.var_names
+    cells = anndata.AnnData(
+        csr_matrix(found.X, dtype="float32"), obs=pd.DataFrame({"label": labels.astype("category")})
+    )
+    cells.var_names = genes
+    if found.kind.kind == "counts":
+        sc.pp.normalize_total(cells, target_sum=1e4)
+        sc.pp.log1p(cells)
+    sc.tl.rank_genes_groups(cells, "label", groups=groups, n_genes=_MARKERS)
+    names = cells.uns["rank_genes_groups"]["names"]
+    return {label: ", ".join(names[label]) for label in groups}
 
 
 def _compare(adata: AnnData, labels_key: str) -> None:
     from ..ontology import CellOntology
 
     given = adata.obs[_keys.obs_label()].astype(str)
-    published = adata.obs[labels_key].astype(object)
-    found = compare(given.to_numpy(object), published.to_numpy(), CellOntology.bundled())
+    published, terms = adata.obs[labels_key].astype(object), harmonized(adata, labels_key)
+    found = compare(given.to_numpy(object), terms.to_numpy(), CellOntology.bundled())
     typer.echo(f"Compared   with obs[{labels_key!r}]: of {found.total():,} cells,")
     for relation, words in _RELATIONS.items():
         typer.echo(f"           {found[relation] / max(found.total(), 1):>6.1%} {words}")
@@ -110,6 +154,21 @@ def _compare(adata: AnnData, labels_key: str) -> None:
         counts = mine.value_counts()
         shown = f"{label!s:.{_LABEL_CHARACTERS}}: mostly {counts.index[0]} ({counts.iloc[0]})"
         typer.echo(f"           {len(mine):>6,} {shown}")
+
+
+def harmonized(adata: AnnData, labels_key: str) -> pd.Series:
+    """Find the Cell Ontology terms of published labels such as "B" or "CD4 T"; a label without a term stays."""
+    import anndata
+
+    from ..pp import harmonize_labels
+
+    labels = adata.obs[[labels_key]].copy()
+    plain = anndata.AnnData(obs=labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # labels without a term are compared as they are
+        harmonize_labels(plain, labels_key, key_added="found")
+    terms = plain.obs["found_ontology_term_id"].astype(object)
+    return terms.where(terms.notna() & (terms.astype(str) != ""), labels[labels_key].astype(object))
 
 
 def compare(predicted: np.ndarray, published: np.ndarray, ontology: CellOntology) -> Counter[str]:
@@ -134,26 +193,6 @@ def compare(predicted: np.ndarray, published: np.ndarray, ontology: CellOntology
     return Counter(relation(resolved[guess], resolved[truth]) for guess, truth in pairs)
 
 
-def _look_closer(adata: AnnData) -> None:
-    """Report how many of the cells with a disputed label express a gene that decides it."""
-    measured = adata[:, "FCGR3A"].X.toarray().ravel() > 0
-    label, published = (adata.obs[column].astype(str) for column in (_keys.obs_label(), "cell_type"))
-    cd16, cd14 = "CD14-low, CD16-positive monocyte", "CD14-positive monocyte"
-    disputed = ((label == cd16) & (published == cd14)).to_numpy()
-    # The most closely related group that has enough cells.
-    groups = {f"cells labelled {name}": (label == name).to_numpy() for name in (cd14, "mononuclear phagocyte")}
-    groups["other cells"] = (label != cd16).to_numpy()
-    large = [(words, cells) for words, cells in groups.items() if cells.sum() >= _MIN_COMPARED_CELLS]
-    if disputed.any() and large:
-        words, others = large[0]
-        typer.echo(f"Look       {disputed.sum()} cells published as {cd14} are labelled")
-        typer.echo(
-            f"           {cd16}. FCGR3A, the gene of CD16, was counted in {measured[disputed].mean():.0%} of them,"
-        )
-        typer.echo(f"           and in {measured[others].mean():.0%} of the {others.sum()} {words}. (A published label")
-        typer.echo("           is the most similar of ten sorted populations, and none of these are CD16 monocytes.)")
-
-
 def _query(adata: AnnData, reference: Reference) -> None:
     from .. import get
     from ..tl import query
@@ -163,11 +202,12 @@ def _query(adata: AnnData, reference: Reference) -> None:
     if named.empty:
         return
     largest = str(named.value_counts().index[0])
-    query(adata, reference, groupby=_keys.obs_label(), k=_HITS)
+    tissues = [str(name) for name in reference.obs["tissue"].dropna().unique() if str(name).startswith("blood")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that most hits come from one of few studies
+        query(adata, reference, groupby=_keys.obs_label(), k=_HITS, where={"tissue": tissues})
     mine = get.hits(adata, query=largest)
-    typer.echo(
-        f"Queried    with the centroid of each label: the {len(mine)} reference cells nearest to {largest!r} are"
-    )
+    typer.echo(f"Queried    with the centroid of each label: the {len(mine)} blood cells nearest to {largest!r} are")
     for column in ("label", "study"):
         counts = mine[column].astype(str).value_counts().head(3)
         typer.echo("           " + ", ".join(f"{n} {value}" for value, n in counts.items()))
@@ -186,39 +226,79 @@ def _write(adata: AnnData, out: Path, labels_key: str | None) -> None:
 
 
 def draw(adata: AnnData, path: Path, labels_key: str | None) -> None:
-    """Draw the UMAP of the cells with their published labels, if there are any, labels of scim, and confidence."""
+    """Draw the UMAP of the cells with the labels of scim, published labels, if there are any, and confidence."""
     import numpy as np
     from matplotlib.figure import Figure
 
     points = np.asarray(adata.obsm["X_umap"])[:, :2]
-    columns = {"published label": labels_key, "scim label": _keys.obs_label()}
-    labels = {title: adata.obs[key].astype(str).to_numpy() for title, key in columns.items() if key is not None}
-    # A Figure without pyplot opens no window and changes no global state.
-    figure = Figure(figsize=(5 * (len(labels) + 1), 6.2), layout="constrained")
+    columns = {"label of scim": _keys.obs_label(), "published label": labels_key}
+    labels = {}
+    for title, key in columns.items():
+        if key is not None:
+            column = adata.obs[key].astype(object)
+            labels[title] = column.where(column.notna(), _NO_LABEL).to_numpy().astype(str)
+    # A Figure without pyplot opens no window and changes no global state. 1,500 pixels are wide enough for a slide.
+    figure = Figure(figsize=(15, 15 / (len(labels) + 1) + 0.6), dpi=100, layout="constrained")
     axes = figure.subplots(1, len(labels) + 1)
-    size = float(np.clip(10_000 / len(points), 1, 14))
+    size = float(np.clip(12_000 / len(points), 2, 40))
     _draw_labels(axes, points, labels, size)
     confidence = adata.obs[_keys.obs_confidence()].to_numpy(dtype=float)
     drawn = axes[-1].scatter(*points.T, s=size, c=confidence, vmin=0, vmax=1, cmap="viridis", linewidths=0)
-    axes[-1].set_title("confidence")
-    figure.colorbar(drawn, ax=axes[-1], orientation="horizontal", shrink=0.6)
+    axes[-1].set_title("confidence of scim", pad=24)
+    figure.colorbar(drawn, ax=axes[-1], orientation="horizontal", shrink=0.6, pad=0.01)
     for axis in axes:
         axis.set_xticks([])
         axis.set_yticks([])
         axis.set_frame_on(False)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path)
 
 
 def _draw_labels(axes: Sequence[Axes], points: np.ndarray, labels: dict[str, np.ndarray], size: float) -> None:
-    """Draw the points once for each kind of labels, the same label in the same colour."""
-    from matplotlib import colormaps
+    """Draw the points once for each kind of labels, the same label in the same colour, with names on the map."""
+    import numpy as np
+    from matplotlib.patheffects import withStroke
+    from scanpy.plotting import palettes
 
-    palette = colormaps["tab20"]
-    names = sorted({name for values in labels.values() for name in values})
-    colours = {name: palette(i % palette.N) for i, name in enumerate(names)}
+    names, counts = np.unique(np.concatenate(list(labels.values())), return_counts=True)
+    names = names[np.argsort(-counts, kind="stable")]
+    colours = dict(zip(names, (palettes.default_20 * (1 + len(names) // 20))[: len(names)], strict=True))
+    colours |= dict.fromkeys((_NO_LABEL, _keys.UNASSIGNED), "#cccccc")
+    outline = [withStroke(linewidth=2.5, foreground="white")]
     for axis, (title, values) in zip(axes, labels.items(), strict=False):
+        places = []
+        named = max(_MIN_MARKED_CELLS, 0.02 * len(points))
         for name in sorted(set(values)):
-            x, y = points[values == name].T
-            axis.scatter(x, y, s=size, color=colours[name], label=name, linewidths=0)
-        axis.set_title(f"{title} of {len(points):,} cells")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), fontsize=7, frameon=False, markerscale=2)
+            mine = points[values == name]
+            axis.scatter(mine[:, 0], mine[:, 1], s=size, color=colours[name], linewidths=0)
+            # More names than that would hide the cells.
+            if name != _NO_LABEL and len(mine) >= named:
+                # The cell nearest to the median lies among the others.
+                middle = mine[np.square(mine - np.median(mine, axis=0)).sum(axis=1).argmin()]
+                places.append((float(middle[1]), float(middle[0]), name))
+        axis.set_title(title, pad=24)
+        gap = 0.034 * float(np.ptp(points[:, 1]))
+        left, right = points[:, 0].min(), points[:, 0].max()
+        height = -np.inf
+        for y, x, name in sorted(places):
+            # Names of neighbours are moved upwards, so that they do not cover each other.
+            height = max(y, height + gap * (1 + name.count("\n")))
+            inward = (
+                "left"
+                if x < left + 0.25 * (right - left)
+                else "right"
+                if x > right - 0.25 * (right - left)
+                else "center"
+            )
+            axis.text(x, height, _short(name), fontsize=8, ha=inward, va="center", path_effects=outline)
+
+
+def _short(name: str) -> str:
+    """Shorten the name of a term, so that it has room on the map."""
+    for long, short in (
+        ("-positive, alpha-beta", "+"),
+        ("-positive", "+"),
+        ("thymus-derived ", ""),
+        (", alpha-beta", ""),
+    ):
+        name = name.replace(long, short)
+    return name.replace("CD14-low, CD16+ monocyte", "CD16+ monocyte")

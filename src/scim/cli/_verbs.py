@@ -30,26 +30,23 @@ def annotate(
         typer.Option(help="File to write: .h5ad (the data with labels), or .parquet, .csv or .csv.gz (the labels)."),
     ],
     reference: options.ReferencePath = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of wrong labels to tolerate. For a smaller one, labels get broader. "
-            "[default: 0.1; 0.3 for ontology votes]"
-        ),
-    ] = None,
-    novelty_fdr: Annotated[
+    min_probability: Annotated[
         float,
         typer.Option(
-            min=0,
+            min=0.5,
             max=1,
-            help="Leave cells unassigned that are unlike all reference cells, at this false discovery rate. 0: label "
-            "them as well.",
+            help="Smallest probability of a label. With more, fewer labels are wrong, and more are broad.",
         ),
-    ] = 0.05,
+    ] = 0.5,
+    alpha: Annotated[float, typer.Option(help="Tolerated error of the prediction sets.")] = 0.1,
+    max_novelty: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Leave cells with more novelty unassigned. 1: label all cells."),
+    ] = 0.75,
     vote: Annotated[
         str,
         typer.Option(
-            help="How labels are chosen: calibrated (prediction sets), ontology, majority or weighted (votes of "
+            help="How labels are chosen: calibrated (a head), ontology, majority or weighted (votes of "
             "neighbours), or auto."
         ),
     ] = "auto",
@@ -59,6 +56,13 @@ def annotate(
         list[str] | None,
         typer.Option("--label", help="Use only this term (name or id) and its descendants; may be repeated."),
     ] = None,
+    tissue: Annotated[
+        list[str] | None,
+        typer.Option(help="Tissue of the cells, as named in the reference; may be repeated. Only its cells are used."),
+    ] = None,
+    consensus: Annotated[
+        int, typer.Option(min=0, help="Number of nearest cells of the data to average probabilities with.")
+    ] = 0,
     use_rep: Annotated[
         str | None,
         typer.Option(help="Embedding in obsm to label. Left out: X_KEY_ADDED, computed if missing."),
@@ -82,12 +86,15 @@ def annotate(
             adata,
             opened,
             use_rep=use_rep or _keys.obsm_embedding(key_added),
+            min_probability=min_probability,
             alpha=alpha,
-            novelty_fdr=novelty_fdr,
+            max_novelty=max_novelty,
             vote=cast("Vote", vote),  # checked by annotate
             k=k,
             by=by,
             labels=labels,
+            tissue=tissue,
+            consensus=consensus,
             recall=recall,
             layer=layer,
             key_added=key_added,
@@ -111,6 +118,8 @@ def _report_labels(adata: AnnData, key: str, *, by: str | None) -> None:
     typer.echo(f"Annotated {adata.n_obs:,} cells, {(labels == _keys.UNASSIGNED).sum():,} of them {_keys.UNASSIGNED}:")
     for name, n in labels.value_counts().head(SHOWN_LABELS).items():
         typer.echo(f"  {n:>8,}  {name}")
+    if (share := adata.uns[key]["annotate"].get("well_represented")) is not None:
+        typer.echo(f"Well represented in the reference: {share:.0%} of the cells")
     if by is not None:
         typer.echo(f"Groups of {by}:")
         columns = ["group", "cells", "label", "confidence", "agreement", "novel", "runner_up"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +13,54 @@ from ._balanced import balanced_sample, choose_in_turn
 from ._doubts import doubted_cells
 from ._head import CalibrationKind, Head, Labelled, fit_head
 
+if TYPE_CHECKING:
+    from ..encoder import Encoder
+    from ._landmarks import Landmarks
+
 #: Number of cells whose distances are the background.
 N_CELLS = 5_000
 
-#: Positions of cells, int64 (n,), and their unit vectors, float32 (n, d).
-Scored = tuple[np.ndarray, np.ndarray]
+#: Counts of a cell to which landmarks are thinned, besides a seventh of their own, to know how sure a head is of these.
+SHALLOW_DEPTHS = (3.0, 10.0, 30.0, 100.0)
+
+#: Number of landmarks that are thinned to these depths.
+_SHALLOW_CELLS = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class Thinned:
+    """Landmarks after thinning.
+
+    Attributes
+    ----------
+    depth
+        Counts of a cell.
+    places
+        Positions among the landmarks, int64 (n,).
+    vectors
+        Unit vectors, float32 (n, d).
+    """
+
+    depth: float
+    places: np.ndarray
+    vectors: np.ndarray
+
+
+def thinned_vectors(landmarks: Landmarks, encoder: Encoder, measured: np.ndarray, *, seed: int) -> list[Thinned]:
+    """Embed landmarks at several depths, with the ``measured`` genes, bool (n_genes,); see :meth:`Landmarks.thinned`.
+
+    The deepest are all landmarks with a seventh of their counts.
+    """
+    deep = landmarks.thinned(seed=seed)
+    depth = float(np.median(deep.depths(measured))) if len(deep) else 0.0
+    found = [Thinned(depth, np.arange(len(deep)), deep.embed(encoder, measured))]
+    some = np.sort(np.random.default_rng(seed).permutation(len(landmarks))[:_SHALLOW_CELLS])
+    cells = landmarks.take(some).counted()
+    for shallow in SHALLOW_DEPTHS:
+        if shallow < depth / 2:
+            thinned = cells.thinned(seed=seed, depth=shallow, measured=measured)
+            found.append(Thinned(shallow, some, thinned.embed(encoder, measured)))
+    return found
 
 
 def conformal_pvalues(background: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -28,6 +72,39 @@ def conformal_pvalues(background: np.ndarray, values: np.ndarray) -> np.ndarray:
     n = len(background)
     n_larger = n - np.searchsorted(background, values, side="left")
     return (1.0 + n_larger) / (1.0 + n)
+
+
+def novelty_scores(background: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Compute how far values lie beyond a sorted background, from 0 to 1; 0 without a background.
+
+    With m the median of the background and q its 95 % point, z = (value - m) / (q - m), and the score is z / (1 + z): 0
+    up to the median, 0.5 at the 95 % point, and 0.75 three times as far from the median as this point.
+    """
+    if not len(background):
+        return np.zeros(len(values))
+    middle, high = np.quantile(background, [0.5, 0.95])
+    z = np.maximum((values - middle) / max(float(high - middle), 1e-6), 0)
+    # A cell with another label than all others may have an infinite distance.
+    return np.where(np.isfinite(z), z / (1 + np.where(np.isfinite(z), z, 0)), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class PanelHead:
+    """A head in genes in which all labels can be compared, for labels that only studies of a gene panel have.
+
+    Attributes
+    ----------
+    codes
+        Codes of these labels, int64 (p,).
+    genes
+        Genes of the encoder that cells are embedded with, bool (n_genes,).
+    head
+        Head that was fitted to landmarks embedded with these genes.
+    """
+
+    codes: np.ndarray
+    genes: np.ndarray
+    head: Head
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +122,23 @@ class Calibration:
     doubted
         Positions of cells whose label contradicts the labels of their neighbours in the same study, int64
         (n_doubted,), ascending. Their labels are not used. Only cells of the head and landmarks are checked.
+    panel
+        Second head, for labels that only studies of a gene panel have. None if there are no such labels.
     """
 
     background: np.ndarray
     kind: CalibrationKind
     head: Head | None = None
     doubted: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    panel: PanelHead | None = None
 
     def pvalue(self, distances: np.ndarray) -> np.ndarray:
         """Conformal p-value of distances: small if few reference cells are as far from another study."""
         return conformal_pvalues(self.background, np.asarray(distances, dtype=np.float32))
+
+    def novelty(self, distances: np.ndarray) -> np.ndarray:
+        """Novelty of distances, see :func:`novelty_scores`."""
+        return novelty_scores(self.background, np.asarray(distances, dtype=np.float32))
 
 
 def calibrate(
@@ -66,7 +150,7 @@ def calibrate(
     seed: int,
     comparable: np.ndarray | None = None,
     landmarks: np.ndarray | None = None,
-    thinned: Callable[[], Scored] | None = None,
+    thinned: Callable[[], tuple[np.ndarray, list[Thinned]]] | None = None,
     living: np.ndarray | None = None,
 ) -> Calibration:
     """Measure the background of distances on a random sample of cells, and fit a head to a balanced sample.
@@ -85,8 +169,8 @@ def calibrate(
     landmarks
         Positions of the landmarks, whose labels are checked, too.
     thinned
-        Returns positions of landmarks, and their unit vectors after :meth:`Landmarks.thinned`. The head is scored on
-        them if there are several studies.
+        Returns positions of landmarks, and the landmarks after thinning, see :func:`thinned_vectors`. The head is
+        scored on them if there are several studies.
     living
         Cells that were not removed, bool (n,). None: all.
     """
@@ -97,10 +181,11 @@ def calibrate(
         checked = np.union1d(chosen, np.empty(0, np.int64) if landmarks is None else landmarks)
         doubted = doubted_cells(vectors, studies, codes, comparable, checked[codes[checked] >= 0], seed=seed)
         chosen = np.setdiff1d(chosen, doubted)
-    fitted, scored = Labelled(vectors.take(chosen), codes[chosen], studies[chosen]), None
+    fitted, scored = Labelled(vectors.take(chosen), codes[chosen], studies[chosen]), []
     if thinned is not None and fitted.several_studies:
-        rows, embedded = thinned()
-        scored = Labelled(embedded, np.where(np.isin(rows, doubted), -1, codes[rows]), studies[rows])
+        rows, parts = thinned()
+        own, of_study = np.where(np.isin(rows, doubted), -1, codes[rows]), studies[rows]
+        scored = [(part.depth, Labelled(part.vectors, own[part.places], of_study[part.places])) for part in parts]
     head = fit_head(fitted, n_labels=n_labels, seed=seed, scored=scored)
     return Calibration(*_background(vectors, studies, living, seed=seed), head, doubted)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,9 @@ _C = 0.3
 _STUDY_FOLDS = 5
 #: Number of parts that cells are split into if there is one study.
 _CELL_FOLDS = 5
+#: Temperatures are multiplied by this: cells of a new study lie farther from their label than cells of a study that was
+#: left out, which the encoder was trained on.
+_NEW_STUDY = 1.25
 #: Smallest number of scores of a label that p-values of the label are computed from.
 _MIN_SCORES = 20
 #: Temperatures that are tried.
@@ -55,8 +58,9 @@ class Head:
         Label codes that the head knows, int32 (c,), ascending.
     weights, bias
         float32 (c, d) and (c,).
-    temperature
-        Divisor of the logits, fitted to cells of studies that were left out.
+    depths, temperatures
+        Counts of a cell, ascending, and the divisor of the logits of such a cell, float32 (t,), fitted to cells of
+        studies that were left out. Shallow cells have larger divisors, and so less certain labels.
     scores
         Nonconformity of cells that were left out: 1 - probability of their own label, float32 (n,).
     labels, groups
@@ -68,24 +72,28 @@ class Head:
     classes: np.ndarray
     weights: np.ndarray
     bias: np.ndarray
-    temperature: float
+    depths: np.ndarray
+    temperatures: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     kind: CalibrationKind
 
-    def probabilities(self, vectors: np.ndarray, n_labels: int) -> np.ndarray:
+    def probabilities(self, vectors: np.ndarray, n_labels: int, depth: np.ndarray | None = None) -> np.ndarray:
         """Compute the probability of each label, float32 (m, n_labels), from unit vectors, float32 (m, d).
 
-        Cells without a direction have zeros.
+        ``depth`` are the counts of each cell, (m,). None: unknown, and assumed to be enough. Cells without a direction
+        have zeros.
         """
         from scipy.special import softmax
 
         out = np.zeros((len(vectors), n_labels), dtype=np.float32)
+        deep = np.full(len(vectors), np.inf) if depth is None else np.maximum(depth, 1e-9)
+        divisors = np.interp(np.log(deep), np.log(self.depths), self.temperatures).astype(np.float32)
 
         def work(part: slice) -> None:
             logits = vectors[part] @ self.weights.T + self.bias
-            out[part, self.classes] = softmax(logits / self.temperature, axis=1)
+            out[part, self.classes] = softmax(logits / divisors[part, None], axis=1)
             out[part][~vectors[part].any(axis=1)] = 0
 
         in_blocks(len(vectors), work)
@@ -115,6 +123,10 @@ class Head:
         in_blocks(len(by_label), lambda part: np.less_equal(1.0 - by_label[part], limit, out=out[part]))
         return out
 
+    def untried(self) -> np.ndarray:
+        """Label codes without a score of their own, int32: no study that was left out has cells of them."""
+        return np.asarray(self.classes[~np.isin(self.classes, self.labels)])
+
     def pooled(self, *, alpha: float) -> np.ndarray:
         """Label codes with too few scores of their own, int32: the scores of all labels are used for them."""
         counts = np.bincount(self.labels, minlength=int(self.classes.max(initial=-1)) + 1)
@@ -127,24 +139,26 @@ class Head:
         parts = [part for part in parts if len(part) >= n_needed] or [self.scores[mine]]
         return [np.sort(part) for part in (parts if len(parts[0]) >= n_needed else [self.scores])]
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Return all fields by name, for an .npz file."""
-        return {f"head_{name}": np.asarray(value) for name, value in self.__dict__.items()}
+    def to_arrays(self, name: str = "head") -> dict[str, np.ndarray]:
+        """Return all fields, with names that begin with ``name``, for an .npz file."""
+        return {f"{name}_{field}": np.asarray(value) for field, value in self.__dict__.items()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Head | None:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], name: str = "head") -> Head | None:
         """Read the arrays of :meth:`to_arrays`. None if there is no head."""
-        if "head_classes" not in arrays:
+        if f"{name}_classes" not in arrays:
             return None
-        fields: dict[str, Any] = {name: np.asarray(arrays[f"head_{name}"]) for name in cls.__dataclass_fields__}
-        return cls(**fields | {"temperature": float(fields["temperature"]), "kind": str(fields["kind"])})
+        fields: dict[str, Any] = {field: np.asarray(arrays[f"{name}_{field}"]) for field in cls.__dataclass_fields__}
+        return cls(**fields | {"kind": str(fields["kind"])})
 
 
-def fit_head(cells: Labelled, *, n_labels: int, seed: int, scored: Labelled | None = None) -> Head | None:
+def fit_head(
+    cells: Labelled, *, n_labels: int, seed: int, scored: Sequence[tuple[float, Labelled]] = ()
+) -> Head | None:
     """Fit a head to a balanced sample of cells, and score it on studies that are left out in turn.
 
     The head is a multinomial logistic regression in which every label has the same weight, so that rare labels do not
-    lose against common ones. Studies are left out in five parts, if there are more. The temperature maximises the
+    lose against common ones. Studies are left out in five parts, if there are more. A temperature maximises the
     likelihood of the labels in the studies left out (Guo et al., On calibration of modern neural networks, 2017). The
     probabilities of the true labels there are kept as conformal scores.
 
@@ -155,7 +169,8 @@ def fit_head(cells: Labelled, *, n_labels: int, seed: int, scored: Labelled | No
     n_labels, seed
         Number of labels of the reference, and seed of the parts that are left out.
     scored
-        Cells of the same studies, to score the head on if there are several studies. None: ``cells``.
+        Depths, and cells of the same studies with about so many counts, to score the head on if there are several
+        studies. Conformal scores are those of the deepest cells. Empty: ``cells`` themselves.
 
     Returns
     -------
@@ -165,44 +180,88 @@ def fit_head(cells: Labelled, *, n_labels: int, seed: int, scored: Labelled | No
     if len(np.unique(fitted.codes)) < 2:
         return None
     # Within one study, cells are left out, and it is unknown which scored cell is which fitted cell.
-    tested = scored.known() if scored is not None and fitted.several_studies else fitted
-    folds, tested_folds, kind = _folds(fitted.studies, tested.studies, seed=seed)
-    parts = list(_left_out(fitted, tested, folds, tested_folds, n_labels))
-    temperature, scores, order = 1.0, np.empty(0, np.float32), np.empty(0, np.int64)
-    if parts:
-        order = np.concatenate([rows for rows, _ in parts])
-        temperature, scores = _calibrated(np.concatenate([logits for _, logits in parts]), tested.codes[order])
+    tested = [(depth, other.known()) for depth, other in scored] if fitted.several_studies else []
+    tested = sorted(tested or [(np.inf, fitted)], key=lambda pair: pair[0])
+    folds = _folds(fitted, seed=seed)
+    heads = _left_out_heads(fitted, folds)
+    depths: list[float] = []
+    temperatures: list[float] = []
+    kept = _Scored.none()
+    for depth, others in tested:
+        own = _folds_of_studies(others.studies, fitted.studies, folds) if scored and fitted.several_studies else folds
+        logits = _left_out(heads, others, own, n_labels)
+        known = np.isfinite(logits[np.arange(len(logits)), others.codes])
+        if known.any():
+            temperature, scores = _calibrated(logits[known], others.codes[known])
+            depths.append(depth)
+            temperatures.append(temperature)
+            kept = _Scored(scores, others.codes[known], others.studies[known])
     classes, weights, bias = _fit(fitted.vectors, fitted.codes)
-    labels, groups = tested.codes[order].astype(np.int32), tested.studies[order].astype(np.int32)
-    return Head(classes.astype(np.int32), weights, bias, temperature, scores, labels, groups, kind)
+    return Head(
+        classes=classes.astype(np.int32),
+        weights=weights,
+        bias=bias,
+        # The deepest cells stand for all cells that are as deep or deeper.
+        depths=np.array(depths or [np.inf], dtype=np.float32),
+        # A cell with fewer counts is never more certain.
+        temperatures=np.maximum.accumulate(np.array(temperatures or [1.0], dtype=np.float32)[::-1])[::-1],
+        scores=kept.scores,
+        labels=kept.codes.astype(np.int32),
+        groups=kept.studies.astype(np.int32),
+        kind="cross-study" if fitted.several_studies else "within-study",
+    )
 
 
-def _left_out(
-    fitted: Labelled, tested: Labelled, folds: np.ndarray, tested_folds: np.ndarray, n_labels: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield positions of each fold's tested cells, and their logits (n, n_labels) by a head fitted to other folds."""
-    for fold in np.unique(folds):
-        others = folds != fold
-        # A label that only this fold has is unknown to the head of the others.
-        mine = np.flatnonzero((tested_folds == fold) & np.isin(tested.codes, fitted.codes[others]))
-        if len(mine) and len(np.unique(fitted.codes[others])) > 1:
-            classes, weights, bias = _fit(fitted.vectors[others], fitted.codes[others])
-            logits = np.full((len(mine), n_labels), -np.inf, dtype=np.float32)
-            logits[:, classes] = tested.vectors[mine] @ weights.T + bias
-            yield mine, logits
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """Conformal scores, label codes and studies of cells that were left out, (n,)."""
+
+    scores: np.ndarray
+    codes: np.ndarray
+    studies: np.ndarray
+
+    @classmethod
+    def none(cls) -> _Scored:
+        return cls(np.empty(0, np.float32), np.empty(0, np.int32), np.empty(0, np.int32))
 
 
-def _folds(studies: np.ndarray, others: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray, CalibrationKind]:
-    """Fold of each cell of two sets. If there is one study, both sets are the same cells."""
-    names = np.unique(studies)
+#: Classes, weights and biases of a head that was fitted without some studies.
+_Fitted = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _folds(cells: Labelled, *, seed: int) -> np.ndarray:
+    """Choose the fold of each cell: the fold of its study, or a random one if there is one study."""
     rng = np.random.default_rng(seed)
-    if len(names) == 1:
-        folds = rng.permutation(len(studies)) % _CELL_FOLDS
-        return folds, folds, "within-study"
-    order = rng.permutation(len(names))
-    fold_of = np.full(int(max(studies.max(), others.max(initial=0))) + 1, -1)
-    fold_of[names] = order % _STUDY_FOLDS
-    return fold_of[studies], fold_of[others], "cross-study"
+    if not cells.several_studies:
+        return rng.permutation(len(cells.codes)) % _CELL_FOLDS
+    names, place = np.unique(cells.studies, return_inverse=True)
+    return (rng.permutation(len(names)) % _STUDY_FOLDS)[place.ravel()]
+
+
+def _folds_of_studies(studies: np.ndarray, known: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Find the folds of studies (m,) from the ``known`` studies (n,) and their folds; -1 for another study."""
+    fold_of = np.full(int(max(studies.max(initial=0), known.max())) + 1, -1)
+    fold_of[known] = folds
+    return np.asarray(fold_of[studies])
+
+
+def _left_out_heads(cells: Labelled, folds: np.ndarray) -> dict[int, _Fitted]:
+    """Fit a head without each fold (n,). A fold whose other cells have fewer than two labels has no head."""
+    others = {int(fold): folds != fold for fold in np.unique(folds)}
+    return {
+        fold: _fit(cells.vectors[rest], cells.codes[rest])
+        for fold, rest in others.items()
+        if len(np.unique(cells.codes[rest])) > 1
+    }
+
+
+def _left_out(heads: Mapping[int, _Fitted], tested: Labelled, folds: np.ndarray, n_labels: int) -> np.ndarray:
+    """Compute logits of cells, float32 (n, n_labels), by the head without their fold; -inf for unknown labels."""
+    logits = np.full((len(tested.codes), n_labels), -np.inf, dtype=np.float32)
+    for fold, (classes, weights, bias) in heads.items():
+        mine = np.flatnonzero(folds == fold)
+        logits[np.ix_(mine, classes)] = tested.vectors[mine] @ weights.T + bias
+    return logits
 
 
 def _fit(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -231,7 +290,7 @@ def _calibrated(logits: np.ndarray, codes: np.ndarray) -> tuple[float, np.ndarra
         return np.asarray(softmax(logits / np.float32(temperature), axis=1))[np.arange(len(codes)), codes]
 
     losses = [float(-(weight * np.log(of_own_label(t).clip(1e-7))).sum()) for t in _TEMPERATURES]
-    best = float(_TEMPERATURES[int(np.argmin(losses))])
+    best = _NEW_STUDY * float(_TEMPERATURES[int(np.argmin(losses))])
     return best, (1.0 - of_own_label(best)).astype(np.float32)
 
 

@@ -47,12 +47,15 @@ class Landmarks:
     indptr, genes, values
         Counts, or linear values of log1p data, as CSR arrays over the genes of the encoder: int64 (n + 1,), int32 and
         float32 (nnz,).
+    are_counts
+        Whether the values are known to be counts.
     """
 
     rows: np.ndarray
     indptr: np.ndarray
     genes: np.ndarray
     values: np.ndarray
+    are_counts: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,7 +85,7 @@ class Landmarks:
         kept[which] = True
         entries = np.repeat(kept, lengths)
         indptr = np.concatenate([[0], np.cumsum(lengths[kept])])
-        return Landmarks(self.rows[kept], indptr, self.genes[entries], self.values[entries])
+        return Landmarks(self.rows[kept], indptr, self.genes[entries], self.values[entries], self.are_counts)
 
     def simulated(self, groups: np.ndarray, n_genes: int, *, seed: int) -> Landmarks:
         """Replace the counts by simulated ones, so that no real cell's counts are stored.
@@ -120,18 +123,44 @@ class Landmarks:
         mean.sort_indices()
         return Landmarks.of(mean, self.rows)
 
-    def thinned(self, *, seed: int) -> Landmarks:
-        """Keep each count with a probability of 0.15, as if the cells had been sequenced less deeply.
+    def thinned(self, *, seed: int, depth: float | None = None, measured: np.ndarray | None = None) -> Landmarks:
+        """Keep some of the counts, as if the cells had been sequenced less deeply.
 
         An encoder places the cells that it was trained on nearer to their label than new cells, so that a head looks
-        better than it is. Thinned cells are hard to recognise. ``seed`` is the seed of the draws.
+        better than it is. Thinned cells are hard to recognise.
+
+        Parameters
+        ----------
+        seed
+            Seed of the draws.
+        depth
+            Cells with more counts are thinned to about so many, and other cells keep their values. None: each count is
+            kept with a probability of 0.15.
+        measured
+            Genes whose counts are the depth, bool (n_genes,). None: all.
         """
-        drawn = np.random.default_rng(seed).binomial(self.counts(), _THINNED_SHARE).astype(np.float32)
-        return Landmarks(self.rows, self.indptr, self.genes, drawn)
+        rng, counts = np.random.default_rng(seed), self.counts()
+        if depth is None:
+            return replace(self, values=rng.binomial(counts, _THINNED_SHARE).astype(np.float32))
+        sums = self._sums(counts if measured is None else counts * measured[self.genes])
+        share = np.repeat(np.minimum(depth / np.maximum(sums, 1e-12), 1.0), np.diff(self.indptr))
+        drawn = np.where(share < 1, rng.binomial(counts, share), self.values)
+        return replace(self, values=drawn.astype(np.float32))
+
+    def depths(self, measured: np.ndarray) -> np.ndarray:
+        """Sum the counts of each cell over the ``measured`` genes, bool (n_genes,): float64 (n,)."""
+        return self._sums(self.counts() * measured[self.genes])
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        return np.bincount(np.repeat(np.arange(len(self)), np.diff(self.indptr)), values, len(self))
 
     def counts(self) -> np.ndarray:
         """Return the values as counts, int64 (nnz,), see :func:`scim.counts._scale.as_counts`."""
-        return as_counts(self.values, self.indptr)
+        return self.values.astype(np.int64) if self.are_counts else as_counts(self.values, self.indptr)
+
+    def counted(self) -> Landmarks:
+        """Replace the values by counts."""
+        return replace(self, values=self.counts().astype(np.float32), are_counts=True)
 
     def matrix(self, n_genes: int) -> csr_matrix:
         """Return the values as a CSR matrix, float32 (n, n_genes)."""
@@ -139,10 +168,10 @@ class Landmarks:
 
         return sparse.csr_matrix((self.values, self.genes, self.indptr), shape=(len(self), n_genes))
 
-    def missing(self, measured: np.ndarray) -> float:
-        """Compute the share of the log-normalised expression in genes that are not ``measured``, bool (n_genes,)."""
-        logged = self.logged()
-        return float(logged[~measured[self.genes]].sum() / max(float(logged.sum()), 1e-12))
+    def expression(self, n_genes: int) -> np.ndarray:
+        """Compute the share of each gene in the log-normalised expression of all cells, float64 (n_genes,)."""
+        sums = np.bincount(self.genes, self.logged(), n_genes)
+        return sums / max(float(sums.sum()), 1e-12)
 
     def logged(self) -> np.ndarray:
         """Return the values as log1p of 1e4 counts per cell, float32 (nnz,)."""

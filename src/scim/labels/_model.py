@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..index import ExactIndex, FixedVectors, Index, to_fixed
-from ._calibration import Calibration, calibrate
+from ._calibration import Calibration, PanelHead, calibrate, thinned_vectors
 from ._head import CalibrationKind
 from ._landmarks import MISSING_SHARE, LabelledLandmarks
-from ._novelty import ProfileFolds, Profiles
-from ._panels import comparable_genes, unseen_genes
+from ._novelty import Profiles
+from ._panels import panel_labels, unseen_genes
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Recall of the search for the nearest cell, whose distance tests novelty. The p-value of another near cell is nearly
 #: the same: with a million cells it differed by .0045, and one cell of 8,000 fell on the other side of .05.
 _NEAREST_RECALL = 0.8
+#: Smallest probability whose logarithm is taken.
+_SMALLEST = 1e-6
 #: Number of gene sets for which matched models are kept.
 _CACHED_MODELS = 4
 
@@ -32,7 +34,7 @@ Nearest = Callable[[np.ndarray, float], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class MatchedModel:
-    """Head and background that are valid for the genes of a query.
+    """Heads and background that are valid for the genes of a query.
 
     Attributes
     ----------
@@ -42,27 +44,70 @@ class MatchedModel:
         Measures distances to the nearest cell.
     panel_matched
         Whether the cells are landmarks, embedded with the genes of the query.
-    genes
-        Genes that the cells of the query must be embedded with, bool (n_genes,). None: their embedding can be used.
-    is_narrow
-        Whether the cells should be embedded again with fewer genes, but cannot be. They do not get labels that only
-        studies of a gene panel have.
+    panel
+        Head for labels that only studies of a gene panel have. Cells are embedded with its genes as well.
+    unjudged
+        Codes of such labels that cells cannot get, because they cannot be embedded again: int64 (u,).
     """
 
     calibration: Calibration
     nearest: Nearest
     panel_matched: bool
-    genes: np.ndarray | None = None
-    is_narrow: bool = False
+    panel: PanelHead | None = None
+    unjudged: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
-    def novelty(self, vectors: np.ndarray) -> np.ndarray:
-        """Compute p-values of the distances to the nearest cell, (m,); 1 for a cell without a direction."""
+    def label(
+        self, vectors: np.ndarray, panel_vectors: np.ndarray | None, n_labels: int, *, alpha: float, depth: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute probabilities of labels, and the labels that cannot be ruled out.
+
+        With a panel head, labels of panels have the probability that this head gives them. The other labels share the
+        rest in proportion to the geometric mean of their probabilities by both heads. A label can be ruled out only by
+        both heads.
+
+        Parameters
+        ----------
+        vectors, panel_vectors
+            Unit vectors of the cells, (m, d), and vectors in the genes of the panel if there is a panel head.
+        n_labels
+            Number of labels of the reference.
+        alpha
+            Tolerated error of the sets, see :meth:`Head.possible`.
+        depth
+            Counts of each cell, (m,). None: unknown.
+
+        Returns
+        -------
+        Probabilities, float32 (m, n_labels), and sets, bool (m, n_labels).
+        """
+        head = self.calibration.head
+        assert head is not None  # the caller checks
+        found = head.probabilities(vectors, n_labels, depth)
+        inside = head.possible(found, alpha=alpha)
+        if self.panel is None or panel_vectors is None:
+            return found, inside
+        again = self.panel.head.probabilities(panel_vectors, n_labels, depth)
+        inside |= self.panel.head.possible(again, alpha=alpha)
+        return _joined(found, again, self.panel.codes), inside
+
+    def distances(self, vectors: np.ndarray) -> np.ndarray:
+        """Measure the distance of each cell to the nearest cell, (m,); nan for a cell without a direction."""
         directed = vectors.any(axis=1)
-        out = np.ones(len(vectors))
+        out = np.full(len(vectors), np.nan)
         if directed.any():
-            distances = self.nearest(np.ascontiguousarray(vectors[directed]), _NEAREST_RECALL)
-            out[directed] = self.calibration.pvalue(distances)
+            out[directed] = self.nearest(np.ascontiguousarray(vectors[directed]), _NEAREST_RECALL)
         return out
+
+
+def _joined(wide: np.ndarray, panel: np.ndarray, of_panels: np.ndarray) -> np.ndarray:
+    """Join the probabilities (m, n_labels) of two heads, see :meth:`MatchedModel.label`."""
+    out = np.sqrt(np.maximum(wide, _SMALLEST) * np.maximum(panel, _SMALLEST))
+    out[:, of_panels] = 0
+    rest = 1 - panel[:, of_panels].sum(axis=1)
+    out *= (rest / np.maximum(out.sum(axis=1), _SMALLEST))[:, None]
+    out[:, of_panels] = panel[:, of_panels]
+    out[~panel.any(axis=1)] = 0
+    return out
 
 
 class LabelModel:
@@ -99,12 +144,23 @@ class LabelModel:
         self._read_landmarks, self._encoder = landmarks, encoder
         self._n_labels, self._n_genes, self._seed = n_labels, n_genes, seed
         self._models: dict[str, MatchedModel] = {}
-        #: Key of the last genes, their profile folds, and the profiles for each depth.
-        self._last_folds: tuple[str, ProfileFolds, dict[float | None, Profiles | None]] | None = None
+        #: Key of the genes of the last query, and their profiles.
+        self._last_profiles: tuple[str, Profiles | None] | None = None
 
     @cached_property
     def _landmarks(self) -> LabelledLandmarks | None:
         return self._read_landmarks()
+
+    @cached_property
+    def _expression(self) -> np.ndarray:
+        """Share of each gene in the expression of the landmarks, (n_genes,)."""
+        landmarks = self._landmarks
+        assert landmarks is not None  # the caller checks
+        return landmarks.cells.expression(self._n_genes)
+
+    def missing(self, measured: np.ndarray) -> float:
+        """Share of the expression of the landmarks in genes that are not ``measured``, bool (n_genes,)."""
+        return float(self._expression[~measured].sum())
 
     def background(self) -> np.ndarray:
         """Sorted cosine distances of reference cells to their nearest cell of another study, float32 (n,)."""
@@ -119,14 +175,23 @@ class LabelModel:
         """Compute p-values of distances: the share of the background that is as large."""
         return self._calibration.pvalue(distances)
 
+    def can_refit(self, within: np.ndarray) -> bool:
+        """Whether a head can be fitted to the landmarks among some cells, bool (n_rows,)."""
+        landmarks = self._landmarks
+        if landmarks is None:
+            return False
+        codes = landmarks.codes[within[landmarks.cells.rows]]
+        return len(np.unique(codes[codes >= 0])) > 1
+
     def matched(
         self,
         measured: np.ndarray | None = None,
         *,
         embeddable: np.ndarray | None = None,
         nearest: Nearest | None = None,
+        within: np.ndarray | None = None,
     ) -> MatchedModel:
-        """Match head and background to the genes that a query measured.
+        """Match heads and background to the genes that a query measured, and to a part of the reference.
 
         Parameters
         ----------
@@ -134,39 +199,47 @@ class LabelModel:
             Genes of the encoder that the query has, bool (n_genes,). None: all. If the missing genes matter, the
             landmarks are embedded again without these genes, and replace the cells of the reference.
         embeddable
-            Genes that the cells of the query have values of, bool (n_genes,), to embed them again with fewer genes
-            (``genes`` of the model), see ``scim.labels._panels``. None: the cells have no values.
+            Genes that the cells of the query have values of, bool (n_genes,), to embed them again in the genes of a
+            panel, see ``scim.labels._panels``. None: the cells have no values.
         nearest
             Measures distances to the nearest cell. None: with the index of the reference.
+        within
+            Cells of the reference to use, bool (n_rows,): heads are fitted to the landmarks among them. None: all.
         """
-        if nearest is None:
-            nearest = self._nearest
+        nearest = self._nearest if nearest is None else nearest
         landmarks = self._landmarks
         if landmarks is None:
             return MatchedModel(self._calibration, nearest, panel_matched=False)
+        if within is not None:
+            landmarks = landmarks.take(np.flatnonzero(within[landmarks.cells.rows]))
         every = np.ones(self._n_genes, dtype=bool) if measured is None else measured
-        genes = comparable_genes(landmarks.cells, landmarks.codes, landmarks.studies, every)
-        if genes is not None and embeddable is not None and not (genes & ~embeddable).any():
-            return replace(self._fitted(landmarks, genes), genes=genes)
-        if landmarks.cells.missing(every) < MISSING_SHARE:
-            return MatchedModel(self._calibration, nearest, panel_matched=False, is_narrow=genes is not None)
-        model = self._fitted(landmarks, every)
-        return model if genes is None else replace(model, is_narrow=True)
+        if within is None and self.missing(every) < MISSING_SHARE:
+            model = MatchedModel(self._calibration, nearest, panel_matched=False)
+        else:
+            model = self._fitted(landmarks, every)
+        known = self._calibration.panel
+        if within is None and known is not None and self.missing(every | ~known.genes) < MISSING_SHARE:
+            panel: PanelHead | None = known
+            codes = known.codes
+        else:
+            found = panel_labels(landmarks.cells, landmarks.codes, landmarks.studies, every)
+            if found is None:
+                return model
+            head, codes = self._fitted(landmarks, found.genes).calibration.head, found.codes
+            panel = None if head is None else PanelHead(codes, found.genes, head)
+        if panel is None or embeddable is None or (panel.genes & every & ~embeddable).any():
+            return replace(model, unjudged=codes)
+        return replace(model, panel=replace(panel, genes=panel.genes & embeddable))
 
-    def profiles(
-        self, measured: np.ndarray | None, *, depth: float | None = None, within: np.ndarray | None = None
-    ) -> Profiles | None:
+    def profiles(self, measured: np.ndarray | None, *, within: np.ndarray | None = None) -> Profiles | None:
         """Learn the mean expression of the labels, to find cells that are unlike all labels.
 
-        Profiles for the genes of the last query are cached for each depth.
+        Profiles for the genes of the last query are cached.
 
         Parameters
         ----------
         measured
             Genes of the encoder that the query has, bool (n_genes,). None: all.
-        depth
-            Median counts of a cell of the query. None: unknown. It is rounded to two digits, so that samples of similar
-            depth share the profiles.
         within
             Cells of the reference to compare with, bool (n_rows,). None: all.
 
@@ -178,20 +251,16 @@ class LabelModel:
         if landmarks is None:
             return None
         genes = np.ones(self._n_genes, dtype=bool) if measured is None else measured
-        depth = None if depth is None else float(f"{depth:.2g}")
         if within is not None:
             chosen = landmarks.take(np.flatnonzero(within[landmarks.cells.rows]))
             if len(np.unique(chosen.studies)) < 2:
                 return None
-            return ProfileFolds.of(chosen.cells, chosen.codes, chosen.studies, genes).at(depth, seed=self._seed)
+            return Profiles.of(chosen.cells, chosen.codes, chosen.studies, genes, seed=self._seed)
         key = _key_of(genes)
-        if self._last_folds is None or self._last_folds[0] != key:
-            folds = ProfileFolds.of(landmarks.cells, landmarks.codes, landmarks.studies, genes)
-            self._last_folds = key, folds, {}
-        _, folds, known = self._last_folds
-        if depth not in known:
-            known[depth] = folds.at(depth, seed=self._seed)
-        return known[depth]
+        if self._last_profiles is None or self._last_profiles[0] != key:
+            made = Profiles.of(landmarks.cells, landmarks.codes, landmarks.studies, genes, seed=self._seed)
+            self._last_profiles = key, made
+        return self._last_profiles[1]
 
     def unseen_genes(self, measured: np.ndarray, total: np.ndarray) -> np.ndarray:
         """Find genes that a query may lack only because few of its cells have a count, bool (n_genes,).
@@ -209,17 +278,18 @@ class LabelModel:
 
     def _fitted(self, landmarks: LabelledLandmarks, genes: np.ndarray) -> MatchedModel:
         """Embed the landmarks with ``genes``, bool (n_genes,), and calibrate with them."""
-        key = _key_of(genes)
+        key = _key_of(genes, landmarks.cells.rows)
         if key not in self._models:
-            encoder = self._encoder()
-            vectors = FixedVectors([to_fixed(landmarks.cells.embed(encoder, genes))])
-
-            def thinned() -> tuple[np.ndarray, np.ndarray]:
-                cells = landmarks.cells.thinned(seed=self._seed)
-                return np.arange(len(cells)), cells.embed(encoder, genes)
+            encoder, cells = self._encoder(), landmarks.cells
+            vectors = FixedVectors([to_fixed(cells.embed(encoder, genes))])
 
             calibration = calibrate(
-                vectors, landmarks.studies, landmarks.codes, n_labels=self._n_labels, seed=self._seed, thinned=thinned
+                vectors,
+                landmarks.studies,
+                landmarks.codes,
+                n_labels=self._n_labels,
+                seed=self._seed,
+                thinned=lambda: (np.arange(len(cells)), thinned_vectors(cells, encoder, genes, seed=self._seed)),
             )
             index = ExactIndex(vectors)
             if len(self._models) >= _CACHED_MODELS:
@@ -230,6 +300,37 @@ class LabelModel:
         return self._models[key]
 
 
-def _key_of(genes: np.ndarray) -> str:
-    """Hash of a gene mask, bool (n_genes,)."""
-    return hashlib.sha256(np.packbits(genes).tobytes()).hexdigest()
+def panel_head(landmarks: LabelledLandmarks, encoder: Encoder, *, n_labels: int, seed: int) -> PanelHead | None:
+    """Fit the head for labels that only studies of a gene panel have. None if there are no such labels.
+
+    Parameters
+    ----------
+    landmarks
+        Landmarks of the reference with their labels.
+    encoder
+        Encoder of the reference.
+    n_labels, seed
+        Number of labels of the reference, and random seed.
+    """
+    every = np.ones(len(encoder.genes), dtype=bool)
+    found = panel_labels(landmarks.cells, landmarks.codes, landmarks.studies, every)
+    if found is None:
+        return None
+    cells = landmarks.cells
+    vectors = FixedVectors([to_fixed(cells.embed(encoder, found.genes))])
+    head = calibrate(
+        vectors,
+        landmarks.studies,
+        landmarks.codes,
+        n_labels=n_labels,
+        seed=seed,
+        thinned=lambda: (np.arange(len(cells)), thinned_vectors(cells, encoder, found.genes, seed=seed)),
+    ).head
+    return None if head is None else PanelHead(found.codes, found.genes, head)
+
+
+def _key_of(genes: np.ndarray, rows: np.ndarray | None = None) -> str:
+    """Hash of a gene mask, bool (n_genes,), and of positions of cells."""
+    digest = hashlib.sha256(np.packbits(genes).tobytes())
+    digest.update(b"" if rows is None else rows.tobytes())
+    return digest.hexdigest()

@@ -5,13 +5,14 @@ An embedding that is trained to separate cell types may lose the differences of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..counts import as_counts, gene_moments, lognormal
-from ._calibration import conformal_pvalues
+from ..counts import gene_moments, lognormal
+from ._balanced import balanced_sample
+from ._calibration import conformal_pvalues, novelty_scores
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
 _VARIABLE_GENES = 1_500
 #: A study measured a panel if it expresses less than this share of the genes that the widest study expresses.
 _PANEL_SHARE = 0.5
+#: Largest number of landmarks whose distances are the background.
+_BACKGROUND_CELLS = 1_000
+#: Landmarks are thinned to powers of 2 counts, with exponents between these; at the largest, they are not thinned.
+_SHALLOWEST, _DEEPEST = 3, 14
 #: Smallest number of cells of a label with a mean profile.
 _MIN_CELLS_PER_LABEL = 5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Profiles:
-    """Mean expression of each label, and the distances of cells of other studies to the nearest mean.
+    """Mean expression of each label, in the genes of a query, and how far cells of other studies are from it.
 
     Attributes
     ----------
@@ -38,83 +43,101 @@ class Profiles:
         Genes in which profiles are compared, int64 (g,).
     centroids
         Mean profiles of the labels, centred and of length 1, float32 (n_labels, g).
-    background
-        Sorted distances of landmarks to the nearest mean profile of the other studies, float32 (n,).
-    """
-
-    measured: np.ndarray
-    genes: np.ndarray
-    centroids: np.ndarray
-    background: np.ndarray
-
-    def distances(self, values: csr_matrix) -> np.ndarray:
-        """Compute 1 - the largest correlation of each cell with a mean profile, float32 (m,); 1 without counts.
-
-        ``values`` are linear, over the genes of the encoder, (m, n_genes).
-        """
-        logged = _lognorm(values, self.measured)[:, self.genes].toarray()
-        return (1.0 - (_unit(logged) @ self.centroids.T).max(axis=1, initial=-1.0)).astype(np.float32)
-
-    def pvalues(self, values: csr_matrix) -> np.ndarray:
-        """Compute conformal p-values of the distances, (m,): small if unlike all labels; 1 without counts."""
-        empty = np.asarray(values[:, self.measured].sum(axis=1)).ravel() == 0
-        return np.where(empty, 1.0, conformal_pvalues(self.background, self.distances(values)))
-
-
-@dataclass(frozen=True, eq=False)
-class ProfileFolds:
-    """Mean profiles of the labels in the genes of a query, with each study left out. :meth:`at` adds the depth.
-
-    Attributes
-    ----------
-    measured, genes, centroids
-        As in :class:`Profiles`.
-    matrix
-        Linear values of landmarks, without studies that measured a panel, (n, n_genes).
+    landmarks
+        Landmarks whose distances are the background, none of a study that measured a panel.
     folds
         For each study: positions of its landmarks with labels of other studies, and the mean profiles of the others.
+    seed
+        Seed of thinned landmarks.
     """
 
     measured: np.ndarray
     genes: np.ndarray
     centroids: np.ndarray
-    matrix: csr_matrix
+    landmarks: Landmarks
     folds: list[tuple[np.ndarray, np.ndarray]]
+    seed: int
+    _backgrounds: dict[float, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, measured: np.ndarray) -> ProfileFolds:
-        """Choose genes, and average landmarks by label (n,) and without each study (n,)."""
+    def of(
+        cls, landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, measured: np.ndarray, *, seed: int
+    ) -> Profiles | None:
+        """Choose genes, and average landmarks by label (n,) and without each study (n,).
+
+        Returns None if no two studies share labels.
+        """
         matrix = landmarks.matrix(len(measured))
-        wide = _wide(matrix, studies, measured)
+        wide = np.flatnonzero(_wide(matrix, studies, measured))
         codes, studies, matrix = codes[wide], studies[wide], matrix[wide]
         logged = _lognorm(matrix, measured)
         genes = np.sort(np.argsort(-gene_moments(logged)[1], kind="stable")[:_VARIABLE_GENES])
         profiles = logged[:, genes].toarray()
+        # The background needs fewer cells than the means.
+        some = balanced_sample(codes, studies, seed=seed, most=_BACKGROUND_CELLS)
         folds = []
         for study in np.unique(studies):
-            own = studies == study
-            centroids, labels = _centroids(profiles[~own], codes[~own])
-            own = np.flatnonzero(own & np.isin(codes, labels))
-            if len(own):
-                folds.append((own, centroids))
-        return cls(measured, genes, _centroids(profiles, codes)[0], matrix, folds)
-
-    def at(self, depth: float | None, *, seed: int) -> Profiles | None:
-        """Measure the distances of landmarks to the mean profiles of other studies.
-
-        Returns None if no two studies share labels. Cells with few counts are far from every mean. So landmarks with
-        more counts than ``depth``, the median counts of a cell of the query, are thinned to it with ``seed``. If it is
-        None, landmarks are not thinned.
-        """
-        if not self.folds:
+            centroids, labels = _centroids(profiles[studies != study], codes[studies != study])
+            scored = np.flatnonzero((studies[some] == study) & np.isin(codes[some], labels))
+            if len(scored):
+                folds.append((scored, centroids))
+        if not folds:
             return None
-        seen = self.matrix if depth is None else _thinned(self.matrix, self.measured, depth, seed)
-        nothing = np.empty(0, np.float32)
-        found = [
-            Profiles(self.measured, self.genes, centroids, nothing).distances(seen[own])
-            for own, centroids in self.folds
-        ]
-        return Profiles(self.measured, self.genes, self.centroids, np.sort(np.concatenate(found)))
+        return cls(measured, genes, _centroids(profiles, codes)[0], landmarks.take(wide[some]).counted(), folds, seed)
+
+    def compare(self, values: csr_matrix, depths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute p-values of novelty, and novelty (:func:`novelty_scores`), each (m,).
+
+        Cells with few counts are far from every mean. So each cell is compared with landmarks of about as many counts:
+        landmarks with more counts are thinned. Cells without counts have a p-value of 1 and no novelty.
+
+        Parameters
+        ----------
+        values
+            Linear values over the genes of the encoder, (m, n_genes).
+        depths
+            Counts of each cell in the ``measured`` genes, (m,).
+        """
+        distances = self._distances(_lognorm(values, self.measured)[:, self.genes], self.centroids)
+        exponents = np.clip(np.log2(np.maximum(depths, 1)), _SHALLOWEST, _DEEPEST)
+        pvalues, scores = np.ones(len(distances)), np.zeros(len(distances))
+        for depth in range(_SHALLOWEST, _DEEPEST):
+            mine = (depths > 0) & (np.minimum(np.floor(exponents), _DEEPEST - 1) == depth)
+            if mine.any():
+                # Distances change much with the depth: both neighbouring powers of 2 count, the nearer one more.
+                weight = exponents[mine] - depth
+                pairs = [self._compared(distances[mine], power) for power in (depth, depth + 1)]
+                pvalues[mine], scores[mine] = (
+                    (1 - weight) * low + weight * high for low, high in zip(*pairs, strict=True)
+                )
+        return pvalues, scores
+
+    def _compared(self, distances: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Compute p-values and novelty of distances (m,), compared with landmarks of 2**depth counts."""
+        background = self.background(depth)
+        return conformal_pvalues(background, distances), novelty_scores(background, distances)
+
+    def background(self, depth: int) -> np.ndarray:
+        """Sorted distances of landmarks to the nearest mean of the other studies, thinned to 2**depth counts."""
+        if depth not in self._backgrounds:
+            cells = self.landmarks
+            if depth < _DEEPEST:
+                cells = cells.thinned(seed=self.seed, depth=2.0**depth, measured=self.measured)
+            logged = _lognorm(cells.matrix(len(self.measured)), self.measured)[:, self.genes]
+            found = [self._distances(logged[own], centroids) for own, centroids in self.folds]
+            self._backgrounds[depth] = np.sort(np.concatenate(found))
+        return self._backgrounds[depth]
+
+    @staticmethod
+    def _distances(logged: csr_matrix, centroids: np.ndarray) -> np.ndarray:
+        """Compute 1 - the largest correlation of each cell with a mean profile, float32 (m,)."""
+        # The mean of a row is subtracted from products with centred, unit means without effect: only lengths are left.
+        n_genes = logged.shape[1]
+        mean = np.asarray(logged.sum(axis=1)).ravel() / n_genes
+        squares = np.asarray(logged.multiply(logged).sum(axis=1)).ravel()
+        length = np.sqrt(np.maximum(squares - n_genes * mean**2, 0))
+        largest = np.asarray(logged @ centroids.T).max(axis=1, initial=-np.inf)
+        return np.where(length > 1e-9, 1 - largest / np.maximum(length, 1e-9), 1.0).astype(np.float32)
 
 
 def _wide(matrix: csr_matrix, studies: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -129,18 +152,6 @@ def _centroids(profiles: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.
     labels = [label for label in np.unique(codes[codes >= 0]) if (codes == label).sum() >= _MIN_CELLS_PER_LABEL]
     means = [profiles[codes == label].mean(axis=0) for label in labels]
     return _unit(np.stack(means)) if means else np.empty((0, profiles.shape[1]), np.float32), np.array(labels)
-
-
-def _thinned(matrix: csr_matrix, measured: np.ndarray, depth: float, seed: int) -> csr_matrix:
-    """Thin the counts of cells with more than ``depth`` counts in the measured genes to ``depth``."""
-    counts = matrix.copy()
-    counts.data = as_counts(matrix.data, matrix.indptr)
-    sums = np.asarray(counts[:, measured].sum(axis=1)).ravel()
-    cells = np.repeat(np.arange(len(sums)), np.diff(matrix.indptr))
-    share = np.minimum(depth / np.maximum(sums, 1e-12), 1.0)[cells]
-    drawn = np.random.default_rng(seed).binomial(counts.data, share)
-    counts.data = np.where(share < 1, drawn, matrix.data).astype(np.float32)
-    return counts
 
 
 def _lognorm(values: csr_matrix, measured: np.ndarray) -> csr_matrix:

@@ -1,9 +1,11 @@
-"""Choose genes in which all labels of a reference can be compared.
+"""Find labels that only studies of a gene panel have, and the genes in which all labels can be compared.
 
-With other genes, no cell gets a label that only studies of a gene panel have.
+With other genes, no cell gets such a label.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,10 +32,26 @@ _FREQUENT_COUNTS = 30.0
 _MEASURED_SHARE = 0.8
 
 
-def comparable_genes(
+@dataclass(frozen=True, eq=False)
+class PanelLabels:
+    """Labels that only studies of a gene panel have.
+
+    Attributes
+    ----------
+    codes
+        Codes of these labels, int64 (p,).
+    genes
+        Genes that a study of every label measured, bool (n_genes,).
+    """
+
+    codes: np.ndarray
+    genes: np.ndarray
+
+
+def panel_labels(
     landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, measured: np.ndarray
-) -> np.ndarray | None:
-    """Choose genes such that every label has a study that measured them.
+) -> PanelLabels | None:
+    """Find labels that only studies of a gene panel have, and genes such that every label has a study with them.
 
     If a label comes only from studies of a small gene panel, the encoder saw its cells only with the genes of the
     panel. A query with all genes is unlike these cells, and gets the nearest label of the other studies. If query and
@@ -50,15 +68,15 @@ def comparable_genes(
 
     Returns
     -------
-    bool (n_genes,). None if nine of ten labels can be compared in all genes of the query, or too few genes would be
-    left.
+    The labels and genes. None if nine of ten labels can be compared in all genes of the query, or too few genes would
+    be left.
     """
     expression = _sums(landmarks, studies, landmarks.logged(), len(measured))
     has = (expression > 0) & measured
     # Genes are weighted by their expression in the study that measured most genes.
     weight = np.where(measured, expression[has.sum(axis=1).argmax()], 0.0)
     covered = (has @ weight) / max(float(weight.sum()), 1e-12)
-    chosen, labels, n_out = measured.copy(), np.unique(codes[codes >= 0]), 0
+    chosen, labels, of_panels = measured.copy(), np.unique(codes[codes >= 0]), []
     for label in labels:
         sizes = np.bincount(studies[codes == label], minlength=len(has))
         most = int(sizes.max())
@@ -68,8 +86,10 @@ def comparable_genes(
         best = suppliers[np.argmax(covered[suppliers])]
         if covered[best] < _COVERED_SHARE:
             chosen &= has[best]
-            n_out += 1
-    return chosen if chosen.sum() >= _MIN_GENES and n_out >= max(1, _MIN_PANEL_LABELS * len(labels)) else None
+            of_panels.append(label)
+    if chosen.sum() < _MIN_GENES or len(of_panels) < max(1, _MIN_PANEL_LABELS * len(labels)):
+        return None
+    return PanelLabels(np.array(of_panels, dtype=np.int64), chosen)
 
 
 def unseen_genes(
@@ -85,7 +105,7 @@ def unseen_genes(
     Parameters
     ----------
     landmarks, codes, studies
-        As in :func:`comparable_genes`.
+        As in :func:`panel_labels`.
     measured
         Genes that the query has, bool (n_genes,).
     total

@@ -1,4 +1,4 @@
-"""Make sets of labels, and find the term that covers each set."""
+"""Choose the term of each cell, and make sets of labels."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ def smallest_sets(shares, enough, sets):  # type: ignore[no-untyped-def]
             held += shares[i, best]
 
 
-def assign(by_term: np.ndarray, terms: TermSpace, *, alpha: float) -> np.ndarray:
-    """Find the most specific term with at least 1 - ``alpha`` of the votes, int64 (n_cells,); -1 for none.
+def assign(by_term: np.ndarray, terms: TermSpace, *, enough: float) -> np.ndarray:
+    """Find the most specific term with a probability of at least ``enough``, int64 (n_cells,); -1 for none.
 
-    ``by_term`` are shares of the votes, (n_cells, n_terms). ``alpha``, below one half, may be for other terms.
+    ``by_term`` are probabilities or shares of votes of the terms, (n_cells, n_terms). With one half or more, no two
+    terms that exclude each other have enough.
     """
     order = np.argsort(terms.specificity())
     generic = np.array([term in GENERIC for term in terms.terms], dtype=bool)
-    enough = 1.0 - alpha - _ROUNDING
+    enough = enough - _ROUNDING
     order = order[~generic[order] & (by_term.max(axis=0, initial=0.0)[order] >= enough)]
     if not len(order):
         return np.full(len(by_term), -1, dtype=np.int64)
@@ -69,26 +70,3 @@ def prediction_sets(by_label: np.ndarray, *, alpha: float) -> np.ndarray:
 
     in_blocks(len(by_label), work)
     return sets
-
-
-def cover(sets: np.ndarray, terms: TermSpace) -> np.ndarray:
-    """Find the most specific term that covers all labels of a set, int64 (n,); -1 for none.
-
-    A term covers itself and its descendants. ``sets`` are bool (n, n_labels).
-    """
-    sizes, generic = sets.sum(axis=1), np.array([term in GENERIC for term in terms.terms], dtype=bool)
-    order = np.argsort(terms.specificity())
-
-    def one(members: np.ndarray) -> int:
-        above = terms.closure[members].all(axis=0) & ~generic
-        return int(order[np.argmax(above[order])]) if above.any() else -1
-
-    found = np.full(len(sets), -1, dtype=np.int64)
-    # Most sets hold one label. The other sets are often equal, and each different set is covered once.
-    single = np.array([one(np.array([label])) for label in range(sets.shape[1])], dtype=np.int64)
-    found[sizes == 1] = single[sets[sizes == 1].argmax(axis=1)]
-    several = np.flatnonzero(sizes > 1)
-    different, which = np.unique(np.packbits(sets[several], axis=1), axis=0, return_inverse=True)
-    different = np.unpackbits(different, axis=1, count=sets.shape[1]).astype(bool)
-    found[several] = np.array([one(np.flatnonzero(members)) for members in different], dtype=np.int64)[which.ravel()]
-    return found

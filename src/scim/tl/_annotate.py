@@ -30,14 +30,17 @@ def annotate(
     reference: Reference | str | Path | None = None,
     *,
     use_rep: str = _keys.obsm_embedding(),
-    alpha: float | None = None,
-    novelty_fdr: float = 0.05,
+    min_probability: float = 0.5,
+    alpha: float = 0.1,
+    max_novelty: float = 0.75,
     vote: Vote = "auto",
     k: int = 50,
     by: str | None = None,
     labels: Sequence[str] | None = None,
+    tissue: str | Sequence[str] | None = None,
     where: Any = None,
     exclude: Any = None,
+    consensus: int = 0,
     recall: float | None = None,
     layer: str | None = None,
     mod: str | None = None,
@@ -45,19 +48,19 @@ def annotate(
     client: Any = None,
     copy: bool = False,
 ) -> AnnData | Any | None:
-    """Label cells on the Cell Ontology, as precisely as the tolerated error allows.
+    """Label cells on the Cell Ontology: with the best term, a set of labels, and a measure of novelty.
 
-    1. A linear head on the embedding gives each label a probability. Rare labels weigh as much as common ones.
-    2. Each label gets a conformal p-value: the share of its cells, in studies that were left out, that fit the label as
-       badly. If the reference has landmarks, these are landmarks with a seventh of their counts: the encoder was
-       trained on them, and with all counts they would fit better than cells of a new study.
-    3. The labels with a p-value above ``alpha`` are the prediction set. The cell gets the most specific term that
-       covers the set: a leaf if the set has one label, or a broader term such as "T cell". The cell is "unassigned" if
-       only terms such as "cell" cover the set, or if the cell is unlike anything in the reference.
+    1. A linear head on the embedding gives each label a probability. Rare labels weigh as much as common ones. The
+       probabilities are calibrated on studies that were left out, and on cells of few counts.
+    2. The probability of a term is the sum over all labels at or below it. The cell gets the most specific term with a
+       probability of at least ``min_probability``: a label of the reference, or a broader term such as "T cell" if the
+       kind of T cell is uncertain.
+    3. Beside it stand two other answers, which do not change the label: a conformal prediction set, and novelty. Only a
+       cell that is far from all labels is "unassigned" for its novelty.
 
     If the data lack important genes, landmarks are embedded again without these genes, and the head is fitted to them.
-    If labels come only from studies of a small gene panel, cells and landmarks are compared in the genes of the panel:
-    with all genes, cells never get such a label.
+    If labels come only from studies of a small gene panel, a second head judges cells in the genes of the panel: with
+    all genes, cells never get such a label. The other labels are judged by both heads.
 
     Parameters
     ----------
@@ -67,36 +70,41 @@ def annotate(
         Reference, or its path or name. The default is the bundled reference of blood.
     use_rep
         Name of the embedding in ``obsm``.
+    min_probability
+        Smallest probability of a term that is given as label, 0.5 to 1. With more, fewer labels are wrong, and more
+        are broad (see the curve in the documentation of labels). Also the smallest share of votes.
     alpha
-        Tolerated error, below 0.5. The default is 0.1. The prediction sets contain the true label of ``1 - alpha`` of
-        the cells, if their study differs from the reference studies no more than these differ from one another. If
-        ``alpha`` is below 1 / number of cells left out (a few thousand at most), no label is ruled out. With
-        ``vote="ontology"``, the share of votes that may be for other terms, 0.3 by default.
-    novelty_fdr
-        Cells that are novel at this false discovery rate (Benjamini-Hochberg over the cells) are unassigned. Cells of
-        another platform or tissue are also novel, even if their type is in the reference. If all types are known to be
-        in the reference, use 0: novelty is then ignored. ``"majority"`` and ``"weighted"`` votes label every cell.
+        Tolerated error of the prediction sets, below 0.5; labels do not depend on it. The sets contain the true label
+        of ``1 - alpha`` of the cells, if their study differs from the reference studies no more than these differ from
+        one another. If ``alpha`` is below 1 / number of cells left out (a few thousand at most), no label is ruled out.
+    max_novelty
+        Cells with more novelty are unassigned. 0.75: the cell differs from the labels three times as much as 95 % of
+        comparable cells do. 1: label all cells. ``"majority"`` and ``"weighted"`` votes label every cell.
     vote
         ``"calibrated"``: see above. ``"ontology"``: the ``k`` nearest labelled cells vote with weights ``exp(-d / h)``,
-        where h is the median distance of the cell's neighbours. A vote also counts for the ancestors of its label, and
-        the cell gets the most specific term with ``1 - alpha`` of the votes. ``"majority"`` and ``"weighted"``: the
-        votes of SCimilarity, each with weight 1 or the inverse of its distance. The cell gets the label with most
-        votes, never an ancestor or "unassigned"; ``alpha`` is not used. ``"auto"``: ``"calibrated"``, but
-        ``"ontology"`` with a filter (the head belongs to the whole reference) or with fewer than two labels.
+        where h is the median distance of the cell's neighbours. A vote also counts for the ancestors of its label.
+        ``"majority"`` and ``"weighted"``: the votes of SCimilarity, each with weight 1 or the inverse of its distance.
+        The cell gets the label with most votes, never an ancestor or "unassigned". ``"auto"``: ``"calibrated"``, but
+        ``"ontology"`` with fewer than two labels, or with a filter if the reference has no landmarks.
     k
         Number of neighbours that vote.
     by
-        Column of ``obs`` with groups, such as ``"leiden"``, that also get labels. Labels of cells do not change. A
-        group gets the term that covers two kinds of labels: those in the sets of most of its cells, and those that are
-        most probable in more than ``alpha`` of its cells. So a mixture gets a common ancestor. With a vote, a group is
-        labelled like one cell with the votes of all its cells. A group is unassigned if most of its cells are novel.
+        Column of ``obs`` with groups, such as ``"leiden"``, that also get labels. Labels of cells do not change. Each
+        cell votes for its most probable label, and the group gets the most specific term with ``min_probability`` of
+        the votes. So a mixture gets a common ancestor. A group is unassigned if most of its cells are novel.
     labels
         Names or ids of terms. Only these terms and their descendants are considered. Cells of other labels also get one
         of them, with a confidence that only compares these labels. A warning says how many cells seem to have other
         labels. Novelty still compares with the whole reference (SCimilarity's votes: with cells of these labels).
+    tissue
+        Tissue of the cells, or several: only reference cells of this tissue are used. ``"blood"`` is also ``"blood
+        (PBMC)"``. The tissues are ``reference.obs["tissue"].unique()``.
     where, exclude
         Filters on the metadata of the reference, such as ``exclude={"study": "mine"}``; see
-        :meth:`scim.Reference.search`.
+        :meth:`scim.Reference.search`. The head is fitted again to the landmarks that they leave.
+    consensus
+        Number of nearest cells of ``adata`` with which the probabilities of each cell are averaged. 0: none, so that
+        the label of a cell does not depend on other cells. 15 helps with shallow data, and costs rare labels.
     recall
         Share of the true nearest neighbours to find for a vote, 0 to 1, if the reference is searched with an index.
         None uses the recall that the index was built for. A lower recall is faster, and changes labels of cells whose
@@ -119,19 +127,24 @@ def annotate(
     ``obs["scim_label"]``, ``obs["scim_term_id"]``
         Name and id of the term, categorical; ``"unassigned"`` and ``""`` for an unassigned cell.
     ``obs["scim_confidence"]``
-        Probability of the term (or share of the votes), 0 to 1; 0 for an unassigned cell.
+        Probability that the cell is of this term (or share of the votes), 0 to 1; 0 for an unassigned cell. At most 0.9
+        for a term that could not be tested, because no two studies have it, or because there is one study.
+    ``obs["scim_finest_label"]``, ``obs["scim_finest_probability"]``
+        Most probable label of the reference, however uncertain, and its probability. ``""`` without counts.
     ``obs["scim_novelty"]``
-        Conformal p-value: small if the cell is unlike anything in the reference. 1 for a cell without counts. The
-        expression of the cell is correlated with the mean of each label, and compared with landmarks of studies left
-        out, thinned to the depth of the query. The distance to the nearest cell in the embedding is used instead if
-        there are no values or no landmarks, and for SCimilarity's votes. It finds fewer novel cells, because encoders
-        place unknown cells near known ones. With a filter, the cell is compared only with the remaining cells if they
-        come from two studies that share labels and measured no panel (``novelty_filtered`` in ``uns``). Even then,
-        cells whose closest type was filtered out are rarely novel.
+        0 to 1, large if the cell is unlike anything in the reference. The expression of the cell is correlated with the
+        mean of each label, and compared with landmarks of studies left out, thinned to the depth of the cell. 0.5: the
+        cell differs more than 95 % of these; 0.75: three times as much. The distance to the nearest cell in the
+        embedding is used instead if there are no values or no landmarks, and for SCimilarity's votes. It finds fewer
+        novel cells, because encoders place unknown cells near known ones. With a filter, the cell is compared only with
+        the remaining cells if they come from two studies that share labels and measured no panel
+        (``novelty_filtered`` in ``uns``). If the reference has one study, no cell is unassigned for its distance.
+    ``obs["scim_novelty_pvalue"]``
+        Conformal p-value of the novelty: the share of the landmarks of studies left out that differ as much. 1 for a
+        cell without counts.
     ``obs["scim_set"]``
         Prediction set, most probable label first, joined by ``";"`` (for votes, the fewest labels with ``1 - alpha`` of
-        the votes). Novel cells have a set, too. Sets of a smaller ``alpha`` contain the sets of a larger ``alpha``,
-        except for labels that become ``pooled_labels``: the scores of all labels may rule out more.
+        the votes). Novel cells have a set, too.
     ``obsm["scim_scores"]``
         Probability (or share of the votes) of each term: a DataFrame with one column for each term name (a slash in the
         name becomes ``|``).
@@ -144,40 +157,40 @@ def annotate(
     ``uns["scim"]["clusters"]``
         With ``by``: a table of the groups, see :func:`scim.get.clusters`.
     ``uns["scim"]["annotate"]``
-        Parameters, reference and versions. ``head``: ``"cross-study"``, or ``"within-study"`` if the reference has one
-        study; errors are then more frequent than ``alpha``. ``pooled_labels``: labels with fewer than 20 or 1/alpha
-        cells in studies left out, joined by ``";"``, for which the scores of all labels are used. ``panel_matched``:
-        whether landmarks replace the cells of the reference. ``n_genes``: number of genes in which cells are labelled.
-        ``novelty``: ``"expression"`` or ``"distance"``.
+        Parameters, reference and versions. ``well_represented``: share of the cells with a novelty up to 0.5. ``head``:
+        ``"cross-study"``, or ``"within-study"`` if the reference has one study; confidence is then too high for other
+        studies. ``pooled_labels``: labels with fewer than 20 or 1/alpha cells in studies left out, joined by ``";"``,
+        for whose sets the scores of all labels are used. ``panel_matched``: whether landmarks replace the cells of the
+        reference. ``panel_labels``: labels that are judged in the genes of a panel. ``n_genes``: number of genes that
+        the cells were embedded with. ``novelty``: ``"expression"`` or ``"distance"``.
 
     Raises
     ------
     ValueError
-        The embedding was made by another encoder; a filter leaves no cell; ``alpha`` or ``k`` is out of range; ``by``
-        holds measurements, or a group for each cell.
+        The embedding was made by another encoder; a filter leaves no cell; a number is out of range; ``by`` holds
+        measurements, or a group for each cell.
     KeyError
         The embedding, a label, a column or the modality is not there.
 
     References
     ----------
     Vovk, Gammerman & Shafer, *Algorithmic Learning in a Random World*, 2005. Angelopoulos & Bates, *Conformal
-    Prediction: A Gentle Introduction*, 2023. Groups: Gasparin & Ramdas, *Merging uncertainty sets via majority vote*,
-    2024.
+    Prediction: A Gentle Introduction*, 2023. Guo et al., *On calibration of modern neural networks*, 2017.
 
     Examples
     --------
     >>> import scim
-    >>> adata = scim.datasets.pbmc68k()
-    >>> scim.tl.annotate(adata)  # warns that these data have few genes
-    >>> adata.obs["scim_label"][adata.obs["bulk_labels"] == "CD19+ B"].mode()[0]
+    >>> adata = scim.datasets.pbmc10k_protein()
+    >>> scim.tl.annotate(adata)
+    >>> adata.obs["scim_label"][adata.obs["gate"] == "B"].mode()[0]
     'B cell'
     """
-    how = Labelling(vote, k, alpha, novelty_fdr, labels, where, exclude, recall)
+    how = Labelling(vote, k, min_probability, alpha, max_novelty, consensus, labels, tissue, where, exclude, recall)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
     _check_columns(data, key_added)
     groups = None if by is None else find_groups(data, by, key=key_added)
-    opened = Reference.open(reference)
+    opened = Reference.open(reference).pinned()
     how.listed(opened.terms)
     how = how.resolved(opened)
     cells = NewCells.read(data, opened, use_rep=use_rep, key=key_added, layer=layer)
@@ -199,8 +212,7 @@ def annotate(
 
 def _check_columns(data: AnnData, key: str) -> None:
     """Raise if a column exists that scim did not write."""
-    names = [_keys.obs_label(key), _keys.obs_term_id(key), _keys.obs_confidence(key), _keys.obs_novelty(key)]
-    taken = [name for name in (*names, _keys.obs_set(key)) if name in data.obs]
+    taken = [name for name in _keys.obs_labelling(key) if name in data.obs]
     if taken and key != _keys.DEFAULT and "annotate" not in data.uns.get(key, {}):
         raise ValueError(
             f"adata.obs has {', '.join(map(repr, taken))} already, which scim did not write. Choose another "
@@ -212,12 +224,16 @@ def _obs_columns(answer: Answer, terms: TermSpace, data: AnnData, key: str) -> d
     chosen = answer.chosen
     names = np.append(terms.term_names, _keys.UNASSIGNED)[chosen]
     ids = np.append(terms.terms, "")[chosen]
-    confidence = np.where(chosen < 0, 0.0, answer.by_term[np.arange(len(chosen)), np.maximum(chosen, 0)])
+    probability = answer.by_label.max(axis=1, initial=0)
+    finest = np.where(probability > 0, terms.term_names[terms.label_term][answer.by_label.argmax(axis=1)], "")
     columns: dict[str, Any] = {
         _keys.obs_label(key): pd.Categorical(names.astype(str)),
         _keys.obs_term_id(key): pd.Categorical(ids.astype(str)),
-        _keys.obs_confidence(key): np.clip(confidence, 0, 1).astype(np.float32),
+        _keys.obs_confidence(key): np.clip(answer.confidence, 0, 1).astype(np.float32),
+        _keys.obs_finest(key): pd.Categorical(finest.astype(str)),
+        _keys.obs_finest_probability(key): np.clip(probability, 0, 1).astype(np.float32),
         _keys.obs_novelty(key): answer.novelty.astype(np.float32),
+        _keys.obs_novelty_pvalue(key): answer.pvalues.astype(np.float32),
         _keys.obs_set(key): pd.Categorical(answer.sets),
     }
     return {name: pd.Series(values, index=data.obs_names) for name, values in columns.items()}

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from .. import _keys
 from .._progress import progress_bar
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-#: Number of cells from which the depth of a query is estimated.
-_DEPTH_CELLS = 2_000
+#: Number of cells from which the sum of each gene's counts is estimated.
+_SUMMED_CELLS = 2_000
 #: Number of cells whose expression is read at a time.
 _BLOCK_CELLS = 10_000
 #: Number of cells that are embedded again to test whether the embedding was made from the values at hand.
@@ -207,6 +208,26 @@ def _check_embedding(
 
 
 @dataclass(frozen=True, eq=False)
+class Comparison:
+    """Depth of n cells, and how their expression compares with the labels of a reference.
+
+    Attributes
+    ----------
+    depths
+        Counts of each cell in the genes that it was embedded with, float64 (n,).
+    pvalues, novelty
+        See :meth:`scim.labels.Profiles.compare`, (n,). None if no two studies of the reference share labels.
+    filtered
+        Whether cells are compared only with a part of the reference.
+    """
+
+    depths: np.ndarray
+    pvalues: np.ndarray | None
+    novelty: np.ndarray | None
+    filtered: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Expression:
     """Values of cells over the genes of an encoder, on the linear scale.
 
@@ -218,14 +239,11 @@ class Expression:
         Number of cells.
     measured
         Genes that have values, or are missing by chance, bool (n_genes,).
-    depth
-        Median counts of a cell, see :func:`scim.counts._scale.as_counts`.
     """
 
     values: Values
     n_cells: int
     measured: np.ndarray
-    depth: float
 
     @property
     def n_matched(self) -> int:
@@ -242,7 +260,7 @@ class Expression:
         adata, reference = cells.adata, cells.reference
         if reference.landmarks is None or not adata.n_obs:
             return None
-        rows = np.unique(np.linspace(0, adata.n_obs - 1, _DEPTH_CELLS).astype(int))
+        rows = np.unique(np.linspace(0, adata.n_obs - 1, _SUMMED_CELLS).astype(int))
         found = _find_values(cells, rows)
         if found is None:
             return None
@@ -250,8 +268,7 @@ class Expression:
         sample.data = as_counts(sample.data, sample.indptr)
         total = np.asarray(sample.sum(axis=0)).ravel() * (adata.n_obs / len(rows))
         measured = values.genes.measured | reference.label_model.unseen_genes(values.genes.measured, total)
-        depth = float(np.median(np.asarray(sample[:, measured].sum(axis=1))))
-        return cls(values, adata.n_obs, measured, depth)
+        return cls(values, adata.n_obs, measured)
 
     def blocks(self, desc: str) -> Iterator[csr_matrix]:
         """Yield the values of all cells, block by block, with a progress bar."""
@@ -261,8 +278,8 @@ class Expression:
                 yield self.values.linear(rows)
                 bar.update(len(rows))
 
-    def novelty(self, reference: Reference, within: np.ndarray | None = None) -> tuple[np.ndarray, bool] | None:
-        """Compute p-values of novelty by expression, (n_cells,).
+    def compare(self, reference: Reference, within: np.ndarray | None = None) -> Comparison:
+        """Count each cell, and compare its expression with the labels of a reference.
 
         Parameters
         ----------
@@ -271,22 +288,24 @@ class Expression:
         within
             Cells of the reference to compare with, bool (n_rows,). None: all. All cells are also used if ``within``
             does not contain two studies that share labels.
-
-        Returns
-        -------
-        The p-values, and whether they compare only with ``within``. None if no two studies share labels.
         """
         model = reference.label_model
-        narrow = None if within is None else model.profiles(self.measured, depth=self.depth, within=within)
-        profiles = model.profiles(self.measured, depth=self.depth) if narrow is None else narrow
+        narrow = None if within is None else model.profiles(self.measured, within=within)
+        profiles = model.profiles(self.measured) if narrow is None else narrow
+        depths, found = [], []
+        for block in self.blocks("Comparing expression"):
+            counts = sparse.csr_matrix((as_counts(block.data, block.indptr), block.indices, block.indptr), block.shape)
+            depths.append(counts @ self.measured.astype(np.float64))
+            if profiles is not None:
+                found.append(profiles.compare(block, depths[-1]))
         if profiles is None:
-            return None
-        found = [profiles.pvalues(block) for block in self.blocks("Comparing expression")]
-        return np.concatenate(found), narrow is not None
+            return Comparison(np.concatenate(depths), None, None, False)
+        pvalues, novelty = (np.concatenate(part) for part in zip(*found, strict=True))
+        return Comparison(np.concatenate(depths), pvalues, novelty, narrow is not None)
 
     def embed(self, encoder: Encoder, genes: np.ndarray) -> np.ndarray:
         """Embed the cells with ``genes``, bool (n_genes,); unit vectors, float32 (n_cells, n_latent)."""
-        blocks = self.blocks("Embedding with the genes of all labels")
+        blocks = self.blocks("Embedding with the genes of a panel")
         return np.concatenate([embed_with(encoder, block, genes) for block in blocks])
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import _keys
 from .._validate import check_key
-from ..labels import Vote, assign, cover, prediction_sets
+from ..labels import PLAIN_VOTES, assign, prediction_sets
 from ._groups import Groups, is_number, read_groups
 from ._labelling import Answer, Labelling, set_texts
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ACCEPTED_GROUPS = 50
 #: Smallest mean number of cells of a group if there are more groups.
 _MIN_CELLS_PER_GROUP = 5
-#: A label is in the set of a group, and a group is novel, if this is so for more than this share of its cells.
+#: A group is novel if more than this share of its cells are.
 _MAJORITY = 0.5
 
 
@@ -57,24 +57,22 @@ def find_groups(adata: AnnData, by: str, *, key: str) -> Groups:
 
 def label_groups(groups: Groups, answer: Answer, terms: TermSpace, how: Labelling) -> pd.DataFrame:
     """Label each group, see :func:`scim.tl.annotate`; return the table of :func:`scim.get.clusters`."""
-    by_label, chosen, novel, alpha = answer.by_label, answer.chosen, answer.novel, how.alpha
-    assert alpha is not None  # how is resolved
+    by_label, chosen, novel = answer.by_label, answer.chosen, answer.novel
     n_cells = groups.sums(np.ones(len(chosen)))
     strange = np.zeros(len(chosen), dtype=bool) if novel is None else novel
     counted = by_label.any(axis=1) & ~strange
     n_counted = np.maximum(groups.sums(counted.astype(float)), 1.0)[:, None]
     mean = (groups.sums(np.where(counted[:, None], by_label, 0)) / n_counted).astype(np.float32)
-    if answer.inside is None:
-        inside, term = _by_votes(mean, terms, vote=how.vote, alpha=alpha)
+    first = np.eye(by_label.shape[1], dtype=np.float32)[by_label.argmax(axis=1)]
+    votes = (groups.sums(np.where(counted[:, None], first, 0)) / n_counted).astype(np.float32)
+    if how.vote in PLAIN_VOTES:  # never an ancestor
+        term, inside = terms.label_term[mean.argmax(axis=1)], np.eye(mean.shape[1], dtype=bool)[mean.argmax(axis=1)]
     else:
-        first = np.eye(by_label.shape[1], dtype=np.float32)[by_label.argmax(axis=1)]
-        shares = (groups.sums(np.where(counted[:, None], part, 0)) / n_counted for part in (answer.inside, first))
-        inside = _merged(*shares, alpha=alpha)
-        inside[np.arange(len(inside)), mean.argmax(axis=1)] |= ~inside.any(axis=1)
-        term = cover(inside, terms)
+        term = assign(votes @ terms.closure.astype(np.float32), terms, enough=how.min_probability)
+        inside = prediction_sets(votes, alpha=how.alpha)
     share_novel = groups.sums(strange.astype(float)) / n_cells
     none = (share_novel > _MAJORITY) | ~mean.any(axis=1)
-    inside[none], term[none] = False, -1
+    inside[none], term = False, np.where(none, -1, term)
     rival, rival_share = _rivals(mean, term, terms)
     return pd.DataFrame(
         {
@@ -82,36 +80,15 @@ def label_groups(groups: Groups, answer: Answer, terms: TermSpace, how: Labellin
             "cells": n_cells.astype(np.int64),
             "label": np.append(terms.term_names, _keys.UNASSIGNED)[term].astype(str),
             "term_id": np.append(terms.terms, "")[term].astype(str),
-            "confidence": np.where(none | (term < 0), 0, _share(mean, term, terms)),
-            "agreement": groups.sums(_is_below(chosen, term[groups.codes], terms).astype(float)) / n_cells,
+            "confidence": np.where(term < 0, 0, _share(mean, term, terms)),
+            "agreement": np.where(term < 0, 0, _share(votes, term, terms) * n_counted[:, 0] / n_cells),
             "unassigned": groups.sums((chosen < 0).astype(float)) / n_cells,
             "novel": np.nan if novel is None else share_novel,
-            "set": set_texts(inside, mean, terms),
+            "set": set_texts(inside, votes, terms),
             "runner_up": rival,
             "runner_up_confidence": rival_share,
         }
     )
-
-
-def _merged(inside: np.ndarray, first: np.ndarray, *, alpha: float) -> np.ndarray:
-    """Merge prediction sets of cells, given the share of cells whose set has a label, and in which it comes first.
-
-    A label that is in most sets is in the set of the group. If all cells have one label, and their sets contain it with
-    probability ``1 - alpha``, the set of the group contains it with probability ``1 - 2 alpha``, even if cells depend
-    on each other (Gasparin & Ramdas, Merging uncertainty sets via majority vote, 2024). In a mixture, no label may be
-    in most sets: a label that comes first in more than ``alpha`` of the cells is also in the set of the group.
-    """
-    return (inside > _MAJORITY) | (first > alpha)
-
-
-def _by_votes(mean: np.ndarray, terms: TermSpace, *, vote: Vote, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Find sets and terms of groups, each like one cell with the votes of all its cells."""
-    if vote == "ontology":
-        by_term = mean @ terms.closure.astype(np.float32)
-        return prediction_sets(mean, alpha=alpha), assign(by_term, terms, alpha=alpha)
-    first = mean.argmax(axis=1)
-    inside = (np.arange(mean.shape[1]) == first[:, None]) & (mean > 0)
-    return inside, np.where(inside.any(axis=1), terms.label_term[first], -1)
 
 
 def group_results(
@@ -138,13 +115,6 @@ def _is_ours(table: Any) -> bool:
 def _share(mean: np.ndarray, term: np.ndarray, terms: TermSpace) -> np.ndarray:
     """Return the mean probability of the term of each group, at most 1."""
     return np.minimum((mean * terms.closure.T[term]).sum(axis=1), 1.0).astype(np.float64)
-
-
-def _is_below(chosen: np.ndarray, term: np.ndarray, terms: TermSpace) -> np.ndarray:
-    """Whether the term of each cell is the term of its group or a descendant, by the labels under both."""
-    pairs, which = np.unique(np.stack([chosen, term]), axis=1, return_inverse=True)
-    below = [a >= 0 and b >= 0 and not (terms.closure[:, a] & ~terms.closure[:, b]).any() for a, b in pairs.T]
-    return np.array(below, dtype=bool)[which.ravel()]
 
 
 def _rivals(mean: np.ndarray, term: np.ndarray, terms: TermSpace) -> tuple[list[str], np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +12,25 @@ from .._threads import in_blocks
 from .._validate import check_fraction, check_positive_int, did_you_mean
 from .._warn import warn
 from ..index import check_queries
-from ..labels import MatchedModel, Vote, assign, check_vote, cover, ontology_vote, plain_vote, prediction_sets
+from ..labels import MatchedModel, Vote, assign, check_vote, ontology_vote, plain_vote, prediction_sets
 from ._cells import NewCells
+from ._novelty import by_distance, measure_novelty
 from ._results import filter_text
 
 if TYPE_CHECKING:
     from ..ontology import TermSpace
     from ..reference import Reference
 
-#: Default alpha of each vote: tolerated error of calibrated labels, share of votes that may be for other terms.
-_DEFAULT_ALPHA = {"calibrated": 0.1, "ontology": 0.3, "majority": 0.3, "weighted": 0.3}
 #: Largest alpha, below one half.
 _MAX_ALPHA = 0.4999
 #: Warn if more than this share of the cells seem to have labels that are not in ``labels=``.
 _WARN_UNLISTED_SHARE = 0.05
-#: Warn if more than this share of the cells are novel, or have sets too broad for a term ...
-_WARN_UNASSIGNED_SHARE = 0.5
+#: Warn if more than this share of the cells have labels that no study has tested ...
+_WARN_SHARE = 0.5
 #: ... among this many cells or more.
 _WARN_FROM_CELLS = 20
+#: Largest confidence of a term that no study tested: no study that was left out has cells of it.
+_UNTRIED_CONFIDENCE = 0.9
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,12 @@ class Labelling:
 
     vote: Vote = "auto"
     k: int = 50
-    alpha: float | None = None
-    novelty_fdr: float = 0.05
+    min_probability: float = 0.5
+    alpha: float = 0.1
+    max_novelty: float = 0.75
+    consensus: int = 0
     labels: Sequence[str] | None = None
+    tissue: str | Sequence[str] | None = None
     where: Any = None
     exclude: Any = None
     recall: float | None = None
@@ -48,38 +52,47 @@ class Labelling:
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", check_positive_int(self.k, argument="k"))
         check_vote(self.vote)
-        check_fraction(self.novelty_fdr, argument="novelty_fdr")
+        check_fraction(self.min_probability, argument="min_probability", low=0.5)
+        check_fraction(self.max_novelty, argument="max_novelty")
+        check_fraction(self.alpha, argument="alpha", high=_MAX_ALPHA)
+        if self.consensus:
+            object.__setattr__(self, "consensus", check_positive_int(self.consensus, argument="consensus"))
         if self.recall is not None:
             check_fraction(self.recall, argument="recall")
-        if self.alpha is not None:
-            check_fraction(self.alpha, argument="alpha", high=_MAX_ALPHA)
         if self.labels is not None:
             if isinstance(self.labels, str) or not isinstance(self.labels, Iterable):
                 raise TypeError(f"labels must be a list of terms, got {self.labels!r}. Write labels=[{self.labels!r}].")
             object.__setattr__(self, "labels", list(self.labels))
 
     def resolved(self, reference: Reference) -> Labelling:
-        """Choose the vote and alpha if they are not given, and check filters before cells are embedded.
+        """Choose the vote if it is not given, join tissue and filter, and check filters before cells are embedded.
 
         Raises
         ------
         ValueError, KeyError, TypeError
-            A filter leaves no cell or names an unknown value, or the reference has no head.
+            A filter leaves no cell (of the labels) or names an unknown value, or the reference has no head.
         """
-        reference.allowed(where=self.where, exclude=self.exclude)
-        is_filtered = any(f is not None and not (isinstance(f, Mapping) and not f) for f in (self.where, self.exclude))
-        has_head = reference.label_model.matched().calibration.head is not None
-        vote = self.vote
+        how = replace(self, where=with_tissue(self.where, self.tissue, reference), tissue=None)
+        within, listed = how.within(reference), self.listed(reference.terms)
+        if within is not None and listed is not None and not listed[reference.label_codes[within]].any():
+            raise ValueError("The filter and the choice of labels leave no cell of the reference. Relax one of them.")
+        vote, model = self.vote, reference.label_model
+        has_head = model.matched().calibration.head is not None if within is None else model.can_refit(within)
         if vote == "auto":
-            vote = "calibrated" if has_head and not is_filtered else "ontology"
-        elif vote == "calibrated" and is_filtered:
-            raise ValueError(
-                "vote='calibrated' uses the whole reference, not the cells that where= or exclude= leave. Leave out "
-                "the filter, or use vote='ontology'."
-            )
+            vote = "calibrated" if has_head else "ontology"
         elif vote == "calibrated" and not has_head:
-            raise ValueError("vote='calibrated' needs a reference with at least two labels. Use vote='ontology'.")
-        return replace(self, vote=vote, alpha=_DEFAULT_ALPHA[vote] if self.alpha is None else float(self.alpha))
+            raise ValueError(
+                "vote='calibrated' needs at least two labels"
+                + (". " if within is None else " among the landmarks that where=, exclude= and tissue= leave. ")
+                + "Use vote='ontology'."
+            )
+        return replace(how, vote=vote)
+
+    def within(self, reference: Reference) -> np.ndarray | None:
+        """Find the cells that the filters leave, bool (n_rows,). None: all."""
+        allowed = reference.allowed(where=self.where, exclude=self.exclude)
+        is_filtered = any(f is not None and not (isinstance(f, Mapping) and not f) for f in (self.where, self.exclude))
+        return allowed if is_filtered else None
 
     def listed(self, terms: TermSpace) -> np.ndarray | None:
         """Find labels that are in ``labels`` or below them, bool (n_labels + 1,), with False at the end; None: all.
@@ -105,14 +118,50 @@ class Labelling:
         """Return the parameters as plain values, for the record."""
         return {
             "k": self.k,
+            "min_probability": self.min_probability,
             "alpha": self.alpha,
-            "novelty_fdr": self.novelty_fdr,
+            "max_novelty": self.max_novelty,
+            "consensus": self.consensus,
             "vote": self.vote,
             "labels": list(map(str, self.labels or [])),
             "where": filter_text(self.where),
             "exclude": filter_text(self.exclude),
             "recall": "" if self.recall is None else self.recall,
         }
+
+
+def with_tissue(where: Any, tissue: str | Sequence[str] | None, reference: Reference) -> Any:
+    """Add ``{"tissue": tissue}`` to a filter.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        The reference has no column "tissue" or no such tissue, or ``where`` is not a mapping, or names a tissue, too.
+    """
+    if tissue is None:
+        return where
+    if "tissue" not in reference.obs.columns:
+        raise KeyError(
+            f"tissue= was given, but {reference.path.name} has no column 'tissue'. Its columns are "
+            f"{', '.join(map(str, reference.obs.columns))}. Use where=."
+        )
+    if where is not None and not isinstance(where, Mapping):
+        raise TypeError("tissue= cannot be joined with an expression in where=. Name the tissue in the expression.")
+    if where and "tissue" in where:
+        raise ValueError("tissue= and where={'tissue': ...} were both given. Give one of them.")
+    known = sorted({str(name) for name in reference.obs["tissue"].dropna().unique()} - {""})
+    wanted: list[str] = []
+    for name in [tissue] if isinstance(tissue, str) else tissue:
+        # "blood" is also "blood (PBMC)".
+        found = [one for one in known if str(name).casefold() in (one.casefold(), one.casefold().split(" (")[0])]
+        if not found:
+            raise ValueError(
+                f"tissue must be in {reference.path.name}, got {name!r}. Its tissues are {', '.join(map(repr, known))}."
+            )
+        wanted += found
+    if not wanted:
+        raise ValueError("tissue is empty. Name at least one tissue, or leave it out.")
+    return {**(where or {}), "tissue": wanted}
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +172,12 @@ class Answer:
     ----------
     by_label, by_term
         Probabilities or shares of votes, float32 (n, n_labels) and (n, n_terms).
-    inside
-        Prediction sets, bool (n, n_labels). None: the labels come from a vote.
     chosen
         Term of each cell, (n,); -1 for unassigned.
-    novelty
-        P-values of novelty, (n,).
+    confidence
+        Probability that the term is right, (n,); 0 for unassigned.
+    novelty, pvalues
+        Novelty and its p-values, (n,).
     novel
         Cells that are unassigned because they are novel, bool (n,). None: novelty is ignored.
     sets
@@ -141,9 +190,10 @@ class Answer:
 
     by_label: np.ndarray
     by_term: np.ndarray
-    inside: np.ndarray | None
     chosen: np.ndarray
+    confidence: np.ndarray
     novelty: np.ndarray
+    pvalues: np.ndarray
     novel: np.ndarray | None
     sets: list[str]
     stats: dict[str, np.ndarray]
@@ -157,47 +207,63 @@ def label(cells: NewCells, how: Labelling, *, client: Any = None) -> Answer:
 
 
 def _label_by_head(cells: NewCells, how: Labelling, client: Any) -> Answer:
-    """Label with the head of the reference, or of its landmarks if the query lacks genes that matter."""
-    reference, terms, alpha = cells.reference, cells.reference.terms, how.alpha
-    assert alpha is not None  # how is resolved
-    vectors, model = _matched(cells, client)
-    head = model.calibration.head or reference.label_model.matched().calibration.head
+    """Label with the head of the reference, or of its landmarks if a filter or missing genes ask for it."""
+    reference, terms = cells.reference, cells.reference.terms
+    within = how.within(reference)
+    model = _matched(cells, within, client)
+    head = model.calibration.head
     assert head is not None  # Labelling.resolved made sure
-    if not len(head.scores):
-        warn(
-            f"Labels of {reference.path.name} could not be tested: no two studies share a label. So no label can be "
-            "ruled out, and cells get the term that covers all labels. Use the same names in all studies, if possible "
-            'terms of the Cell Ontology, or label by neighbours (vote="ontology").'
-        )
-    of_all = head.probabilities(vectors, len(terms.labels))
+    vectors = check_queries(cells.vectors, reference.n_latent)
+    novelty = measure_novelty(cells, lambda: model.distances(vectors), how.max_novelty, within)
+    again = None
+    if model.panel is not None:
+        assert cells.expression is not None  # the panel is None without values
+        again = cells.expression.embed(reference.encoder, model.panel.genes)
+    of_all, inside = model.label(vectors, again, len(terms.labels), alpha=how.alpha, depth=novelty.depths)
+    if how.consensus:
+        of_all = _averaged(of_all, vectors, how.consensus)
     listed = how.listed(terms)
     by_label = of_all if listed is None else _renormalised(of_all, listed)
-    inside = head.possible(by_label, alpha=alpha)
     # If all labels are ruled out, the most probable label stays.
     inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
     inside &= by_label > 0
-    novelty = _novelty(cells, lambda: model.novelty(vectors), how.novelty_fdr)
-    genes = cells.measured if model.genes is None else model.genes
     facts = {
         "head": head.kind,
-        "temperature": head.temperature,
-        "pooled_labels": ";".join(str(terms.term_names[terms.label_term[i]]) for i in head.pooled(alpha=alpha)),
+        "pooled_labels": ";".join(str(terms.term_names[terms.label_term[i]]) for i in head.pooled(alpha=how.alpha)),
         "panel_matched": model.panel_matched,
-        "n_genes": len(reference.encoder.genes) if genes is None else int(genes.sum()),
+        "n_genes": len(reference.encoder.genes) if cells.measured is None else int(cells.measured.sum()),
+        "panel_labels": "" if model.panel is None else ";".join(_names(model.panel.codes, terms)),
     } | novelty.facts
     if listed is not None:
         others = ~novelty.novel & (of_all[:, ~listed[:-1]].sum(axis=1) > 0.5)
         facts["n_of_other_labels"] = int(others.sum())
         _warn_of_others(of_all[others], terms, len(others))
-    chosen = np.where(novelty.novel, -1, cover(inside, terms))
-    _warn_of_broad(chosen, novelty.novel, inside, reference, alpha)
-    sets = set_texts(inside, by_label, terms)
     by_term = _sums(by_label, terms)
-    return Answer(by_label, by_term, inside, chosen, novelty.pvalues, novelty.novel, sets, {}, facts)
+    chosen = np.where(novelty.novel | novelty.empty, -1, assign(by_term, terms, enough=how.min_probability))
+    tried = np.isin(np.arange(len(terms.labels)), head.labels)
+    if model.panel is not None:
+        tried[model.panel.head.labels] = True
+    confidence = _confidence(by_term, chosen)
+    if head.kind == "within-study":
+        confidence = np.minimum(confidence, _UNTRIED_CONFIDENCE)
+    else:
+        confidence = _bounded(confidence, chosen, tried, reference)
+    return Answer(
+        by_label=by_label,
+        by_term=by_term,
+        chosen=chosen,
+        confidence=confidence,
+        novelty=novelty.scores,
+        pvalues=novelty.pvalues,
+        novel=novelty.novel,
+        sets=set_texts(inside, by_label, terms),
+        stats={},
+        facts=facts,
+    )
 
 
-def _matched(cells: NewCells, client: Any) -> tuple[np.ndarray, MatchedModel]:
-    """Match the label model to the genes of the cells; return the vectors (embedded again if needed) and the model."""
+def _matched(cells: NewCells, within: np.ndarray | None, client: Any) -> MatchedModel:
+    """Match the label model to the genes of the cells, and warn of labels that they cannot get."""
     reference, expression = cells.reference, cells.expression
 
     def nearest(queries: np.ndarray, recall: float) -> np.ndarray:
@@ -207,17 +273,59 @@ def _matched(cells: NewCells, client: Any) -> tuple[np.ndarray, MatchedModel]:
         cells.measured,
         embeddable=None if expression is None else expression.measured,
         nearest=None if client is None else nearest,
+        within=within,
     )
-    if model.is_narrow:
+    if len(model.unjudged):
         warn(
-            f"Labels that only some studies of {reference.path.name} have, which measured few genes, will rarely be "
-            "given: cells would have to be embedded again with these genes, but their values are not in adata (X was "
-            "scaled, genes were dropped, or only the embedding is there). Annotate before that, or keep the counts in "
-            'adata.layers["counts"] or adata.raw.'
+            f"Cells will rarely be labelled {', '.join(_names(model.unjudged, reference.terms))}: only studies of "
+            f"{reference.path.name} that measured few genes have these labels. Cells would have to be embedded again "
+            "with these genes, but their values are not in adata (X was scaled, genes were dropped, or only the "
+            'embedding is there). Annotate before that, or keep the counts in adata.layers["counts"] or adata.raw.'
         )
-    if expression is not None and model.genes is not None:
-        return expression.embed(reference.encoder, model.genes), model
-    return check_queries(cells.vectors, reference.n_latent), model
+    if model.calibration.head is None:
+        # Landmarks without two labels: the head of all cells is the best there is.
+        model = replace(model, calibration=reference.label_model.matched().calibration)
+    return model
+
+
+def _names(codes: np.ndarray, terms: TermSpace) -> list[str]:
+    """Names of labels."""
+    return [str(terms.term_names[terms.label_term[code]]) for code in codes]
+
+
+def _averaged(by_label: np.ndarray, vectors: np.ndarray, k: int) -> np.ndarray:
+    """Average the probabilities of each cell and its ``k`` nearest cells of the query."""
+    import faiss
+
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    _, near = faiss.knn(vectors, vectors, min(k + 1, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
+    out = np.zeros_like(by_label)
+    for column in near.T:
+        out += by_label[column]
+    out /= near.shape[1]
+    out[~by_label.any(axis=1)] = 0
+    return out
+
+
+def _confidence(by_term: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Probability of the chosen term of each cell, (n,); 0 for none."""
+    return np.where(chosen < 0, 0.0, by_term[np.arange(len(chosen)), np.maximum(chosen, 0)])
+
+
+def _bounded(confidence: np.ndarray, chosen: np.ndarray, tried: np.ndarray, reference: Reference) -> np.ndarray:
+    """Bound the confidence of terms without a label, at or below them, that a study left out has; warn of many."""
+    terms = reference.terms
+    untested = np.append(~terms.closure[tried].any(axis=0), False)[chosen]
+    given = chosen >= 0
+    if given.sum() >= _WARN_FROM_CELLS and untested.sum() > _WARN_SHARE * given.sum():
+        names = ", ".join(sorted({str(terms.term_names[term]) for term in np.unique(chosen[untested])})[:5])
+        warn(
+            f"{int(untested.sum()):,} of {int(given.sum()):,} labelled cells have a label that could not be tested, "
+            f"such as {names}: no two studies of {reference.path.name} have it. Their confidence is at most "
+            f"{_UNTRIED_CONFIDENCE:g}. Use the same names in all studies, if possible terms of the Cell Ontology, or "
+            "add studies that have these labels."
+        )
+    return np.where(untested, np.minimum(confidence, _UNTRIED_CONFIDENCE), confidence)
 
 
 def _renormalised(by_label: np.ndarray, listed: np.ndarray) -> np.ndarray:
@@ -225,53 +333,6 @@ def _renormalised(by_label: np.ndarray, listed: np.ndarray) -> np.ndarray:
     kept = np.where(listed[:-1], by_label, np.float32(0))
     kept /= np.maximum(kept.sum(axis=1, keepdims=True), 1e-12)
     return kept
-
-
-@dataclass(frozen=True, eq=False)
-class _Novelty:
-    """P-values of novelty, (n,), novel cells, bool (n,), and facts for the record."""
-
-    pvalues: np.ndarray
-    novel: np.ndarray
-    facts: dict[str, Any]
-
-
-def _novelty(
-    cells: NewCells, by_distance: Callable[[], np.ndarray], fdr: float, within: np.ndarray | None = None
-) -> _Novelty:
-    """Test which cells are unlike the cells of the reference, or unlike its cells ``within``, bool (n_rows,).
-
-    Cells are compared by expression, or by distance in the embedding if they have no values.
-    """
-    from scipy.stats import false_discovery_control
-
-    reference = cells.reference
-    found = None if cells.expression is None else cells.expression.novelty(reference, within)
-    pvalues = by_distance() if found is None else found[0]
-    novel = false_discovery_control(pvalues, method="bh") <= fdr if len(pvalues) else np.empty(0, bool)
-    if len(novel) >= _WARN_FROM_CELLS and novel.mean() > _WARN_UNASSIGNED_SHARE:
-        warn(
-            f"{int(novel.sum()):,} of {len(novel):,} cells are unlike anything in {reference.path.name} and unassigned."
-            " The reason is another cell type, platform or tissue. If the reference has these cell types, use "
-            "novelty_fdr=0, and cells get the label of their sets. If not, build a reference that has them."
-        )
-    facts: dict[str, Any] = {"novelty": "distance" if found is None else "expression", "n_novel": int(novel.sum())}
-    if within is not None and found is not None:
-        facts["novelty_filtered"] = found[1]
-    return _Novelty(pvalues, novel, facts)
-
-
-def _warn_of_broad(
-    chosen: np.ndarray, novel: np.ndarray, inside: np.ndarray, reference: Reference, alpha: float
-) -> None:
-    """Warn if most cells are unassigned because their sets are too broad."""
-    broad = int(((chosen < 0) & ~novel & (inside.sum(axis=1) > 1)).sum())
-    if len(chosen) >= _WARN_FROM_CELLS and broad > _WARN_UNASSIGNED_SHARE * len(chosen):
-        warn(
-            f"{broad:,} of {len(chosen):,} cells are unassigned because no specific term covers all labels that "
-            f"cannot be ruled out at alpha={alpha:g}. Use a larger alpha, or add studies like these cells, or more "
-            f"cells of each label, to {reference.path.name}."
-        )
 
 
 def _sums(by_label: np.ndarray, terms: TermSpace) -> np.ndarray:
@@ -300,8 +361,7 @@ def _warn_of_others(by_label: np.ndarray, terms: TermSpace, n_cells: int) -> Non
 
 def _label_by_neighbours(cells: NewCells, how: Labelling, client: Any) -> Answer:
     """Label by a vote of the nearest labelled cells; with ``vote="ontology"``, novel cells are unassigned."""
-    reference, terms, alpha = cells.reference, cells.reference.terms, how.alpha
-    assert alpha is not None  # how is resolved
+    reference, terms = cells.reference, cells.reference.terms
     voters, listed = reference.label_codes >= 0, how.listed(terms)
     if listed is not None:
         voters &= listed[reference.label_codes]
@@ -309,24 +369,22 @@ def _label_by_neighbours(cells: NewCells, how: Labelling, client: Any) -> Answer
     within = None if voters.all() else voters
     hits = reference.search(cells.vectors, how.k, within=within, recall=how.recall, client=client, **filters)
     codes = np.where(hits.indices >= 0, reference.label_codes[hits.indices], -1)
-    known = np.isfinite(hits.distances[:, 0])
-
-    def by_distance() -> np.ndarray:
-        nearest = np.where(known, hits.distances[:, 0], 0.0)
-        return np.where(known, reference.label_model.distance_pvalue(nearest), 1.0)
+    nearest = np.where(np.isfinite(hits.distances[:, 0]), hits.distances[:, 0], np.nan)
 
     if how.vote != "ontology":  # SCimilarity's votes label every cell
-        weighted = how.vote == "weighted"
-        by_label, best, stats = plain_vote(hits.distances, codes, len(terms.labels), weighted=weighted)
+        by_label, best, stats = plain_vote(hits.distances, codes, len(terms.labels), weighted=how.vote == "weighted")
         chosen = np.append(terms.label_term, -1)[best]
         sets = list(np.append(terms.term_names, "")[chosen].astype(str))
-        return Answer(by_label, _sums(by_label, terms), None, chosen, by_distance(), None, sets, stats, {})
+        pvalues, scores = by_distance(reference, nearest)
+        by_term = _sums(by_label, terms)
+        sure = _confidence(by_term, chosen)
+        return Answer(by_label, by_term, chosen, sure, scores, pvalues, None, sets, stats, {})
     by_label, by_term = ontology_vote(hits.distances, codes, terms)
-    sets = set_texts(prediction_sets(by_label, alpha=alpha), by_label, terms)
-    searched = reference.allowed(**filters)
-    found = _novelty(cells, by_distance, how.novelty_fdr, None if searched.all() else searched)
-    chosen = np.where(found.novel, -1, assign(by_term, terms, alpha=alpha))
-    return Answer(by_label, by_term, None, chosen, found.pvalues, found.novel, sets, {}, found.facts)
+    sets = set_texts(prediction_sets(by_label, alpha=how.alpha), by_label, terms)
+    found = measure_novelty(cells, lambda: nearest, how.max_novelty, how.within(reference))
+    chosen = np.where(found.novel | found.empty, -1, assign(by_term, terms, enough=how.min_probability))
+    sure = _confidence(by_term, chosen)
+    return Answer(by_label, by_term, chosen, sure, found.scores, found.pvalues, found.novel, sets, {}, found.facts)
 
 
 def set_texts(inside: np.ndarray, by_label: np.ndarray, terms: TermSpace) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..._disk import load_arrays
-from ...labels import Calibration, CalibrationKind, Head, Landmarks
+from ...labels import Calibration, CalibrationKind, Head, Landmarks, PanelHead
 from ._manifest import LANDMARKS, SEGMENTS, ReferenceFolderError
 
 _REMEDY = "Build the reference again."
@@ -19,6 +19,8 @@ _REMEDY = "Build the reference again."
 def save_calibration(path: Path, calibration: Calibration) -> None:
     """Write a calibration as an .npz file."""
     arrays: dict[str, Any] = {} if calibration.head is None else dict(calibration.head.to_arrays())
+    if (panel := calibration.panel) is not None:
+        arrays |= panel.head.to_arrays("panel_head") | {"panel_codes": panel.codes, "panel_genes": panel.genes}
     kind = np.array(calibration.kind)
     np.savez(path, background=calibration.background, kind=kind, doubted=calibration.doubted, **arrays)
 
@@ -29,7 +31,9 @@ def load_calibration(path: Path) -> Calibration:
     try:
         kind: CalibrationKind = "within-study" if str(arrays["kind"]) == "within-study" else "cross-study"
         doubted = np.asarray(arrays["doubted"], dtype=np.int64)
-        return Calibration(arrays["background"], kind, Head.from_arrays(arrays), doubted)
+        head = Head.from_arrays(arrays, "panel_head")
+        panel = None if head is None else PanelHead(arrays["panel_codes"], arrays["panel_genes"].astype(bool), head)
+        return Calibration(arrays["background"], kind, Head.from_arrays(arrays), doubted, panel)
     except (ValueError, KeyError) as error:
         raise ReferenceFolderError(f"{path} is damaged: {error}. {_REMEDY}") from error
 

@@ -1,0 +1,95 @@
+"""Measure how unlike the cells of a reference new cells are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._warn import warn
+from ._cells import NewCells
+
+if TYPE_CHECKING:
+    from ..reference import Reference
+
+#: A cell with a larger novelty is farther from the labels than 95 % of comparable cells of other studies.
+_WELL_REPRESENTED = 0.5
+#: Warn if fewer of the cells than this share are well represented ...
+_WARN_SHARE = 0.5
+#: ... among this many cells or more.
+_WARN_FROM_CELLS = 20
+#: Cells with fewer counts are unassigned.
+_MIN_COUNTS = 10
+#: Warn of cells with fewer counts.
+_FEW_COUNTS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Novelty:
+    """Novelty of n cells and its p-values, novel cells, cells with hardly a count, counts (None: unknown), and facts.
+
+    Attributes are (n,) but for ``facts``, which are for the record.
+    """
+
+    scores: np.ndarray
+    pvalues: np.ndarray
+    novel: np.ndarray
+    empty: np.ndarray
+    depths: np.ndarray | None
+    facts: dict[str, Any]
+
+
+def measure_novelty(
+    cells: NewCells, distances: Callable[[], np.ndarray], max_novelty: float, within: np.ndarray | None = None
+) -> Novelty:
+    """Measure how unlike the cells of the reference, or its cells ``within``, bool (n_rows,), each cell is.
+
+    Cells are compared by expression, or by distance in the embedding if they have no values.
+    """
+    found = None if cells.expression is None else cells.expression.compare(cells.reference, within)
+    depths = None if found is None else found.depths
+    if found is not None and found.pvalues is not None and found.novelty is not None:
+        pvalues, scores = found.pvalues, found.novelty
+        facts: dict[str, Any] = {"novelty": "expression"}
+        if within is not None:
+            facts["novelty_filtered"] = found.filtered
+    else:
+        pvalues, scores = by_distance(cells.reference, distances())
+        facts = {"novelty": "distance"}
+    empty = np.zeros(len(scores), dtype=bool) if depths is None else depths < _MIN_COUNTS
+    novel = (scores > max_novelty) & ~empty
+    if facts["novelty"] == "distance" and cells.reference.label_model.calibration_kind == "within-study":
+        # Distances within one study do not tell how far the cells of another study are.
+        novel[:] = False
+    facts |= {"n_novel": int(novel.sum()), "n_few_counts": 0 if depths is None else int((depths < _FEW_COUNTS).sum())}
+    counted = scores[~empty]
+    facts["well_represented"] = float((counted <= _WELL_REPRESENTED).mean()) if len(counted) else 0.0
+    _warn_of_strange(cells.reference, counted, int(novel.sum()), facts["well_represented"])
+    if facts["n_few_counts"] and (depths is None or depths.any()):
+        warn(
+            f"{facts['n_few_counts']:,} of {len(scores):,} cells have fewer than {_FEW_COUNTS} counts in the genes of "
+            f"the encoder. Their labels are unsure, and {int(empty.sum()):,} of them with fewer than {_MIN_COUNTS} are "
+            "unassigned. Remove empty droplets first."
+        )
+    return Novelty(scores, pvalues, novel, empty, depths, facts)
+
+
+def by_distance(reference: Reference, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute p-values and novelty of distances to the nearest cell, (n,); 1 and 0 for nan, a cell without any."""
+    calibration, known = reference.label_model.matched().calibration, ~np.isnan(distances)
+    filled = np.where(known, distances, 0.0)
+    return np.where(known, calibration.pvalue(filled), 1.0), np.where(known, calibration.novelty(filled), 0.0)
+
+
+def _warn_of_strange(reference: Reference, scores: np.ndarray, n_novel: int, represented: float) -> None:
+    """Warn if most cells are unlike the reference."""
+    if len(scores) < _WARN_FROM_CELLS or represented >= _WARN_SHARE:
+        return
+    warn(
+        f"Only {represented:.0%} of {len(scores):,} cells are well represented in {reference.path.name}; the others "
+        f"differ from its labels more than 95 % of comparable cells do, and {n_novel:,} are unassigned as novel. The "
+        "reason is another cell type, tissue or platform. Labels may be wrong: check them with marker genes, or use a "
+        "reference that has these cells."
+    )
