@@ -190,3 +190,8 @@ def test_two_heads_share_the_probability() -> None:
     np.testing.assert_allclose(found[0, 0] / found[0, 1], np.sqrt(0.16 / 0.02), rtol=1e-4)
     np.testing.assert_allclose(found[1, :2], [0.75, 0.25], atol=1e-5)
     assert not found[2].any()
+    # Without counts in the genes of the panel, the other head decides. A label that no head knows gets nothing.
+    blind = module._joined(wide[:1], np.zeros((1, 3), dtype=np.float32), np.array([2]))
+    np.testing.assert_array_equal(blind, wide[:1])
+    unknown = module._joined(np.array([[1, 0, 0.0]]), np.array([[1, 0, 0.0]]), np.array([2]))
+    assert unknown.tolist() == [[1, 0, 0]]

@@ -353,6 +353,24 @@ def test_consensus_averages_over_near_cells(new: anndata.AnnData, reference: sci
     near = np.argsort(-vectors @ vectors.T, axis=1, kind="stable")[:, :6]
     np.testing.assert_allclose(new.obsm["scim_scores"].to_numpy(), scores[near].mean(axis=1), atol=2e-3)
     assert new.uns["scim"]["annotate"]["params"]["consensus"] == 5
+    with pytest.raises(ValueError, match="consensus averages probabilities"):
+        scim.tl.annotate(new, reference, consensus=5, vote="ontology")
+
+
+@pytest.mark.filterwarnings("ignore:.*fewer than 50 counts")
+def test_empty_droplets_change_no_consensus_and_no_group(new: anndata.AnnData, reference: scim.Reference) -> None:
+    counts = np.round(np.expm1(new.X.toarray()))
+    alone = new[:60].copy()
+    alone.X = sparse.csr_matrix(counts[:60].astype("f4"))
+    counts[60:] = 0
+    counts[np.arange(60, 100), np.arange(40)] = 5
+    new.X = sparse.csr_matrix(counts.astype("f4"))
+    new.obs["leiden"] = np.repeat(["cells", "droplets"], [60, 40])
+    scim.tl.annotate(alone, reference, consensus=7)
+    scim.tl.annotate(new, reference, consensus=7, by="leiden")
+    np.testing.assert_allclose(new.obsm["scim_scores"][:60], alone.obsm["scim_scores"], atol=1e-5)
+    droplets = scim.get.clusters(new, group="droplets").iloc[0]
+    assert droplets["label"] == "unassigned" and droplets["confidence"] == 0
 
 
 def test_labels_that_no_study_tested_have_a_bounded_confidence(
@@ -380,7 +398,13 @@ def test_more_neighbours_than_cells(new: anndata.AnnData, reference: scim.Refere
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [({"k": 0}, ValueError), ({"k": 2.5}, TypeError), ({"alpha": 0.7}, ValueError), ({"alpha": -0.1}, ValueError)]
-    + [({"min_probability": 0.4}, ValueError), ({"max_novelty": 2}, ValueError), ({"consensus": -1}, ValueError)],
+    + [
+        ({"min_probability": 0.4}, ValueError),
+        ({"max_novelty": 2}, ValueError),
+        ({"consensus": -1}, ValueError),
+        ({"consensus": None}, TypeError),
+        ({"tissue": 3}, TypeError),
+    ],
 )
 def test_numbers_out_of_range(
     new: anndata.AnnData, reference: scim.Reference, arguments: dict[str, float], error: type[Exception]

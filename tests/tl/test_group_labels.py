@@ -83,7 +83,7 @@ def test_a_group_gets_what_its_cells_point_at_and_a_mixture_what_they_share(refe
     by_term = by_label @ terms.closure
     chosen = np.where(novel, -1, terms.label_term[first])
     none = np.zeros(30)
-    answer = Answer(by_label, by_term, chosen, none, none, none, novel, [], {}, {})
+    answer = Answer(by_label, by_term, chosen, none, none, none, novel, None, [], {}, {})
     groups = Groups(["one", "mixed", "strange"], np.repeat([0, 1, 2], 10))
     table = label_groups(groups, answer, terms, Labelling("calibrated", min_probability=0.6)).set_index("group")
     assert table.loc["one", "set"] == names[cd4] == table.loc["one", "label"]

@@ -102,11 +102,14 @@ class MatchedModel:
 def _joined(wide: np.ndarray, panel: np.ndarray, of_panels: np.ndarray) -> np.ndarray:
     """Join the probabilities (m, n_labels) of two heads, see :meth:`MatchedModel.label`."""
     out = np.sqrt(np.maximum(wide, _SMALLEST) * np.maximum(panel, _SMALLEST))
+    out[(wide <= 0) & (panel <= 0)] = 0  # no head knows the label
     out[:, of_panels] = 0
     rest = 1 - panel[:, of_panels].sum(axis=1)
     out *= (rest / np.maximum(out.sum(axis=1), _SMALLEST))[:, None]
     out[:, of_panels] = panel[:, of_panels]
-    out[~panel.any(axis=1)] = 0
+    # A cell without counts in the genes of the panel is judged by the other head.
+    blind = ~panel.any(axis=1)
+    out[blind] = wide[blind]
     return out
 
 

@@ -72,14 +72,14 @@ def annotate(
         Name of the embedding in ``obsm``.
     min_probability
         Smallest probability of a term that is given as label, 0.5 to 1. With more, fewer labels are wrong, and more
-        are broad (see the curve in the documentation of labels). Also the smallest share of votes.
+        are broad (see the curve in the documentation of labels). Also the smallest share of votes on the ontology.
     alpha
         Tolerated error of the prediction sets, below 0.5; labels do not depend on it. The sets contain the true label
         of ``1 - alpha`` of the cells, if their study differs from the reference studies no more than these differ from
         one another. If ``alpha`` is below 1 / number of cells left out (a few thousand at most), no label is ruled out.
     max_novelty
-        Cells with more novelty are unassigned. 0.75: the cell differs from the labels three times as much as 95 % of
-        comparable cells do. 1: label all cells. ``"majority"`` and ``"weighted"`` votes label every cell.
+        Cells with more novelty are unassigned. 0.75: the cell is three times as far from the median of comparable
+        cells as their 95 % point. 1: label all cells. ``"majority"`` and ``"weighted"`` votes label every cell.
     vote
         ``"calibrated"``: see above. ``"ontology"``: the ``k`` nearest labelled cells vote with weights ``exp(-d / h)``,
         where h is the median distance of the cell's neighbours. A vote also counts for the ancestors of its label.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ACCEPTED_GROUPS = 50
 #: Smallest mean number of cells of a group if there are more groups.
 _MIN_CELLS_PER_GROUP = 5
-#: A group is novel if more than this share of its cells are.
+#: A group is unassigned if this share of its cells or more are novel or hardly have a count.
 _MAJORITY = 0.5
 
 
@@ -61,6 +61,8 @@ def label_groups(groups: Groups, answer: Answer, terms: TermSpace, how: Labellin
     n_cells = groups.sums(np.ones(len(chosen)))
     strange = np.zeros(len(chosen), dtype=bool) if novel is None else novel
     counted = by_label.any(axis=1) & ~strange
+    if answer.empty is not None:
+        counted &= ~answer.empty
     n_counted = np.maximum(groups.sums(counted.astype(float)), 1.0)[:, None]
     mean = (groups.sums(np.where(counted[:, None], by_label, 0)) / n_counted).astype(np.float32)
     first = np.eye(by_label.shape[1], dtype=np.float32)[by_label.argmax(axis=1)]
@@ -71,7 +73,8 @@ def label_groups(groups: Groups, answer: Answer, terms: TermSpace, how: Labellin
         term = assign(votes @ terms.closure.astype(np.float32), terms, enough=how.min_probability)
         inside = prediction_sets(votes, alpha=how.alpha)
     share_novel = groups.sums(strange.astype(float)) / n_cells
-    none = (share_novel > _MAJORITY) | ~mean.any(axis=1)
+    # Few cells do not speak for a group of novel cells and empty droplets.
+    none = (groups.sums(counted.astype(float)) <= (1 - _MAJORITY) * n_cells) | ~mean.any(axis=1)
     inside[none], term = False, np.where(none, -1, term)
     rival, rival_share = _rivals(mean, term, terms)
     return pd.DataFrame(

@@ -16,6 +16,7 @@ from ..labels import MatchedModel, Vote, assign, check_vote, ontology_vote, plai
 from ._cells import NewCells
 from ._novelty import by_distance, measure_novelty
 from ._results import filter_text
+from ._tissue import with_tissue
 
 if TYPE_CHECKING:
     from ..ontology import TermSpace
@@ -55,8 +56,14 @@ class Labelling:
         check_fraction(self.min_probability, argument="min_probability", low=0.5)
         check_fraction(self.max_novelty, argument="max_novelty")
         check_fraction(self.alpha, argument="alpha", high=_MAX_ALPHA)
-        if self.consensus:
+        # 0 is the only number that is not positive, and means none.
+        if isinstance(self.consensus, bool) or self.consensus != 0:
             object.__setattr__(self, "consensus", check_positive_int(self.consensus, argument="consensus"))
+        if self.tissue is not None and not isinstance(self.tissue, str):
+            names = list(self.tissue) if isinstance(self.tissue, Iterable) else [self.tissue]
+            if isinstance(self.tissue, bytes) or not all(isinstance(name, str) for name in names):
+                raise TypeError(f"tissue must be a name or a list of names, got {self.tissue!r}.")
+            object.__setattr__(self, "tissue", names)
         if self.recall is not None:
             check_fraction(self.recall, argument="recall")
         if self.labels is not None:
@@ -86,6 +93,8 @@ class Labelling:
                 + (". " if within is None else " among the landmarks that where=, exclude= and tissue= leave. ")
                 + "Use vote='ontology'."
             )
+        if self.consensus and vote != "calibrated":
+            raise ValueError(f"consensus averages probabilities, which vote={vote!r} does not have. Leave it out.")
         return replace(how, vote=vote)
 
     def within(self, reference: Reference) -> np.ndarray | None:
@@ -130,40 +139,6 @@ class Labelling:
         }
 
 
-def with_tissue(where: Any, tissue: str | Sequence[str] | None, reference: Reference) -> Any:
-    """Add ``{"tissue": tissue}`` to a filter.
-
-    Raises
-    ------
-    KeyError, ValueError, TypeError
-        The reference has no column "tissue" or no such tissue, or ``where`` is not a mapping, or names a tissue, too.
-    """
-    if tissue is None:
-        return where
-    if "tissue" not in reference.obs.columns:
-        raise KeyError(
-            f"tissue= was given, but {reference.path.name} has no column 'tissue'. Its columns are "
-            f"{', '.join(map(str, reference.obs.columns))}. Use where=."
-        )
-    if where is not None and not isinstance(where, Mapping):
-        raise TypeError("tissue= cannot be joined with an expression in where=. Name the tissue in the expression.")
-    if where and "tissue" in where:
-        raise ValueError("tissue= and where={'tissue': ...} were both given. Give one of them.")
-    known = sorted({str(name) for name in reference.obs["tissue"].dropna().unique()} - {""})
-    wanted: list[str] = []
-    for name in [tissue] if isinstance(tissue, str) else tissue:
-        # "blood" is also "blood (PBMC)".
-        found = [one for one in known if str(name).casefold() in (one.casefold(), one.casefold().split(" (")[0])]
-        if not found:
-            raise ValueError(
-                f"tissue must be in {reference.path.name}, got {name!r}. Its tissues are {', '.join(map(repr, known))}."
-            )
-        wanted += found
-    if not wanted:
-        raise ValueError("tissue is empty. Name at least one tissue, or leave it out.")
-    return {**(where or {}), "tissue": wanted}
-
-
 @dataclass(frozen=True, eq=False)
 class Answer:
     """Labels of n cells.
@@ -180,6 +155,8 @@ class Answer:
         Novelty and its p-values, (n,).
     novel
         Cells that are unassigned because they are novel, bool (n,). None: novelty is ignored.
+    empty
+        Cells that are unassigned because they hardly have a count, bool (n,). None: unknown.
     sets
         Prediction sets as text.
     stats
@@ -195,6 +172,7 @@ class Answer:
     novelty: np.ndarray
     pvalues: np.ndarray
     novel: np.ndarray | None
+    empty: np.ndarray | None
     sets: list[str]
     stats: dict[str, np.ndarray]
     facts: dict[str, Any]
@@ -221,7 +199,7 @@ def _label_by_head(cells: NewCells, how: Labelling, client: Any) -> Answer:
         again = cells.expression.embed(reference.encoder, model.panel.genes)
     of_all, inside = model.label(vectors, again, len(terms.labels), alpha=how.alpha, depth=novelty.depths)
     if how.consensus:
-        of_all = _averaged(of_all, vectors, how.consensus)
+        of_all = _averaged(of_all, vectors, how.consensus, ~novelty.novel & ~novelty.empty)
     listed = how.listed(terms)
     by_label = of_all if listed is None else _renormalised(of_all, listed)
     # If all labels are ruled out, the most probable label stays.
@@ -256,6 +234,7 @@ def _label_by_head(cells: NewCells, how: Labelling, client: Any) -> Answer:
         novelty=novelty.scores,
         pvalues=novelty.pvalues,
         novel=novelty.novel,
+        empty=novelty.empty,
         sets=set_texts(inside, by_label, terms),
         stats={},
         facts=facts,
@@ -293,17 +272,19 @@ def _names(codes: np.ndarray, terms: TermSpace) -> list[str]:
     return [str(terms.term_names[terms.label_term[code]]) for code in codes]
 
 
-def _averaged(by_label: np.ndarray, vectors: np.ndarray, k: int) -> np.ndarray:
-    """Average the probabilities of each cell and its ``k`` nearest cells of the query."""
+def _averaged(by_label: np.ndarray, vectors: np.ndarray, k: int, sound: np.ndarray) -> np.ndarray:
+    """Average the probabilities of each sound cell, bool (n,), and its ``k`` nearest sound cells of the query.
+
+    Cells that are novel or hardly have a count keep their probabilities, and change those of no other cell.
+    """
     import faiss
 
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    _, near = faiss.knn(vectors, vectors, min(k + 1, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
-    out = np.zeros_like(by_label)
-    for column in near.T:
-        out += by_label[column]
-    out /= near.shape[1]
-    out[~by_label.any(axis=1)] = 0
+    rows = np.flatnonzero(sound & by_label.any(axis=1))
+    out = by_label.copy()
+    if len(rows):
+        mine = np.ascontiguousarray(vectors[rows], dtype=np.float32)
+        _, near = faiss.knn(mine, mine, min(k + 1, len(rows)), metric=faiss.METRIC_INNER_PRODUCT)
+        out[rows] = sum(by_label[rows[column]] for column in near.T) / near.shape[1]
     return out
 
 
@@ -378,13 +359,14 @@ def _label_by_neighbours(cells: NewCells, how: Labelling, client: Any) -> Answer
         pvalues, scores = by_distance(reference, nearest)
         by_term = _sums(by_label, terms)
         sure = _confidence(by_term, chosen)
-        return Answer(by_label, by_term, chosen, sure, scores, pvalues, None, sets, stats, {})
+        return Answer(by_label, by_term, chosen, sure, scores, pvalues, None, None, sets, stats, {})
     by_label, by_term = ontology_vote(hits.distances, codes, terms)
     sets = set_texts(prediction_sets(by_label, alpha=how.alpha), by_label, terms)
     found = measure_novelty(cells, lambda: nearest, how.max_novelty, how.within(reference))
     chosen = np.where(found.novel | found.empty, -1, assign(by_term, terms, enough=how.min_probability))
     sure = _confidence(by_term, chosen)
-    return Answer(by_label, by_term, chosen, sure, found.scores, found.pvalues, found.novel, sets, {}, found.facts)
+    measured = (found.scores, found.pvalues, found.novel, found.empty)
+    return Answer(by_label, by_term, chosen, sure, *measured, sets, {}, found.facts)
 
 
 def set_texts(inside: np.ndarray, by_label: np.ndarray, terms: TermSpace) -> list[str]:
