@@ -123,10 +123,6 @@ class Head:
         in_blocks(len(by_label), lambda part: np.less_equal(1.0 - by_label[part], limit, out=out[part]))
         return out
 
-    def untried(self) -> np.ndarray:
-        """Label codes without a score of their own, int32: no study that was left out has cells of them."""
-        return np.asarray(self.classes[~np.isin(self.classes, self.labels)])
-
     def pooled(self, *, alpha: float) -> np.ndarray:
         """Label codes with too few scores of their own, int32: the scores of all labels are used for them."""
         counts = np.bincount(self.labels, minlength=int(self.classes.max(initial=-1)) + 1)

@@ -283,17 +283,8 @@ class LabelModel:
         """Embed the landmarks with ``genes``, bool (n_genes,), and calibrate with them."""
         key = _key_of(genes, landmarks.cells.rows)
         if key not in self._models:
-            encoder, cells = self._encoder(), landmarks.cells
-            vectors = FixedVectors([to_fixed(cells.embed(encoder, genes))])
-
-            calibration = calibrate(
-                vectors,
-                landmarks.studies,
-                landmarks.codes,
-                n_labels=self._n_labels,
-                seed=self._seed,
-                thinned=lambda: (np.arange(len(cells)), thinned_vectors(cells, encoder, genes, seed=self._seed)),
-            )
+            options = {"n_labels": self._n_labels, "seed": self._seed}
+            vectors, calibration = _calibrated(landmarks, self._encoder(), genes, **options)
             index = ExactIndex(vectors)
             if len(self._models) >= _CACHED_MODELS:
                 self._models.pop(next(iter(self._models)))
@@ -319,17 +310,25 @@ def panel_head(landmarks: LabelledLandmarks, encoder: Encoder, *, n_labels: int,
     found = panel_labels(landmarks.cells, landmarks.codes, landmarks.studies, every)
     if found is None:
         return None
+    head = _calibrated(landmarks, encoder, found.genes, n_labels=n_labels, seed=seed)[1].head
+    return None if head is None else PanelHead(found.codes, found.genes, head)
+
+
+def _calibrated(
+    landmarks: LabelledLandmarks, encoder: Encoder, genes: np.ndarray, *, n_labels: int, seed: int
+) -> tuple[FixedVectors, Calibration]:
+    """Embed landmarks with ``genes``, bool (n_genes,), and calibrate with them."""
     cells = landmarks.cells
-    vectors = FixedVectors([to_fixed(cells.embed(encoder, found.genes))])
-    head = calibrate(
+    vectors = FixedVectors([to_fixed(cells.embed(encoder, genes))])
+    calibration = calibrate(
         vectors,
         landmarks.studies,
         landmarks.codes,
         n_labels=n_labels,
         seed=seed,
-        thinned=lambda: (np.arange(len(cells)), thinned_vectors(cells, encoder, found.genes, seed=seed)),
-    ).head
-    return None if head is None else PanelHead(found.codes, found.genes, head)
+        thinned=lambda: (np.arange(len(cells)), thinned_vectors(cells, encoder, genes, seed=seed)),
+    )
+    return vectors, calibration
 
 
 def _key_of(genes: np.ndarray, rows: np.ndarray | None = None) -> str:

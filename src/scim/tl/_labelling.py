@@ -14,7 +14,7 @@ from .._warn import warn
 from ..index import check_queries
 from ..labels import MatchedModel, Vote, assign, check_vote, ontology_vote, plain_vote, prediction_sets
 from ._cells import NewCells
-from ._novelty import by_distance, measure_novelty
+from ._novelty import WARN_FROM_CELLS, WARN_SHARE, by_distance, measure_novelty
 from ._results import filter_text
 from ._tissue import with_tissue
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 _MAX_ALPHA = 0.4999
 #: Warn if more than this share of the cells seem to have labels that are not in ``labels=``.
 _WARN_UNLISTED_SHARE = 0.05
-#: Warn if more than this share of the cells have labels that no study has tested ...
-_WARN_SHARE = 0.5
-#: ... among this many cells or more.
-_WARN_FROM_CELLS = 20
 #: Largest confidence of a term that no study tested: no study that was left out has cells of it.
 _UNTRIED_CONFIDENCE = 0.9
 
@@ -192,7 +188,9 @@ def _label_by_head(cells: NewCells, how: Labelling, client: Any) -> Answer:
     head = model.calibration.head
     assert head is not None  # Labelling.resolved made sure
     vectors = check_queries(cells.vectors, reference.n_latent)
-    novelty = measure_novelty(cells, lambda: model.distances(vectors), how.max_novelty, within)
+    novelty = measure_novelty(
+        cells, lambda: model.distances(vectors), how.max_novelty, calibration=model.calibration, within=within
+    )
     again = None
     if model.panel is not None:
         assert cells.expression is not None  # the panel is None without values
@@ -298,7 +296,7 @@ def _bounded(confidence: np.ndarray, chosen: np.ndarray, tried: np.ndarray, refe
     terms = reference.terms
     untested = np.append(~terms.closure[tried].any(axis=0), False)[chosen]
     given = chosen >= 0
-    if given.sum() >= _WARN_FROM_CELLS and untested.sum() > _WARN_SHARE * given.sum():
+    if given.sum() >= WARN_FROM_CELLS and untested.sum() > WARN_SHARE * given.sum():
         names = ", ".join(sorted({str(terms.term_names[term]) for term in np.unique(chosen[untested])})[:5])
         warn(
             f"{int(untested.sum()):,} of {int(given.sum()):,} labelled cells have a label that could not be tested, "
@@ -351,18 +349,21 @@ def _label_by_neighbours(cells: NewCells, how: Labelling, client: Any) -> Answer
     hits = reference.search(cells.vectors, how.k, within=within, recall=how.recall, client=client, **filters)
     codes = np.where(hits.indices >= 0, reference.label_codes[hits.indices], -1)
     nearest = np.where(np.isfinite(hits.distances[:, 0]), hits.distances[:, 0], np.nan)
+    calibration = reference.label_model.matched().calibration
 
     if how.vote != "ontology":  # SCimilarity's votes label every cell
         by_label, best, stats = plain_vote(hits.distances, codes, len(terms.labels), weighted=how.vote == "weighted")
         chosen = np.append(terms.label_term, -1)[best]
         sets = list(np.append(terms.term_names, "")[chosen].astype(str))
-        pvalues, scores = by_distance(reference, nearest)
+        pvalues, scores = by_distance(calibration, nearest)
         by_term = _sums(by_label, terms)
         sure = _confidence(by_term, chosen)
         return Answer(by_label, by_term, chosen, sure, scores, pvalues, None, None, sets, stats, {})
     by_label, by_term = ontology_vote(hits.distances, codes, terms)
     sets = set_texts(prediction_sets(by_label, alpha=how.alpha), by_label, terms)
-    found = measure_novelty(cells, lambda: nearest, how.max_novelty, how.within(reference))
+    found = measure_novelty(
+        cells, lambda: nearest, how.max_novelty, calibration=calibration, within=how.within(reference)
+    )
     chosen = np.where(found.novel | found.empty, -1, assign(by_term, terms, enough=how.min_probability))
     sure = _confidence(by_term, chosen)
     measured = (found.scores, found.pvalues, found.novel, found.empty)

@@ -12,14 +12,15 @@ from .._warn import warn
 from ._cells import NewCells
 
 if TYPE_CHECKING:
+    from ..labels import Calibration
     from ..reference import Reference
 
 #: A cell with a larger novelty is farther from the labels than 95 % of comparable cells of other studies.
 _WELL_REPRESENTED = 0.5
-#: Warn if fewer of the cells than this share are well represented ...
-_WARN_SHARE = 0.5
+#: Warn if this share of the cells or more have something that users should know ...
+WARN_SHARE = 0.5
 #: ... among this many cells or more.
-_WARN_FROM_CELLS = 20
+WARN_FROM_CELLS = 20
 #: Cells with fewer counts are unassigned.
 _MIN_COUNTS = 10
 #: Warn of cells with fewer counts.
@@ -42,11 +43,17 @@ class Novelty:
 
 
 def measure_novelty(
-    cells: NewCells, distances: Callable[[], np.ndarray], max_novelty: float, within: np.ndarray | None = None
+    cells: NewCells,
+    distances: Callable[[], np.ndarray],
+    max_novelty: float,
+    *,
+    calibration: Calibration,
+    within: np.ndarray | None = None,
 ) -> Novelty:
     """Measure how unlike the cells of the reference, or its cells ``within``, bool (n_rows,), each cell is.
 
-    Cells are compared by expression, or by distance in the embedding if they have no values.
+    Cells are compared by expression, or, if they have no values, by ``distances`` to the nearest cell with the
+    background of ``calibration``.
     """
     found = None if cells.expression is None else cells.expression.compare(cells.reference, within)
     depths = None if found is None else found.depths
@@ -56,11 +63,11 @@ def measure_novelty(
         if within is not None:
             facts["novelty_filtered"] = found.filtered
     else:
-        pvalues, scores = by_distance(cells.reference, distances())
+        pvalues, scores = by_distance(calibration, distances())
         facts = {"novelty": "distance"}
     empty = np.zeros(len(scores), dtype=bool) if depths is None else depths < _MIN_COUNTS
     novel = (scores > max_novelty) & ~empty
-    if facts["novelty"] == "distance" and cells.reference.label_model.calibration_kind == "within-study":
+    if facts["novelty"] == "distance" and calibration.kind == "within-study":
         # Distances within one study do not tell how far the cells of another study are.
         novel[:] = False
     facts |= {"n_novel": int(novel.sum()), "n_few_counts": 0 if depths is None else int((depths < _FEW_COUNTS).sum())}
@@ -76,16 +83,16 @@ def measure_novelty(
     return Novelty(scores, pvalues, novel, empty, depths, facts)
 
 
-def by_distance(reference: Reference, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_distance(calibration: Calibration, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute p-values and novelty of distances to the nearest cell, (n,); 1 and 0 for nan, a cell without any."""
-    calibration, known = reference.label_model.matched().calibration, ~np.isnan(distances)
+    known = ~np.isnan(distances)
     filled = np.where(known, distances, 0.0)
     return np.where(known, calibration.pvalue(filled), 1.0), np.where(known, calibration.novelty(filled), 0.0)
 
 
 def _warn_of_strange(reference: Reference, scores: np.ndarray, n_novel: int, represented: float) -> None:
     """Warn if most cells are unlike the reference."""
-    if len(scores) < _WARN_FROM_CELLS or represented >= _WARN_SHARE:
+    if len(scores) < WARN_FROM_CELLS or represented >= 1 - WARN_SHARE:
         return
     warn(
         f"Only {represented:.0%} of {len(scores):,} cells are well represented in {reference.path.name}; the others "
