@@ -15,7 +15,7 @@ from ._calibration import Calibration, PanelHead, calibrate, thinned_vectors
 from ._head import CalibrationKind
 from ._landmarks import MISSING_SHARE, LabelledLandmarks
 from ._novelty import Profiles
-from ._panels import panel_labels, unseen_genes
+from ._panels import PanelLabels, panel_labels, unseen_genes
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -147,6 +147,8 @@ class LabelModel:
         self._read_landmarks, self._encoder = landmarks, encoder
         self._n_labels, self._n_genes, self._seed = n_labels, n_genes, seed
         self._models: dict[str, MatchedModel] = {}
+        #: Key of the genes and landmarks of the last query, and the labels that only panels have.
+        self._last_panel: tuple[str, PanelLabels | None] | None = None
         #: Key of the genes of the last query, and their profiles.
         self._last_profiles: tuple[str, Profiles | None] | None = None
 
@@ -225,7 +227,7 @@ class LabelModel:
             panel: PanelHead | None = known
             codes = known.codes
         else:
-            found = panel_labels(landmarks.cells, landmarks.codes, landmarks.studies, every)
+            found = self._panel_labels(landmarks, every)
             if found is None:
                 return model
             head, codes = self._fitted(landmarks, found.genes).calibration.head, found.codes
@@ -278,6 +280,14 @@ class LabelModel:
 
     def _nearest(self, vectors: np.ndarray, recall: float) -> np.ndarray:
         return self._index.nearest(vectors, 1, recall=recall).distances[:, 0]
+
+    def _panel_labels(self, landmarks: LabelledLandmarks, measured: np.ndarray) -> PanelLabels | None:
+        """Find labels that only panels have, see :func:`panel_labels`; the last answer is kept."""
+        key = _key_of(measured, landmarks.cells.rows)
+        if self._last_panel is None or self._last_panel[0] != key:
+            found = panel_labels(landmarks.cells, landmarks.codes, landmarks.studies, measured)
+            self._last_panel = key, found
+        return self._last_panel[1]
 
     def _fitted(self, landmarks: LabelledLandmarks, genes: np.ndarray) -> MatchedModel:
         """Embed the landmarks with ``genes``, bool (n_genes,), and calibrate with them."""
