@@ -258,9 +258,13 @@ def test_genes_filtered_for_want_of_counts_are_measured(new: anndata.AnnData, re
 
 def test_without_values_novelty_is_told_by_distance(annotated: anndata.AnnData, reference: scim.Reference) -> None:
     alone = anndata.AnnData(np.full((100, 3), 0.5, dtype="f4"), obsm={"X_scim": annotated.obsm["X_scim"]})
-    alone.uns["scim"] = {"embed": {"encoder_id": reference.encoder_id}}
-    scim.tl.annotate(alone, reference)
-    assert alone.uns["scim"]["annotate"]["novelty"] == "distance"
+    # The record names genes that are not in var, as after the matrix was replaced.
+    genes = {"source": "var_names", "n_matched": 10, "n_encoder": 765}
+    record = {"encoder_id": reference.encoder_id, "input": {"layer": "X"}, "genes": genes}
+    for embed in ({"encoder_id": reference.encoder_id}, record):
+        alone.uns["scim"] = {"embed": embed}
+        scim.tl.annotate(alone, reference)
+        assert alone.uns["scim"]["annotate"]["novelty"] == "distance"
     assert alone.obs[["scim_novelty", "scim_novelty_pvalue"]].stack().between(0, 1).all()
 
 

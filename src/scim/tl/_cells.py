@@ -164,7 +164,10 @@ class NewCells:
             return self.expression.measured if self.expression.n_matched == source.n_matched else None
         if source.layer == "raw" and adata.raw is None:
             return None
-        gene_map = encoder.genes.match_adata(adata, gene_column=source.gene_column, use_raw=source.layer == "raw")
+        try:
+            gene_map = encoder.genes.match_adata(adata, gene_column=source.gene_column, use_raw=source.layer == "raw")
+        except ValueError:  # the genes are gone, and only the embedding is left
+            return None
         return np.asarray(gene_map.measured) if gene_map.n_matched == source.n_matched else None
 
     def _gives_the_vectors(self) -> bool:
