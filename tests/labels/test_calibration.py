@@ -80,7 +80,9 @@ def test_wrong_labels_are_not_learned_from() -> None:
     assert wrong[careful.doubted].mean() > 0.95
     assert np.isin(np.flatnonzero(wrong), careful.doubted).mean() > 0.9
     assert careful.head is not None and naive.head is not None
-    assert not np.isin(careful.head.labels, [-1]).any() and len(careful.head.scores) < len(naive.head.scores)
+    assert not np.isin(careful.head.alone.labels, [-1]).any() and len(careful.head.alone.scores) < len(
+        naive.head.alone.scores
+    )
     truth = [
         calibration.head.probabilities(vectors, 3)[np.arange(480), kinds].mean() for calibration in (careful, naive)
     ]

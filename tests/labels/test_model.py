@@ -18,6 +18,8 @@ from scim.labels._novelty import Profiles
 
 EVERY = np.ones(N_GENES, dtype=bool)
 PANEL = np.arange(N_GENES) % 3 == 0
+#: No label is below another.
+FLAT = np.eye(N_LABELS, dtype=bool)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def make_model(landmarks: LabelledLandmarks | None, encoder: Encoder, cells: Lab
     """Model of a reference whose cells are ``cells``."""
     vectors = FixedVectors([to_fixed(cells.cells.embed(encoder, EVERY))])
     calibration = calibrate(vectors, cells.studies, cells.codes, n_labels=N_LABELS, seed=0)
-    sizes = {"n_labels": N_LABELS, "n_genes": N_GENES, "seed": 0}
+    sizes = {"below": FLAT, "n_genes": N_GENES, "seed": 0}
     return LabelModel(calibration, ExactIndex(vectors), lambda: landmarks, lambda: encoder, **sizes)
 
 
@@ -60,7 +62,7 @@ def test_sets_hold_the_label_of_cells_of_a_panel(encoder: Encoder, alpha: float)
         matched = model.matched(PANEL)
         assert matched.panel_matched
         for head, found in ((head_of(matched.calibration), held), (head_of(model.matched().calibration), unmatched)):
-            possible = head.possible(head.probabilities(query, N_LABELS), alpha=alpha)
+            possible = head.alone.possible(head.probabilities(query, N_LABELS), alpha=alpha, classes=head.classes)
             found.append(possible[np.arange(len(codes)), codes].mean())
             sizes.append(possible.sum(axis=1).mean())
     assert np.mean(held) >= 1 - alpha - 0.02
@@ -165,14 +167,14 @@ def test_labels_of_a_panel_are_compared_in_its_genes(
     # Without values of some of these genes, the cells cannot be embedded again.
     assert model.matched(embeddable=np.arange(N_GENES) < 200).unjudged.tolist() == [3]
     # A head that was fitted when the reference was made is used.
-    made = module.panel_head(panel, encoder, n_labels=N_LABELS, seed=0)
+    made = module.panel_head(panel, encoder, FLAT, seed=0)
     assert made is not None
     kept = LabelModel(
         replace(model.matched().calibration, panel=made),
         ExactIndex(FixedVectors([to_fixed(cells.embed(encoder, EVERY))])),
         lambda: panel,
         lambda: encoder,
-        n_labels=N_LABELS,
+        below=FLAT,
         n_genes=N_GENES,
         seed=0,
     )

@@ -48,7 +48,8 @@ def test_distances_are_one_minus_the_largest_correlation() -> None:
     expected = 1 - np.corrcoef(logged, means)[: len(logged), len(logged) :].max(axis=1)
     cells = sparse.csr_matrix(counts)
     deep = np.full(len(counts), 1e6)  # landmarks are not thinned
-    found, scores = profiles.compare(cells, deep)
+    found, scores, similarity = profiles.compare(cells, deep)
+    np.testing.assert_allclose(1 - similarity.max(axis=1), expected, atol=1e-5)
     background = profiles.background(14)
     larger = (background >= expected[:, None] - 1e-7).sum(axis=1)
     np.testing.assert_allclose(found, (1 + larger) / (1 + len(background)), atol=2 / len(background))
@@ -68,8 +69,37 @@ def test_cells_without_counts_are_not_novel() -> None:
     assert profiles is not None
     counts = np.zeros((2, N_GENES), dtype=np.float32)
     counts[1, 250] = 5  # a gene that was not measured
-    found, scores = profiles.compare(sparse.csr_matrix(counts), np.zeros(2))
-    assert found.tolist() == [1, 1] and scores.tolist() == [0, 0]
+    found, scores, similarity = profiles.compare(sparse.csr_matrix(counts), np.zeros(2))
+    assert found.tolist() == [1, 1] and scores.tolist() == [0, 0] and not similarity.any()
+
+
+def test_each_study_counts_the_same_in_the_mean_of_a_label() -> None:
+    marks = Simulation(0).landmarks()
+    # Half of the cells of the first study do not change its weight.
+    kept = np.flatnonzero((marks.studies > 0) | (np.arange(len(marks.codes)) % 2 == 0))
+    whole, fewer = learn(marks), learn(marks.take(kept))
+    assert whole is not None and fewer is not None
+    logged = np.log1p(1e4 * (x := marks.cells.matrix(N_GENES).toarray()) / x.sum(axis=1, keepdims=True))
+    for made, which in ((whole, np.arange(len(marks.codes))), (fewer, kept)):
+        rows, codes, studies = logged[which][:, made.genes], marks.codes[which], marks.studies[which]
+        by_study = [rows[(codes == 0) & (studies == study)].mean(axis=0) for study in np.unique(studies[codes == 0])]
+        expected = np.mean(by_study, axis=0) - np.mean(by_study)
+        np.testing.assert_allclose(made.centroids[0], expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_landmarks_are_correlated_with_labels_of_other_studies() -> None:
+    marks = Simulation(0).landmarks()
+    codes = np.where((marks.codes == 1) & (marks.studies > 0), -1, marks.codes)  # label 1 is in one study only
+    profiles = learn(LabelledLandmarks(marks.cells, codes, marks.studies))
+    assert profiles is not None
+    found = profiles.left_out(marks.cells, marks.studies)
+    place = profiles.codes.tolist().index(1)
+    np.testing.assert_array_equal(np.isnan(found[:, place]), marks.studies == 0)
+    others = np.delete(found, place, axis=1)
+    assert np.isfinite(others).all() and (np.abs(others) <= 1 + 1e-5).all()
+    by_label = profiles.by_label(found, N_LABELS + 1)
+    np.testing.assert_array_equal(by_label[:, profiles.codes], found)
+    assert np.isnan(by_label[:, N_LABELS]).all()
 
 
 def test_each_cell_is_compared_with_landmarks_of_its_depth() -> None:

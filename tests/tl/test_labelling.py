@@ -37,7 +37,7 @@ def test_record_says_how(annotated: anndata.AnnData) -> None:
 def test_record_names_labels_without_scores_of_their_own(annotated: anndata.AnnData, reference: scim.Reference) -> None:
     head = reference.label_model.matched().calibration.head
     assert head is not None
-    counts = np.bincount(head.labels, minlength=len(reference.terms.labels))
+    counts = np.bincount(head.alone.labels, minlength=len(reference.terms.labels))
     names = reference.terms.term_names[reference.terms.label_term]
     few = [str(names[i]) for i in head.classes if counts[i] < 20]
     assert few and annotated.uns["scim"]["annotate"]["pooled_labels"].split(";") == few

@@ -1,13 +1,14 @@
 """Label cells: votes, a calibrated head, prediction sets, and tests of novelty."""
 
 from ._balanced import balanced_sample
-from ._calibration import Calibration, PanelHead, Thinned, calibrate, thinned_vectors
+from ._calibration import Calibration, PanelHead, calibrate
 from ._doubts import doubtful_labels
 from ._head import CalibrationKind, Head
 from ._landmarks import LANDMARKS_PER_GROUP, LANDMARKS_PER_SEGMENT, LabelledLandmarks, LandmarkKind, Landmarks, thinned
 from ._model import LabelModel, MatchedModel, panel_head
 from ._novelty import Profiles
 from ._sets import assign, prediction_sets
+from ._thinned import Thinned, thinned_landmarks
 from ._votes import PLAIN_VOTES, Vote, check_vote, ontology_vote, plain_vote
 
 __all__ = [
@@ -15,5 +16,5 @@ __all__ = [
     "Calibration", "CalibrationKind", "Head", "LabelledLandmarks", "LabelModel", "LandmarkKind", "Landmarks",
     "MatchedModel", "PanelHead", "Profiles", "Thinned", "Vote",
     "assign", "balanced_sample", "calibrate", "check_vote", "doubtful_labels", "ontology_vote", "panel_head",
-    "plain_vote", "prediction_sets", "thinned", "thinned_vectors",
+    "plain_vote", "prediction_sets", "thinned", "thinned_landmarks",
 ]  # fmt: skip

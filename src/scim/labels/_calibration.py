@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,56 +11,13 @@ import numpy as np
 from ..index import FixedVectors, nearest_elsewhere
 from ._balanced import balanced_sample, choose_in_turn
 from ._doubts import doubted_cells
-from ._head import CalibrationKind, Head, Labelled, fit_head
+from ._head import CalibrationKind, Head, Labelled, Trial, fit_head
 
 if TYPE_CHECKING:
-    from ..encoder import Encoder
-    from ._landmarks import Landmarks
+    from ._thinned import Thinned
 
 #: Number of cells whose distances are the background.
 N_CELLS = 5_000
-
-#: Counts of a cell to which landmarks are thinned, besides a seventh of their own, to know how sure a head is of these.
-SHALLOW_DEPTHS = (3.0, 10.0, 30.0, 100.0)
-
-#: Number of landmarks that are thinned to these depths.
-_SHALLOW_CELLS = 1_000
-
-
-@dataclass(frozen=True, eq=False)
-class Thinned:
-    """Landmarks after thinning.
-
-    Attributes
-    ----------
-    depth
-        Counts of a cell.
-    places
-        Positions among the landmarks, int64 (n,).
-    vectors
-        Unit vectors, float32 (n, d).
-    """
-
-    depth: float
-    places: np.ndarray
-    vectors: np.ndarray
-
-
-def thinned_vectors(landmarks: Landmarks, encoder: Encoder, measured: np.ndarray, *, seed: int) -> list[Thinned]:
-    """Embed landmarks at several depths, with the ``measured`` genes, bool (n_genes,); see :meth:`Landmarks.thinned`.
-
-    The deepest are all landmarks with a seventh of their counts.
-    """
-    deep = landmarks.thinned(seed=seed)
-    depth = float(np.median(deep.depths(measured))) if len(deep) else 0.0
-    found = [Thinned(depth, np.arange(len(deep)), deep.embed(encoder, measured))]
-    some = np.sort(np.random.default_rng(seed).permutation(len(landmarks))[:_SHALLOW_CELLS])
-    cells = landmarks.take(some).counted()
-    for shallow in SHALLOW_DEPTHS:
-        if shallow < depth / 2:
-            thinned = cells.thinned(seed=seed, depth=shallow, measured=measured)
-            found.append(Thinned(shallow, some, thinned.embed(encoder, measured)))
-    return found
 
 
 def conformal_pvalues(background: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -150,8 +107,9 @@ def calibrate(
     seed: int,
     comparable: np.ndarray | None = None,
     landmarks: np.ndarray | None = None,
-    thinned: Callable[[], tuple[np.ndarray, list[Thinned]]] | None = None,
+    thinned: Callable[[], Sequence[Thinned]] | None = None,
     living: np.ndarray | None = None,
+    below: np.ndarray | None = None,
 ) -> Calibration:
     """Measure the background of distances on a random sample of cells, and fit a head to a balanced sample.
 
@@ -169,10 +127,12 @@ def calibrate(
     landmarks
         Positions of the landmarks, whose labels are checked, too.
     thinned
-        Returns positions of landmarks, and the landmarks after thinning, see :func:`thinned_vectors`. The head is
-        scored on them if there are several studies.
+        Returns landmarks after thinning, see :func:`thinned_landmarks`. The head is scored on them if there are several
+        studies.
     living
         Cells that were not removed, bool (n,). None: all.
+    below
+        Labels that are a label or below it, bool (n_labels, n_labels). None: labels are not nested.
     """
     if living is not None:
         codes = np.where(living, codes, -1)
@@ -181,12 +141,12 @@ def calibrate(
         checked = np.union1d(chosen, np.empty(0, np.int64) if landmarks is None else landmarks)
         doubted = doubted_cells(vectors, studies, codes, comparable, checked[codes[checked] >= 0], seed=seed)
         chosen = np.setdiff1d(chosen, doubted)
-    fitted, scored = Labelled(vectors.take(chosen), codes[chosen], studies[chosen]), []
+    fitted, tested = Labelled(vectors.take(chosen), codes[chosen], studies[chosen]), []
     if thinned is not None and fitted.several_studies:
-        rows, parts = thinned()
-        own, of_study = np.where(np.isin(rows, doubted), -1, codes[rows]), studies[rows]
-        scored = [(part.depth, Labelled(part.vectors, own[part.places], of_study[part.places])) for part in parts]
-    head = fit_head(fitted, n_labels=n_labels, seed=seed, scored=scored)
+        for part in thinned():
+            own = np.where(np.isin(part.rows, doubted), -1, codes[part.rows])
+            tested.append(Trial(part.depth, Labelled(part.vectors, own, studies[part.rows]), part.similarity))
+    head = fit_head(fitted, n_labels=n_labels, seed=seed, tested=tested, below=below)
     return Calibration(*_background(vectors, studies, living, seed=seed), head, doubted)
 
 

@@ -1,15 +1,16 @@
-"""A linear head on the embedding, and conformal scores of it from studies that were left out."""
+"""A linear head on the embedding, joined with the similarity of expression, and scored on studies left out."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from .._threads import in_blocks, one_thread_of_blas
+from ._scale import LeftOut, Scale, fit_scale
 
 #: Inverse strength of the prior on the weights: C of scikit-learn.
 _C = 0.3
@@ -17,13 +18,8 @@ _C = 0.3
 _STUDY_FOLDS = 5
 #: Number of parts that cells are split into if there is one study.
 _CELL_FOLDS = 5
-#: Temperatures are multiplied by this: cells of a new study lie farther from their label than cells of a study that was
-#: left out, which the encoder was trained on.
-_NEW_STUDY = 1.25
-#: Smallest number of scores of a label that p-values of the label are computed from.
-_MIN_SCORES = 20
-#: Temperatures that are tried.
-_TEMPERATURES = np.geomspace(0.1, 10, 41)
+#: Weight of a correlation of expression against a logit of the head.
+_SIMILARITY = 20.0
 
 #: Whether a calibration compares cells with other studies, or with other cells of the only study.
 CalibrationKind = Literal["cross-study", "within-study"]
@@ -37,9 +33,13 @@ class Labelled:
     codes: np.ndarray
     studies: np.ndarray
 
+    def is_known(self) -> np.ndarray:
+        """Find the cells that have a label and a direction, bool (n,)."""
+        return np.asarray((self.codes >= 0) & self.vectors.any(axis=1))
+
     def known(self) -> Labelled:
         """Keep the cells that have a label and a direction."""
-        kept = (self.codes >= 0) & self.vectors.any(axis=1)
+        kept = self.is_known()
         return Labelled(self.vectors[kept], self.codes[kept], self.studies[kept])
 
     @property
@@ -50,7 +50,7 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Probabilities of labels, and conformal p-values of labels.
+    """Probabilities of labels, and labels that cannot be ruled out.
 
     Attributes
     ----------
@@ -58,13 +58,9 @@ class Head:
         Label codes that the head knows, int32 (c,), ascending.
     weights, bias
         float32 (c, d) and (c,).
-    depths, temperatures
-        Counts of a cell, ascending, and the divisor of the logits of such a cell, float32 (t,), fitted to cells of
-        studies that were left out. Shallow cells have larger divisors, and so less certain labels.
-    scores
-        Nonconformity of cells that were left out: 1 - probability of their own label, float32 (n,).
-    labels, groups
-        Label codes and studies of these cells, int32 (n,).
+    alone, joint
+        Scales without and with the similarity of expression. ``joint`` is None if the similarity of the cells that were
+        left out is unknown: then similarity is not used.
     kind
         ``"within-study"`` if there was one study. Probabilities and p-values are then too optimistic for other studies.
     """
@@ -72,84 +68,114 @@ class Head:
     classes: np.ndarray
     weights: np.ndarray
     bias: np.ndarray
-    depths: np.ndarray
-    temperatures: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
+    alone: Scale
+    joint: Scale | None
     kind: CalibrationKind
 
-    def probabilities(self, vectors: np.ndarray, n_labels: int, depth: np.ndarray | None = None) -> np.ndarray:
-        """Compute the probability of each label, float32 (m, n_labels), from unit vectors, float32 (m, d).
+    def scale(self, similarity: np.ndarray | None) -> Scale:
+        """Return the scale for cells with or without similarities."""
+        return self.alone if similarity is None or self.joint is None else self.joint
 
-        ``depth`` are the counts of each cell, (m,). None: unknown, and assumed to be enough. Cells without a direction
-        have zeros.
+    def probabilities(
+        self,
+        vectors: np.ndarray,
+        n_labels: int,
+        depth: np.ndarray | None = None,
+        similarity: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Compute the probability of each label, float32 (m, n_labels).
+
+        Parameters
+        ----------
+        vectors
+            Unit vectors, float32 (m, d). Cells without a direction have probabilities of zero.
+        n_labels
+            Number of labels of the reference.
+        depth
+            Counts of each cell, (m,). None: unknown, and assumed to be enough.
+        similarity
+            Correlation of each cell's expression with the mean of each label, (m, n_labels); nan for a label without a
+            mean. None: unknown.
         """
         from scipy.special import softmax
 
         out = np.zeros((len(vectors), n_labels), dtype=np.float32)
-        deep = np.full(len(vectors), np.inf) if depth is None else np.maximum(depth, 1e-9)
-        divisors = np.interp(np.log(deep), np.log(self.depths), self.temperatures).astype(np.float32)
+        scale = self.scale(similarity)
+        divisors = scale.divisors(np.full(len(vectors), np.inf) if depth is None else depth)
 
         def work(part: slice) -> None:
             logits = vectors[part] @ self.weights.T + self.bias
+            if similarity is not None and scale is self.joint:
+                logits = join_similarity(logits, similarity[part][:, self.classes])
             out[part, self.classes] = softmax(logits / divisors[part, None], axis=1)
             out[part][~vectors[part].any(axis=1)] = 0
 
         in_blocks(len(vectors), work)
         return out
 
-    def possible(self, by_label: np.ndarray, *, alpha: float) -> np.ndarray:
-        """Find labels that cannot be ruled out, bool like ``by_label``: their conformal p-value is above ``alpha``.
-
-        Within each study that was left out, the p-value is ``(1 + number of cells of the label with a score as large) /
-        (1 + number of cells of the label)``. The p-value of the label is the largest of these, because cells of a study
-        are alike: a label is ruled out only if every study rules it out (Mondrian conformal prediction, Vovk et al.
-        2005; by study as in Dunn, Wasserman & Ramdas 2023). A label that the head does not know is ruled out.
-
-        Parameters
-        ----------
-        by_label
-            Probability of each label, (m, n_labels).
-        alpha
-            Tolerated error. If a study has fewer than 20 or 1/alpha cells of a label, the cells of all studies are used
-            together. If these are too few, the cells of all labels are used.
-        """
-        n_needed = _scores_needed(alpha)
-        limit = np.full(by_label.shape[1], -np.inf, dtype=np.float32)
-        for label in self.classes:
-            limit[label] = max(_largest_possible(scores, alpha) for scores in self._scores_of(label, n_needed))
-        out = np.empty(by_label.shape, dtype=bool)
-        in_blocks(len(by_label), lambda part: np.less_equal(1.0 - by_label[part], limit, out=out[part]))
-        return out
-
-    def pooled(self, *, alpha: float) -> np.ndarray:
-        """Label codes with too few scores of their own, int32: the scores of all labels are used for them."""
-        counts = np.bincount(self.labels, minlength=int(self.classes.max(initial=-1)) + 1)
-        return np.asarray(self.classes[counts[self.classes] < _scores_needed(alpha)])
-
-    def _scores_of(self, label: int, n_needed: int) -> list[np.ndarray]:
-        """Sorted scores of a label for each study; of all studies, or of all labels, if there are too few."""
-        mine = self.labels == label
-        parts = [self.scores[mine & (self.groups == group)] for group in np.unique(self.groups[mine])]
-        parts = [part for part in parts if len(part) >= n_needed] or [self.scores[mine]]
-        return [np.sort(part) for part in (parts if len(parts[0]) >= n_needed else [self.scores])]
-
     def to_arrays(self, name: str = "head") -> dict[str, np.ndarray]:
         """Return all fields, with names that begin with ``name``, for an .npz file."""
-        return {f"{name}_{field}": np.asarray(value) for field, value in self.__dict__.items()}
+        found = {f"{name}_{field}": np.asarray(getattr(self, field)) for field in (*_ARRAYS, "kind")}
+        for which, scale in (("alone", self.alone), ("joint", self.joint)):
+            if scale is not None:
+                found |= {f"{name}_{which}_{field}": value for field, value in scale.__dict__.items()}
+        return found
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], name: str = "head") -> Head | None:
         """Read the arrays of :meth:`to_arrays`. None if there is no head."""
         if f"{name}_classes" not in arrays:
             return None
-        fields: dict[str, Any] = {field: np.asarray(arrays[f"{name}_{field}"]) for field in cls.__dataclass_fields__}
-        return cls(**fields | {"kind": str(fields["kind"])})
+        scales = [
+            Scale(**{field: np.asarray(arrays[f"{name}_{which}_{field}"]) for field in Scale.__dataclass_fields__})
+            for which in ("alone", "joint")
+            if which == "alone" or f"{name}_{which}_depths" in arrays
+        ]
+        kind: CalibrationKind = "within-study" if str(arrays[f"{name}_kind"]) == "within-study" else "cross-study"
+        classes, weights, bias = (np.asarray(arrays[f"{name}_{field}"]) for field in _ARRAYS)
+        return cls(classes, weights, bias, scales[0], scales[1] if len(scales) > 1 else None, kind)
+
+
+#: Fields of a head that are arrays.
+_ARRAYS = ("classes", "weights", "bias")
+
+
+def join_similarity(logits: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """Add weighted correlations to logits, both (m, c).
+
+    A label without a mean, whose correlations are nan, has the mean correlation of the other labels, weighted by their
+    probabilities: then only its logit counts.
+    """
+    from scipy.special import softmax
+
+    known = np.isfinite(similarity)
+    if not known.all():
+        filled = np.where(known, similarity, 0.0)
+        weights = softmax(np.where(known, logits + _SIMILARITY * filled, -1e9), axis=1)
+        similarity = np.where(known, similarity, (weights * filled).sum(axis=1, keepdims=True))
+    return np.asarray(logits + np.float32(_SIMILARITY) * similarity.astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Cells of about ``depth`` counts that a head is scored on.
+
+    ``similarity`` is the correlation of each cell with the means of labels in other studies, float32 (n, n_labels); nan
+    for no mean. None: unknown.
+    """
+
+    depth: float
+    cells: Labelled
+    similarity: np.ndarray | None = None
+
+    def known(self) -> Trial:
+        """Keep the cells that have a label and a direction."""
+        kept = self.cells.is_known()
+        return Trial(self.depth, self.cells.known(), None if self.similarity is None else self.similarity[kept])
 
 
 def fit_head(
-    cells: Labelled, *, n_labels: int, seed: int, scored: Sequence[tuple[float, Labelled]] = ()
+    cells: Labelled, *, n_labels: int, seed: int, tested: Sequence[Trial] = (), below: np.ndarray | None = None
 ) -> Head | None:
     """Fit a head to a balanced sample of cells, and score it on studies that are left out in turn.
 
@@ -164,9 +190,11 @@ def fit_head(
         Cells to fit the head to.
     n_labels, seed
         Number of labels of the reference, and seed of the parts that are left out.
-    scored
-        Depths, and cells of the same studies with about so many counts, to score the head on if there are several
-        studies. Conformal scores are those of the deepest cells. Empty: ``cells`` themselves.
+    tested
+        Cells of the same studies, at several depths, to score the head on if there are several studies. Conformal
+        scores are those of the deepest cells. Empty: ``cells`` themselves.
+    below
+        Labels that are a label or below it, bool (n_labels, n_labels), see :func:`fit_scale`.
 
     Returns
     -------
@@ -175,50 +203,32 @@ def fit_head(
     fitted = cells.known()
     if len(np.unique(fitted.codes)) < 2:
         return None
-    # Within one study, cells are left out, and it is unknown which scored cell is which fitted cell.
-    tested = [(depth, other.known()) for depth, other in scored] if fitted.several_studies else []
-    tested = sorted(tested or [(np.inf, fitted)], key=lambda pair: pair[0])
     folds = _folds(fitted, seed=seed)
     heads = _left_out_heads(fitted, folds)
-    depths: list[float] = []
-    temperatures: list[float] = []
-    kept = _Scored.none()
-    for depth, others in tested:
-        own = _folds_of_studies(others.studies, fitted.studies, folds) if scored and fitted.several_studies else folds
-        logits = _left_out(heads, others, own, n_labels)
-        known = np.isfinite(logits[np.arange(len(logits)), others.codes])
-        if known.any():
-            temperature, scores = _calibrated(logits[known], others.codes[known])
-            depths.append(depth)
-            temperatures.append(temperature)
-            kept = _Scored(scores, others.codes[known], others.studies[known])
-    classes, weights, bias = _fit(fitted.vectors, fitted.codes)
+    # Within one study, cells are left out, and it is unknown which tested cell is which fitted cell.
+    if tested and fitted.several_studies:
+        parts = sorted((part.known() for part in tested), key=lambda part: part.depth)
+        found = [(part, _folds_of_studies(part.cells.studies, fitted.studies, folds)) for part in parts]
+    else:
+        found = [(Trial(np.inf, fitted), folds)]
+    alone, joint = [], []
+    for part, places in found:
+        logits, of = _left_out(heads, part.cells, places, n_labels), (part.cells.codes, part.cells.studies)
+        alone.append(LeftOut(part.depth, logits, *of))
+        if part.similarity is not None:
+            joint.append(LeftOut(part.depth, _joined(logits, part.similarity), *of))
     return Head(
-        classes=classes.astype(np.int32),
-        weights=weights,
-        bias=bias,
-        # The deepest cells stand for all cells that are as deep or deeper.
-        depths=np.array(depths or [np.inf], dtype=np.float32),
-        # A cell with fewer counts is never more certain.
-        temperatures=np.maximum.accumulate(np.array(temperatures or [1.0], dtype=np.float32)[::-1])[::-1],
-        scores=kept.scores,
-        labels=kept.codes.astype(np.int32),
-        groups=kept.studies.astype(np.int32),
+        *_fit(fitted.vectors, fitted.codes),
+        alone=fit_scale(alone, below),
+        joint=fit_scale(joint, below) if joint else None,
         kind="cross-study" if fitted.several_studies else "within-study",
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """Conformal scores, label codes and studies of cells that were left out, (n,)."""
-
-    scores: np.ndarray
-    codes: np.ndarray
-    studies: np.ndarray
-
-    @classmethod
-    def none(cls) -> _Scored:
-        return cls(np.empty(0, np.float32), np.empty(0, np.int32), np.empty(0, np.int32))
+def _joined(logits: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """Add correlations to logits, (n, n_labels); labels that a head does not know keep -inf."""
+    known = np.isfinite(logits)
+    return np.where(known, join_similarity(np.where(known, logits, -1e9), similarity), -np.inf)
 
 
 #: Classes, weights and biases of a head that was fitted without some studies.
@@ -273,33 +283,4 @@ def _fit(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray
     weights, bias = model.coef_, model.intercept_
     if len(classes) == 2:  # scikit-learn keeps one row for two classes
         weights, bias = np.vstack([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
-    return classes, weights.astype(np.float32), bias.astype(np.float32)
-
-
-def _calibrated(logits: np.ndarray, codes: np.ndarray) -> tuple[float, np.ndarray]:
-    """Find the temperature of the largest likelihood, with equal weights of all labels; return it and the scores."""
-    from scipy.special import softmax
-
-    weight = 1.0 / np.bincount(codes)[codes]
-
-    def of_own_label(temperature: float) -> np.ndarray:
-        return np.asarray(softmax(logits / np.float32(temperature), axis=1))[np.arange(len(codes)), codes]
-
-    losses = [float(-(weight * np.log(of_own_label(t).clip(1e-7))).sum()) for t in _TEMPERATURES]
-    best = _NEW_STUDY * float(_TEMPERATURES[int(np.argmin(losses))])
-    return best, (1.0 - of_own_label(best)).astype(np.float32)
-
-
-def _scores_needed(alpha: float) -> int:
-    """Smallest number of scores that p-values as small as alpha are computed from."""
-    return max(_MIN_SCORES, int(np.ceil(1 / max(alpha, 1e-9))))
-
-
-def _largest_possible(scores: np.ndarray, alpha: float) -> float:
-    """Largest score that sorted scores do not rule out; inf if they rule out none, -inf if all."""
-    pvalues = (1.0 + np.arange(len(scores) + 1)) / (1.0 + len(scores))
-    # Number of scores that must be as large.
-    n = int(np.searchsorted(pvalues, alpha, side="right"))
-    if n == 0:
-        return np.inf
-    return -np.inf if n > len(scores) else float(scores[-n]) + 1e-6
+    return classes.astype(np.int32), weights.astype(np.float32), bias.astype(np.float32)

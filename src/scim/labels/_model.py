@@ -6,16 +6,17 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..index import ExactIndex, FixedVectors, Index, to_fixed
-from ._calibration import Calibration, PanelHead, calibrate, thinned_vectors
+from ._calibration import Calibration, PanelHead, calibrate
 from ._head import CalibrationKind
 from ._landmarks import MISSING_SHARE, LabelledLandmarks
 from ._novelty import Profiles
 from ._panels import PanelLabels, panel_labels, unseen_genes
+from ._thinned import thinned_landmarks
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -57,7 +58,14 @@ class MatchedModel:
     unjudged: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def label(
-        self, vectors: np.ndarray, panel_vectors: np.ndarray | None, n_labels: int, *, alpha: float, depth: Any = None
+        self,
+        vectors: np.ndarray,
+        panel_vectors: np.ndarray | None,
+        n_labels: int,
+        *,
+        alpha: float,
+        depth: np.ndarray | None = None,
+        similarity: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Compute probabilities of labels, and the labels that cannot be ruled out.
 
@@ -75,6 +83,8 @@ class MatchedModel:
             Tolerated error of the sets, see :meth:`Head.possible`.
         depth
             Counts of each cell, (m,). None: unknown.
+        similarity
+            Correlation of each cell's expression with the mean of each label, float32 (m, n_labels). None: unknown.
 
         Returns
         -------
@@ -82,12 +92,13 @@ class MatchedModel:
         """
         head = self.calibration.head
         assert head is not None  # the caller checks
-        found = head.probabilities(vectors, n_labels, depth)
-        inside = head.possible(found, alpha=alpha)
+        found = head.probabilities(vectors, n_labels, depth, similarity)
+        inside = head.scale(similarity).possible(found, alpha=alpha, classes=head.classes)
         if self.panel is None or panel_vectors is None:
             return found, inside
-        again = self.panel.head.probabilities(panel_vectors, n_labels, depth)
-        inside |= self.panel.head.possible(again, alpha=alpha)
+        second = self.panel.head
+        again = second.probabilities(panel_vectors, n_labels, depth)
+        inside |= second.alone.possible(again, alpha=alpha, classes=second.classes)
         return _joined(found, again, self.panel.codes), inside
 
     def distances(self, vectors: np.ndarray) -> np.ndarray:
@@ -126,8 +137,10 @@ class LabelModel:
         Reads the landmarks when they are first needed. It returns None if the reference keeps no landmarks.
     encoder
         Reads the encoder when it is first needed.
-    n_labels, n_genes
-        Number of labels of the reference, and number of genes of the encoder.
+    below
+        Labels that are a label or below it, bool (n_labels, n_labels).
+    n_genes
+        Number of genes of the encoder.
     seed
         Random seed.
     """
@@ -139,13 +152,13 @@ class LabelModel:
         landmarks: Callable[[], LabelledLandmarks | None],
         encoder: Callable[[], Encoder],
         *,
-        n_labels: int,
+        below: np.ndarray,
         n_genes: int,
         seed: int,
     ) -> None:
         self._calibration, self._index = calibration, index
         self._read_landmarks, self._encoder = landmarks, encoder
-        self._n_labels, self._n_genes, self._seed = n_labels, n_genes, seed
+        self._below, self._n_genes, self._seed = below, n_genes, seed
         self._models: dict[str, MatchedModel] = {}
         #: Key of the genes and landmarks of the last query, and the labels that only panels have.
         self._last_panel: tuple[str, PanelLabels | None] | None = None
@@ -293,8 +306,7 @@ class LabelModel:
         """Embed the landmarks with ``genes``, bool (n_genes,), and calibrate with them."""
         key = _key_of(genes, landmarks.cells.rows)
         if key not in self._models:
-            options = {"n_labels": self._n_labels, "seed": self._seed}
-            vectors, calibration = _calibrated(landmarks, self._encoder(), genes, **options)
+            vectors, calibration = _calibrated(landmarks, self._encoder(), genes, self._below, seed=self._seed)
             index = ExactIndex(vectors)
             if len(self._models) >= _CACHED_MODELS:
                 self._models.pop(next(iter(self._models)))
@@ -304,7 +316,7 @@ class LabelModel:
         return self._models[key]
 
 
-def panel_head(landmarks: LabelledLandmarks, encoder: Encoder, *, n_labels: int, seed: int) -> PanelHead | None:
+def panel_head(landmarks: LabelledLandmarks, encoder: Encoder, below: np.ndarray, *, seed: int) -> PanelHead | None:
     """Fit the head for labels that only studies of a gene panel have. None if there are no such labels.
 
     Parameters
@@ -313,30 +325,35 @@ def panel_head(landmarks: LabelledLandmarks, encoder: Encoder, *, n_labels: int,
         Landmarks of the reference with their labels.
     encoder
         Encoder of the reference.
-    n_labels, seed
-        Number of labels of the reference, and random seed.
+    below
+        Labels that are a label or below it, bool (n_labels, n_labels).
+    seed
+        Random seed.
     """
     every = np.ones(len(encoder.genes), dtype=bool)
     found = panel_labels(landmarks.cells, landmarks.codes, landmarks.studies, every)
     if found is None:
         return None
-    head = _calibrated(landmarks, encoder, found.genes, n_labels=n_labels, seed=seed)[1].head
+    head = _calibrated(landmarks, encoder, found.genes, below, seed=seed)[1].head
     return None if head is None else PanelHead(found.codes, found.genes, head)
 
 
 def _calibrated(
-    landmarks: LabelledLandmarks, encoder: Encoder, genes: np.ndarray, *, n_labels: int, seed: int
+    landmarks: LabelledLandmarks, encoder: Encoder, genes: np.ndarray, below: np.ndarray, *, seed: int
 ) -> tuple[FixedVectors, Calibration]:
     """Embed landmarks with ``genes``, bool (n_genes,), and calibrate with them."""
     cells = landmarks.cells
+    # The landmarks are the cells of this calibration.
+    placed = replace(landmarks, cells=replace(cells, rows=np.arange(len(cells))))
     vectors = FixedVectors([to_fixed(cells.embed(encoder, genes))])
     calibration = calibrate(
         vectors,
         landmarks.studies,
         landmarks.codes,
-        n_labels=n_labels,
+        n_labels=len(below),
         seed=seed,
-        thinned=lambda: (np.arange(len(cells)), thinned_vectors(cells, encoder, genes, seed=seed)),
+        thinned=lambda: thinned_landmarks(placed, encoder, genes, n_labels=len(below), seed=seed),
+        below=below,
     )
     return vectors, calibration
 

@@ -1,6 +1,7 @@
-"""Find cells that are unlike all labels of a reference, by their expression.
+"""Compare the expression of cells with the mean of each label: which labels they resemble, and whether any.
 
-An embedding that is trained to separate cell types may lose the differences of other cells.
+An embedding that is trained to separate cell types may lose the differences of other cells, and knows little of a cell
+type that few studies have.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _MIN_CELLS_PER_LABEL = 5
 
 @dataclass(eq=False)
 class Profiles:
-    """Mean expression of each label, in the genes of a query, and how far cells of other studies are from it.
+    """Mean expression of each label, in the genes of a query: how similar cells are, and how far from all labels.
+
+    The mean of a label is the mean over its studies, so that each study counts the same.
 
     Attributes
     ----------
@@ -41,21 +44,25 @@ class Profiles:
         Genes that values are normalised over, bool (n_genes,).
     genes
         Genes in which profiles are compared, int64 (g,).
-    centroids
-        Mean profiles of the labels, centred and of length 1, float32 (n_labels, g).
-    landmarks
-        Landmarks whose distances are the background, none of a study that measured a panel.
-    folds
-        For each study: positions of its landmarks with labels of other studies, and the mean profiles of the others.
+    means, labels, studies
+        Mean of each label in each study, float32 (p, g), and its label and study codes, (p,).
+    centroids, codes
+        Means of the labels, centred and of length 1, float32 (k, g), and their label codes, (k,) ascending.
+    landmarks, landmark_studies
+        Landmarks whose distances are the background, none of a study that measured a panel, and their studies, (n,).
     seed
         Seed of thinned landmarks.
     """
 
     measured: np.ndarray
     genes: np.ndarray
+    means: np.ndarray
+    labels: np.ndarray
+    studies: np.ndarray
     centroids: np.ndarray
+    codes: np.ndarray
     landmarks: Landmarks
-    folds: list[tuple[np.ndarray, np.ndarray]]
+    landmark_studies: np.ndarray
     seed: int
     _backgrounds: dict[float, np.ndarray] = field(default_factory=dict)
 
@@ -63,7 +70,7 @@ class Profiles:
     def of(
         cls, landmarks: Landmarks, codes: np.ndarray, studies: np.ndarray, measured: np.ndarray, *, seed: int
     ) -> Profiles | None:
-        """Choose genes, and average landmarks by label (n,) and without each study (n,).
+        """Choose genes, and average landmarks by label (n,) and study (n,).
 
         Returns None if no two studies share labels.
         """
@@ -72,21 +79,20 @@ class Profiles:
         codes, studies, matrix = codes[wide], studies[wide], matrix[wide]
         logged = _lognorm(matrix, measured)
         genes = np.sort(np.argsort(-gene_moments(logged)[1], kind="stable")[:_VARIABLE_GENES])
-        profiles = logged[:, genes].toarray()
+        means, of_label, of_study = _means(logged[:, genes], codes, studies)
         # The background needs fewer cells than the means.
         some = balanced_sample(codes, studies, seed=seed, most=_BACKGROUND_CELLS)
-        folds = []
-        for study in np.unique(studies):
-            centroids, labels = _centroids(profiles[studies != study], codes[studies != study])
-            scored = np.flatnonzero((studies[some] == study) & np.isin(codes[some], labels))
-            if len(scored):
-                folds.append((scored, centroids))
-        if not folds:
+        # A landmark is compared with labels that another study has.
+        n_studies = np.bincount(of_label, minlength=int(codes.max(initial=0)) + 1)
+        some = some[n_studies[codes[some]] > 1]
+        if not len(some):
             return None
-        return cls(measured, genes, _centroids(profiles, codes)[0], landmarks.take(wide[some]).counted(), folds, seed)
+        found = _centroids(means, of_label)
+        kept = landmarks.take(wide[some]).counted()
+        return cls(measured, genes, means, of_label, of_study, *found, kept, studies[some], seed)
 
-    def compare(self, values: csr_matrix, depths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute p-values of novelty, and novelty (:func:`novelty_scores`), each (m,).
+    def compare(self, values: csr_matrix, depths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compute p-values of novelty, and novelty (:func:`novelty_scores`), each (m,), and similarity (m, k).
 
         Cells with few counts are far from every mean. So each cell is compared with landmarks of about as many counts:
         landmarks with more counts are thinned. Cells without counts have a p-value of 1 and no novelty.
@@ -97,8 +103,13 @@ class Profiles:
             Linear values over the genes of the encoder, (m, n_genes).
         depths
             Counts of each cell in the ``measured`` genes, (m,).
+
+        Returns
+        -------
+        P-values, novelty, and the correlation of each cell with the mean of each label of ``codes``, float32.
         """
-        distances = self._distances(_lognorm(values, self.measured)[:, self.genes], self.centroids)
+        similarity = _correlations(_lognorm(values, self.measured)[:, self.genes], self.centroids)
+        distances = 1 - similarity.max(axis=1)
         exponents = np.clip(np.log2(np.maximum(depths, 1)), _SHALLOWEST, _DEEPEST)
         pvalues, scores = np.ones(len(distances)), np.zeros(len(distances))
         for depth in range(_SHALLOWEST, _DEEPEST):
@@ -110,7 +121,7 @@ class Profiles:
                 pvalues[mine], scores[mine] = (
                     (1 - weight) * low + weight * high for low, high in zip(*pairs, strict=True)
                 )
-        return pvalues, scores
+        return pvalues, scores, similarity
 
     def _compared(self, distances: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """Compute p-values and novelty of distances (m,), compared with landmarks of 2**depth counts."""
@@ -123,21 +134,39 @@ class Profiles:
             cells = self.landmarks
             if depth < _DEEPEST:
                 cells = cells.thinned(seed=self.seed, depth=2.0**depth, measured=self.measured)
-            logged = _lognorm(cells.matrix(len(self.measured)), self.measured)[:, self.genes]
-            found = [self._distances(logged[own], centroids) for own, centroids in self.folds]
-            self._backgrounds[depth] = np.sort(np.concatenate(found))
+            found = self.left_out(cells, self.landmark_studies)
+            self._backgrounds[depth] = np.sort(1 - np.nanmax(found, axis=1))
         return self._backgrounds[depth]
 
-    @staticmethod
-    def _distances(logged: csr_matrix, centroids: np.ndarray) -> np.ndarray:
-        """Compute 1 - the largest correlation of each cell with a mean profile, float32 (m,)."""
-        # The mean of a row is subtracted from products with centred, unit means without effect: only lengths are left.
-        n_genes = logged.shape[1]
-        mean = np.asarray(logged.sum(axis=1)).ravel() / n_genes
-        squares = np.asarray(logged.multiply(logged).sum(axis=1)).ravel()
-        length = np.sqrt(np.maximum(squares - n_genes * mean**2, 0))
-        largest = np.asarray(logged @ centroids.T).max(axis=1, initial=-np.inf)
-        return np.where(length > 1e-9, 1 - largest / np.maximum(length, 1e-9), 1.0).astype(np.float32)
+    def left_out(self, cells: Landmarks, studies: np.ndarray) -> np.ndarray:
+        """Correlate landmarks with the means of labels in studies other than their own (n,), float32 (n, k).
+
+        nan for a label that no other study has.
+        """
+        logged = _lognorm(cells.matrix(len(self.measured)), self.measured)[:, self.genes]
+        out = np.full((len(cells), len(self.codes)), np.nan, dtype=np.float32)
+        for study in np.unique(studies):
+            mine, others = np.flatnonzero(studies == study), self.studies != study
+            centroids, codes = _centroids(self.means[others], self.labels[others])
+            out[np.ix_(mine, np.searchsorted(self.codes, codes))] = _correlations(logged[mine], centroids)
+        return out
+
+    def by_label(self, similarity: np.ndarray, n_labels: int) -> np.ndarray:
+        """Spread similarity (m, k) over all labels, float32 (m, n_labels); nan for a label without a mean."""
+        out = np.full((len(similarity), n_labels), np.nan, dtype=np.float32)
+        out[:, self.codes] = similarity
+        return out
+
+
+def _correlations(logged: csr_matrix, centroids: np.ndarray) -> np.ndarray:
+    """Correlate each cell with each mean, float32 (m, k); 0 for a cell without values."""
+    # The mean of a row is subtracted from products with centred, unit means without effect: only lengths are left.
+    n_genes = logged.shape[1]
+    mean = np.asarray(logged.sum(axis=1)).ravel() / n_genes
+    squares = np.asarray(logged.multiply(logged).sum(axis=1)).ravel()
+    length = np.sqrt(np.maximum(squares - n_genes * mean**2, 0))
+    products = np.asarray(logged @ centroids.T)
+    return np.where(length[:, None] > 1e-9, products / np.maximum(length, 1e-9)[:, None], 0).astype(np.float32)
 
 
 def _wide(matrix: csr_matrix, studies: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -147,11 +176,29 @@ def _wide(matrix: csr_matrix, studies: np.ndarray, measured: np.ndarray) -> np.n
     return np.isin(studies, names[np.array(expressed) >= _PANEL_SHARE * max(expressed, default=0)])
 
 
-def _centroids(profiles: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average the profiles of each label; return unit vectors (n_labels, g), and the labels."""
-    labels = [label for label in np.unique(codes[codes >= 0]) if (codes == label).sum() >= _MIN_CELLS_PER_LABEL]
-    means = [profiles[codes == label].mean(axis=0) for label in labels]
-    return _unit(np.stack(means)) if means else np.empty((0, profiles.shape[1]), np.float32), np.array(labels)
+def _means(logged: csr_matrix, codes: np.ndarray, studies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Average the cells of each label and study, float32 (p, g); return label and study codes, too, (p,).
+
+    Labels of fewer than five cells have no mean.
+    """
+    from scipy import sparse
+
+    enough = np.bincount(codes[codes >= 0], minlength=1) >= _MIN_CELLS_PER_LABEL
+    used = np.flatnonzero((codes >= 0) & np.append(enough, False)[codes])
+    groups, own, sizes = np.unique(
+        np.stack([codes[used], studies[used]]), axis=1, return_inverse=True, return_counts=True
+    )
+    weights = 1 / sizes[own.ravel()]
+    sums = sparse.csr_matrix((weights, (own.ravel(), used)), shape=(len(sizes), logged.shape[0]))
+    return np.asarray((sums @ logged).toarray(), dtype=np.float32), groups[0], groups[1]
+
+
+def _centroids(means: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average the means (p, g) of each label (p,) over its studies; return unit vectors (k, g), and labels (k,)."""
+    codes, own, n_studies = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(codes), means.shape[1]), dtype=np.float32)
+    np.add.at(sums, own.ravel(), means)
+    return _unit(sums / np.maximum(n_studies, 1)[:, None]), codes
 
 
 def _lognorm(values: csr_matrix, measured: np.ndarray) -> csr_matrix:

@@ -53,6 +53,11 @@ class TermSpace:
     n_below: np.ndarray
     n_descendants: np.ndarray
 
+    @property
+    def below(self) -> np.ndarray:
+        """Whether label b is the term of label a or below it, bool (L, L), at [a, b]."""
+        return self.closure[:, self.label_term].T
+
     def keep(self, labels: np.ndarray) -> TermSpace:
         """Select labels, bool (L,), with the terms that they are or descend from."""
         terms = self.closure[labels].any(axis=0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["harmonize_labels", "merge_studies"]
+__all__ = ["cells_from_profiles", "harmonize_labels", "merge_studies"]
 
-_HOME = {"harmonize_labels": "_harmonize", "merge_studies": "_merge"}
+_HOME = {"cells_from_profiles": "_profiles", "harmonize_labels": "_harmonize", "merge_studies": "_merge"}
 
 
 def __getattr__(name: str) -> Any:

@@ -144,7 +144,7 @@ class Snapshot:
             self.index,
             self._labelled_landmarks,
             lambda: self.encoder,
-            n_labels=len(self.terms.labels),
+            below=self.terms.below,
             n_genes=int(self.manifest["n_genes"]),
             seed=int(self.manifest["seed"]),
         )

@@ -220,6 +220,8 @@ class Comparison:
         Counts of each cell in the genes that it was embedded with, float64 (n,).
     pvalues, novelty
         See :meth:`scim.labels.Profiles.compare`, (n,). None if no two studies of the reference share labels.
+    similarity
+        Correlation of each cell with the mean of each label, float32 (n, n_labels); nan for a label without a mean.
     filtered
         Whether cells are compared only with a part of the reference.
     """
@@ -227,6 +229,7 @@ class Comparison:
     depths: np.ndarray
     pvalues: np.ndarray | None
     novelty: np.ndarray | None
+    similarity: np.ndarray | None
     filtered: bool
 
 
@@ -302,9 +305,10 @@ class Expression:
             if profiles is not None:
                 found.append(profiles.compare(block, depths[-1]))
         if profiles is None:
-            return Comparison(np.concatenate(depths), None, None, False)
-        pvalues, novelty = (np.concatenate(part) for part in zip(*found, strict=True))
-        return Comparison(np.concatenate(depths), pvalues, novelty, narrow is not None)
+            return Comparison(np.concatenate(depths), None, None, None, False)
+        pvalues, novelty, similarity = (np.concatenate(part) for part in zip(*found, strict=True))
+        by_label = profiles.by_label(similarity, len(reference.terms.labels))
+        return Comparison(np.concatenate(depths), pvalues, novelty, by_label, narrow is not None)
 
     def embed(self, encoder: Encoder, genes: np.ndarray) -> np.ndarray:
         """Embed the cells with ``genes``, bool (n_genes,); unit vectors, float32 (n_cells, n_latent)."""

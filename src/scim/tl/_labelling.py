@@ -195,17 +195,19 @@ def _label_by_head(cells: NewCells, how: Labelling, client: Any) -> Answer:
     if model.panel is not None:
         assert cells.expression is not None  # the panel is None without values
         again = cells.expression.embed(reference.encoder, model.panel.genes)
-    of_all, inside = model.label(vectors, again, len(terms.labels), alpha=how.alpha, depth=novelty.depths)
+    of_all, inside = model.label(
+        vectors, again, len(terms.labels), alpha=how.alpha, depth=novelty.depths, similarity=novelty.similarity
+    )
     if how.consensus:
         of_all = _averaged(of_all, vectors, how.consensus, ~novelty.novel & ~novelty.empty)
-    listed = how.listed(terms)
+    listed, scale = how.listed(terms), head.scale(novelty.similarity)
     by_label = of_all if listed is None else _renormalised(of_all, listed)
     # If all labels are ruled out, the most probable label stays.
     inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
     inside &= by_label > 0
     facts = {
         "head": head.kind,
-        "pooled_labels": ";".join(str(terms.term_names[terms.label_term[i]]) for i in head.pooled(alpha=how.alpha)),
+        "pooled_labels": ";".join(_names(scale.pooled(alpha=how.alpha, classes=head.classes), terms)),
         "panel_matched": model.panel_matched,
         "n_genes": len(reference.encoder.genes) if cells.measured is None else int(cells.measured.sum()),
         "panel_labels": "" if model.panel is None else ";".join(_names(model.panel.codes, terms)),
@@ -216,9 +218,9 @@ def _label_by_head(cells: NewCells, how: Labelling, client: Any) -> Answer:
         _warn_of_others(of_all[others], terms, len(others))
     by_term = _sums(by_label, terms)
     chosen = np.where(novelty.novel | novelty.empty, -1, assign(by_term, terms, enough=how.min_probability))
-    tried = np.isin(np.arange(len(terms.labels)), head.labels)
+    tried = np.isin(np.arange(len(terms.labels)), scale.labels)
     if model.panel is not None:
-        tried[model.panel.head.labels] = True
+        tried[model.panel.head.alone.labels] = True
     confidence = _confidence(by_term, chosen)
     if head.kind == "within-study":
         confidence = np.minimum(confidence, _UNTRIED_CONFIDENCE)

@@ -31,7 +31,8 @@ _FEW_COUNTS = 50
 class Novelty:
     """Novelty of n cells and its p-values, novel cells, cells with hardly a count, counts (None: unknown), and facts.
 
-    Attributes are (n,) but for ``facts``, which are for the record.
+    Attributes are (n,) but for ``similarity``, (n, n_labels), see :class:`scim.tl._cells.Comparison`, which is None if
+    it is unknown or not of the part of the reference that was asked for, and ``facts``, which are for the record.
     """
 
     scores: np.ndarray
@@ -39,6 +40,7 @@ class Novelty:
     novel: np.ndarray
     empty: np.ndarray
     depths: np.ndarray | None
+    similarity: np.ndarray | None
     facts: dict[str, Any]
 
 
@@ -80,7 +82,8 @@ def measure_novelty(
             f"the encoder. Their labels are unsure, and {int(empty.sum()):,} of them with fewer than {_MIN_COUNTS} are "
             "unassigned. Remove empty droplets first."
         )
-    return Novelty(scores, pvalues, novel, empty, depths, facts)
+    similarity = found.similarity if found is not None and (within is None or found.filtered) else None
+    return Novelty(scores, pvalues, novel, empty, depths, similarity, facts)
 
 
 def by_distance(calibration: Calibration, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ from ...labels import (
     balanced_sample,
     calibrate,
     panel_head,
-    thinned_vectors,
+    thinned_landmarks,
 )
 from ...ontology import CellOntology, TermSpace
 from .. import store
@@ -120,34 +120,40 @@ def _learn(root: Path, version: Version, pieces: Pieces, names: Collection[str])
     """Calibrate with the cells, write the calibration, and return the name of its file."""
     name = "calibration.npz" if version.number == 1 else f"calibration-{version.number:04d}.npz"
     landmarks = load_landmarks(root, version.segments, names, int(version.facts["n_genes"]))
-    seed, n_labels = version.facts["seed"], len(pieces.terms.labels)
+    below, seed = pieces.terms.below, int(version.facts["seed"])
     calibration = calibrate(
         pieces.vectors,
         pieces.studies,
         pieces.codes,
-        n_labels=n_labels,
+        n_labels=len(below),
         seed=seed,
         living=version.living,
         comparable=pieces.terms.comparable,
         landmarks=None if landmarks is None else landmarks.rows,
         thinned=None if landmarks is None else lambda: _thinned(root, landmarks, pieces, seed),
+        below=below,
     )
     if landmarks is not None and calibration.head is not None:
         codes = np.where(np.isin(landmarks.rows, calibration.doubted), -1, pieces.codes[landmarks.rows])
         if version.living is not None:
             codes[~version.living[landmarks.rows]] = -1
         labelled = LabelledLandmarks(landmarks, codes, pieces.studies[landmarks.rows])
-        panel = panel_head(labelled, Encoder.load(root / store.ENCODER), n_labels=n_labels, seed=seed)
+        panel = panel_head(labelled, _encoder(root), below, seed=seed)
         calibration = replace(calibration, panel=panel)
     save_calibration(root / name, calibration)
     return name
 
 
-def _thinned(root: Path, landmarks: Landmarks, pieces: Pieces, seed: int) -> tuple[np.ndarray, list[Thinned]]:
-    """Embed thinned landmarks with all genes, at most as many of each label and study as a balanced sample has."""
-    chosen = balanced_sample(pieces.codes[landmarks.rows], pieces.studies[landmarks.rows], seed=seed)
-    cells, encoder = landmarks.take(chosen), Encoder.load(root / store.ENCODER)
-    return cells.rows, thinned_vectors(cells, encoder, np.ones(len(encoder.genes), dtype=bool), seed=seed)
+def _thinned(root: Path, landmarks: Landmarks, pieces: Pieces, seed: int) -> list[Thinned]:
+    """Thin landmarks, with all genes, at most as many of each label and study as a balanced sample has."""
+    labelled = LabelledLandmarks(landmarks, pieces.codes[landmarks.rows], pieces.studies[landmarks.rows])
+    some, encoder = labelled.take(balanced_sample(labelled.codes, labelled.studies, seed=seed)), _encoder(root)
+    every, n_labels = np.ones(len(encoder.genes), dtype=bool), len(pieces.terms.labels)
+    return thinned_landmarks(some, encoder, every, n_labels=n_labels, seed=seed)
+
+
+def _encoder(root: Path) -> Encoder:
+    return Encoder.load(root / store.ENCODER)
 
 
 def _described(root: Path, version: Version, names: Sequence[str]) -> dict[str, Any]:
