@@ -100,8 +100,8 @@ def fit_scale(tested: Sequence[LeftOut], below: np.ndarray | None = None) -> Sca
     """Calibrate logits of cells that were left out, at ascending depths.
 
     ``below`` says which labels are a label or below it, bool (n_labels, n_labels). A cell that is labelled "T cell" may
-    be a CD4 T cell: a temperature maximises the probability of the label and all labels below it. None: labels are not
-    nested.
+    be a CD4 T cell, unless its study has this label, too: a temperature maximises the probability of the label and of
+    all labels below it that the study does not have. None: labels are not nested.
     """
     depths: list[float] = []
     temperatures: list[float] = []
@@ -109,7 +109,8 @@ def fit_scale(tested: Sequence[LeftOut], below: np.ndarray | None = None) -> Sca
     for part in tested:
         known = np.isfinite(part.logits[np.arange(len(part.logits)), part.codes])
         if known.any():
-            temperature, scores = _calibrated(part.logits[known], part.codes[known], below)
+            right = _right(part.codes[known], part.studies[known], below)
+            temperature, scores = _calibrated(part.logits[known], part.codes[known], right)
             depths.append(part.depth)
             temperatures.append(temperature)
             kept = scores, part.codes[known].astype(np.int32), part.studies[known].astype(np.int32)
@@ -122,7 +123,19 @@ def fit_scale(tested: Sequence[LeftOut], below: np.ndarray | None = None) -> Sca
     )
 
 
-def _calibrated(logits: np.ndarray, codes: np.ndarray, below: np.ndarray | None) -> tuple[float, np.ndarray]:
+def _right(codes: np.ndarray, studies: np.ndarray, below: np.ndarray | None) -> np.ndarray | None:
+    """Find the labels that are right for cells: their own and those below it that their study does not have."""
+    if below is None:
+        return None
+    right = below[codes]
+    for study in np.unique(studies):
+        mine = np.flatnonzero(studies == study)
+        right[np.ix_(mine, np.unique(codes[mine]))] = False
+    right[np.arange(len(codes)), codes] = True
+    return right
+
+
+def _calibrated(logits: np.ndarray, codes: np.ndarray, right: np.ndarray | None) -> tuple[float, np.ndarray]:
     """Find the temperature of the largest likelihood, with equal weights of all labels; return it and the scores."""
     from scipy.special import softmax
 
@@ -130,7 +143,7 @@ def _calibrated(logits: np.ndarray, codes: np.ndarray, below: np.ndarray | None)
 
     def loss(temperature: float) -> float:
         found = softmax(logits / np.float32(temperature), axis=1)
-        own = found[cells, codes] if below is None else (found * below[codes]).sum(axis=1)
+        own = found[cells, codes] if right is None else (found * right).sum(axis=1)
         return float(-(weight * np.log(own.clip(1e-7))).sum())
 
     best = _NEW_STUDY * float(_TEMPERATURES[int(np.argmin([loss(t) for t in _TEMPERATURES]))])
