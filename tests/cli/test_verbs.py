@@ -135,7 +135,7 @@ def test_query_takes_so_many_of_a_group(
     assert hits.groupby(["query", "study"]).size().max() == 3
     wrong = scim_command(*asked, "--out", tmp_path / "no.csv", "--max-per-group", "studdy=3")
     fails(wrong, "--max-per-group='studdy'", "Did you mean 'study'")
-    none = scim_command(*asked, "--out", tmp_path / "no.csv", "--where", "tissue=lungs")
+    none = scim_command(*asked, "--out", tmp_path / "no.csv", "--where", "tissue=lugn")
     fails(none, "--where: ")
     fails(scim_command(*asked, "--out", tmp_path / "no.csv", "--where", "tisue=lung"), "--where names the column")
     assert not (tmp_path / "no.csv").exists()

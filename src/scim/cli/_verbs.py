@@ -58,7 +58,10 @@ def annotate(
     ] = None,
     tissue: Annotated[
         list[str] | None,
-        typer.Option(help="Tissue of the cells, as named in the reference; may be repeated. Only its cells are used."),
+        typer.Option(
+            help="Tissue of the cells (name, synonym or UBERON id); may be repeated. Only reference cells of this "
+            "tissue or a part of it are used."
+        ),
     ] = None,
     consensus: Annotated[
         int, typer.Option(min=0, help="Number of nearest cells of the data to average probabilities with.")

@@ -97,8 +97,9 @@ def annotate(
         of them, with a confidence that only compares these labels. A warning says how many cells seem to have other
         labels. Novelty still compares with the whole reference (SCimilarity's votes: with cells of these labels).
     tissue
-        Tissue of the cells, or several: only reference cells of this tissue are used. ``"blood"`` is also ``"blood
-        (PBMC)"``. The tissues are ``reference.obs["tissue"].unique()``.
+        Tissue of the cells, or several: only reference cells of this tissue or a part of it are used. A name, a synonym
+        or an id of UBERON will do. ``"lung"`` is also "alveolus of lung", ``"blood"`` also "blood (PBMC)". The tissues
+        are ``reference.obs["tissue"].unique()``.
     where, exclude
         Filters on the metadata of the reference, such as ``exclude={"study": "mine"}``; see
         :meth:`scim.Reference.search`. The head is fitted again to the landmarks that they leave.
