@@ -95,17 +95,22 @@ def test_diseases(diseases: Vocabulary, wanted: str, expected: list[str]) -> Non
 
 
 def test_what_is_broader(tissues: Vocabulary) -> None:
-    values = ["respiratory system", "lung", "left lung", "blood", "not in any ontology"]
+    values = ["respiratory system", "UBERON:0002048", "left lung (biopsy)", "blood", "not in any ontology"]
     assert tissues.broader("lower lobe of left lung", values) == ["left lung", "lung", "respiratory system"]
     assert tissues.broader("nowhere", values) == [] == tissues.broader("liver", values)
-    assert tissues.broadest(["left lung", "pulmo", "lung", "blood", "blood (PBMC)", "x (y)"]) == {
-        "lung": "lung",
-        "pulmo": "lung",
-        "left lung": "lung",
-        "blood": "blood",
-        "blood (PBMC)": "blood",
-        "x (y)": "x (y)",
+
+
+def test_values_are_grouped_by_the_broadest(tissues: Vocabulary) -> None:
+    groups = {
+        "lung": ["left lung", "pulmo", "lung (bronchoalveolar lavage fluid)"],
+        "blood": ["blood (PBMC)", "blood (PBMC, bead-sorted)"],
+        "brain": ["brain (hippocampus)", "brain (temporal cortex)", "cerebellum"],
+        "colon": ["colon"],
+        "x (y)": ["x (y)"],
     }
+    names = {value: group for group, values in groups.items() for value in values}
+    assert tissues.grouped(names) == names
+    assert tissues.grouped(["left lung", "lobe of lung"]) == {"left lung": "left lung", "lobe of lung": "lobe of lung"}
 
 
 def test_words_find_values(tissues: Vocabulary) -> None:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 import scim
-from scim.tl._tissue import with_tissue
+from scim.tl._tissue import take_tissue, with_tissue
 
 
 def test_tissue_is_a_filter(new: anndata.AnnData, reference: scim.Reference) -> None:
@@ -100,3 +100,95 @@ def test_tissue_needs_a_column(
     )
     with pytest.raises(KeyError, match="has no column 'tissue'. Its columns are"):
         scim.tl.annotate(new, plain, tissue="blood")
+
+
+#: Labels that only the lung of the made reference has.
+OF_LUNG = ["B cell", "dendritic cell"]
+
+
+@pytest.fixture(scope="module")
+def two_tissues(
+    blood: anndata.AnnData, encoder: scim.Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[scim.Reference, anndata.AnnData, np.ndarray]:
+    """A reference of two tissues with labels of their own, new cells, and whether these are of labels of the lung."""
+    cells = blood.copy()
+    in_lung = cells.obs["cell_type"].isin(OF_LUNG).to_numpy()
+    sides = np.where(np.arange(len(cells)) % 2, "left lung", "lung")
+    cells.obs["tissue"] = np.where(in_lung, sides, "blood (PBMC)")
+    even = np.random.default_rng(0).permutation(len(cells)) % 2 == 0
+    path = tmp_path_factory.mktemp("two") / "two.scim"
+    made = scim.Reference.build(path, cells[even], encoder, labels_key="cell_type", study_key="study")
+    return made, blood[~even].copy(), in_lung[~even]
+
+
+def repeated(adata: anndata.AnnData) -> anndata.AnnData:
+    """Take each cell five times, so that there are enough cells."""
+    return anndata.concat([adata] * 5, keys=list("abcde"), index_unique="-")
+
+
+def guessed(adata: anndata.AnnData, reference: scim.Reference, **options: object) -> dict[str, object]:
+    scim.tl.annotate(adata, reference, **options)
+    record = adata.uns["scim"]["annotate"]
+    return {key: value for key, value in record.items() if key.startswith("tissue_")}
+
+
+def test_the_tissue_is_guessed(two_tissues: tuple[scim.Reference, anndata.AnnData, np.ndarray]) -> None:
+    reference, new, in_lung = two_tissues
+    found = guessed(repeated(new[~in_lung]), reference)
+    assert found["tissue_guess"] == "blood" and 0.7 < found["tissue_guess_share"] <= 1
+    # The left lung counts as lung.
+    found = guessed(repeated(new[in_lung]), reference)
+    assert found["tissue_guess"] == "lung" and found["tissue_guess_share"] > 0.7
+
+
+def test_no_tissue_is_guessed(two_tissues: tuple[scim.Reference, anndata.AnnData, np.ndarray]) -> None:
+    reference, new, in_lung = two_tissues
+    many = repeated(new[~in_lung])
+    assert not guessed(many[:199].copy(), reference)
+    assert not guessed(many.copy(), reference, tissue="blood")
+    assert not guessed(many.copy(), reference, where={"tissue": ["blood", "lung"]})
+    assert not guessed(many.copy(), reference, exclude={"tissue": "lung"})  # one is left
+    assert not guessed(many.copy(), reference, vote="ontology")
+    assert guessed(many.copy(), reference, where={"study": ["first", "second"]})["tissue_guess"] == "blood"
+
+
+def test_labels_do_not_depend_on_the_guess(two_tissues: tuple[scim.Reference, anndata.AnnData, np.ndarray]) -> None:
+    reference, new, in_lung = two_tissues
+    many, few = repeated(new[~in_lung]), new[~in_lung][:100].copy()
+    assert guessed(many, reference)["tissue_guess"] == "blood"
+    scim.tl.annotate(few, reference)
+    assert list(many.obs["scim_label"][:100].astype(str)) == list(few.obs["scim_label"].astype(str))
+    np.testing.assert_allclose(many.obs["scim_confidence"][:100], few.obs["scim_confidence"], atol=1e-6)
+
+
+def test_a_factor_makes_labels_of_other_tissues_less_probable(
+    two_tissues: tuple[scim.Reference, anndata.AnnData, np.ndarray],
+) -> None:
+    reference, _, _ = two_tissues
+    terms = reference.terms
+    names = terms.term_names[terms.label_term]
+    codes = np.flatnonzero(~np.isin(names, OF_LUNG))
+    by_label = np.full((300, len(names)), 0.1 / len(names), dtype=np.float32)
+    by_label[np.arange(300), codes[np.arange(300) % len(codes)]] += 0.9
+    sound = np.ones(300, dtype=bool)
+    found, facts = take_tissue(by_label, sound, reference, None, factor=0.3)
+    assert facts["tissue_guess"] == "blood"
+    absent = np.isin(names, OF_LUNG)
+    assert (found[:, absent] < 0.4 * by_label[:, absent]).all() and (found[:, ~absent] > by_label[:, ~absent]).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    same, facts = take_tissue(by_label[:199], sound[:199], reference, None, factor=0.3)
+    assert same is not None and not facts
+    np.testing.assert_array_equal(same, by_label[:199])
+
+
+def test_a_reference_of_one_tissue_guesses_nothing(
+    new: anndata.AnnData, blood: anndata.AnnData, encoder: scim.Encoder, tmp_path: Path
+) -> None:
+    many = repeated(new)
+    for i, tissue in enumerate(("blood", None)):
+        cells = blood.copy()
+        del cells.obs["tissue"]
+        if tissue:
+            cells.obs["tissue"] = np.where(np.arange(len(cells)) % 2, "blood", "blood (PBMC)")
+        made = scim.Reference.build(tmp_path / str(i), cells, encoder, labels_key="cell_type", study_key="study")
+        assert not guessed(many.copy(), made)

@@ -62,20 +62,22 @@ class Vocabulary:
         return found
 
     def broader(self, wanted: str, values: Iterable[str]) -> list[str]:
-        """Find the values that ``wanted`` is a part or kind of, the nearest first."""
-        above = self._above(self.resolve(wanted))
-        terms = {value: self._terms(value) for value in values}
-        found = [value for value, mine in terms.items() if mine and mine <= above]
-        # The nearest has most terms above it.
-        return sorted(found, key=lambda value: (-len(self._of(value)[1]), value))
+        """Return the names of the values' terms that ``wanted`` is a part or kind of, the nearest first."""
+        there = {term for value in values for term in self._terms(value)}
+        found = sorted(self._above(self.resolve(wanted)) & there, key=self._breadth, reverse=True)
+        return [self._ontology.name(term) for term in found]
 
-    def broadest(self, values: Iterable[str]) -> dict[str, str]:
-        """Map each value to the broadest of the values that it is a part or kind of, or to itself."""
-        out: dict[str, str] = {}
-        for value in sorted(values, key=self._breadth):
-            above, kept = self._of(value)[1], dict.fromkeys(out.values())
-            out[value] = next((k for k in kept if self._terms(k) and self._terms(k) <= above), value)
-        return out
+    def grouped(self, values: Iterable[str]) -> dict[str, str]:
+        """Map each value to the name of the broadest term among those of all values that it is a part or kind of.
+
+        A value without a term is mapped to itself.
+        """
+        own = {value: min(self._terms(value), key=self._breadth, default=None) for value in values}
+        there = set(own.values())
+        return {
+            value: value if term is None else self._ontology.name(min(self._above(term) & there, key=self._breadth))
+            for value, term in own.items()
+        }
 
     def words(self, values: Iterable[str]) -> list[str]:
         """Return names and synonyms that would find one of the values."""
@@ -90,10 +92,9 @@ class Vocabulary:
             self._read[value] = {reading.casefold() for reading in readings}, above
         return self._read[value]
 
-    def _breadth(self, value: str) -> tuple[int, bool, str]:
-        """Key that sorts values from the broadest. Of values of one term, the name of the term is first."""
-        named = any(self._ontology.name(term) == value for term in self._terms(value))
-        return len(self._of(value)[1]), not named, value
+    def _breadth(self, term: str) -> tuple[int, str]:
+        """Key that sorts terms from the broadest."""
+        return len(self._above(term)), term
 
     def _terms(self, value: str) -> set[str]:
         return {term for reading in _readings(value) if (term := self.resolve(reading)) is not None}
