@@ -18,8 +18,8 @@ NO_LABEL = frozenset(
 _SEARCHED_NAMES = 5_000
 
 
-def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) -> str:
-    """List what is available, text in quotes, and suggest what is spelled like ``name``.
+def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12, also: Iterable[str] = ()) -> str:
+    """List what is available, text in quotes, and suggest what is spelled like ``name``, there or in ``also``.
 
     Examples
     --------
@@ -29,10 +29,10 @@ def did_you_mean(name: object, available: Iterable[object], *, limit: int = 12) 
     'Available: 1, 2.'
     """
     quoted = {str(a): f"'{a}'" if isinstance(a, str) else str(a) for a in available}
-    names = list(quoted)
+    names = [*quoted, *also]
     plain = {n.casefold(): n for n in reversed(names[:_SEARCHED_NAMES])}
     close = [plain[n] for n in difflib.get_close_matches(str(name).casefold(), plain, n=1, cutoff=0.6)]
-    hint = f"Did you mean {quoted[close[0]]}? " if close else ""
+    hint = f"Did you mean {quoted.get(close[0], repr(close[0]))}? " if close else ""
     return f"{hint}Available: {first_names(quoted.values(), limit=limit) or 'nothing'}."
 
 

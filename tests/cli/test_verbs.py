@@ -91,6 +91,35 @@ def test_annotate_votes_and_labels_are_passed_on(
     assert list(table.columns) == list(_keys.obs_labelling("mine"))
 
 
+def test_annotate_says_which_tissue_the_labels_look_like(
+    scim_command: Callable[..., Result],
+    make_study: Callable[..., anndata.AnnData],
+    files: Path,
+    reference: Path,
+    encoder: Path,
+    tmp_path: Path,
+) -> None:
+    def study(seed: int, tissue: str, without: str, n: int = 120) -> anndata.AnnData:
+        cells = make_study(seed, n=n, tissue=tissue)
+        return cells[(cells.obs["cell_type"] != without).to_numpy()].copy()
+
+    known = {"one": study(0, "bone marrow", "monocyte"), "two": study(1, "lung", "T cell")}
+    known |= {"three": study(2, "red bone marrow", "monocyte"), "four": study(3, "lung", "T cell")}
+    path = tmp_path / "two.scim"
+    scim.Reference.build(path, known, scim.Encoder.load(encoder), labels_key="cell_type", obs_columns=["tissue"])
+    study(4, "unknown", "monocyte", n=330).write_h5ad(tmp_path / "marrow.h5ad")
+    done = scim_command("annotate", tmp_path / "marrow.h5ad", "--reference", path, "--out", tmp_path / "one.csv")
+    assert done.exit_code == 0, done.output
+    assert "The labels look like those of bone marrow (" in done.stdout
+    assert "). --tissue 'bone marrow' uses only its cells." in done.stdout
+    # Few cells get no guess, and neither do cells whose tissue was given.
+    done = scim_command("annotate", files / "new.h5ad", "--reference", reference, "--out", tmp_path / "two.csv")
+    assert done.exit_code == 0 and "look like" not in done.stdout
+    given = ("annotate", tmp_path / "marrow.h5ad", "--reference", path, "--tissue", "marrow")
+    done = scim_command(*given, "--out", tmp_path / "three.csv")
+    assert done.exit_code == 0 and "look like" not in done.stdout, done.output
+
+
 @pytest.mark.parametrize("end", [".h5ad", ".parquet", ".csv"])
 def test_query_writes_by_extension(
     scim_command: Callable[..., Result], files: Path, reference: Path, tmp_path: Path, end: str
@@ -135,7 +164,7 @@ def test_query_takes_so_many_of_a_group(
     assert hits.groupby(["query", "study"]).size().max() == 3
     wrong = scim_command(*asked, "--out", tmp_path / "no.csv", "--max-per-group", "studdy=3")
     fails(wrong, "--max-per-group='studdy'", "Did you mean 'study'")
-    none = scim_command(*asked, "--out", tmp_path / "no.csv", "--where", "tissue=lungs")
+    none = scim_command(*asked, "--out", tmp_path / "no.csv", "--where", "tissue=lugn")
     fails(none, "--where: ")
     fails(scim_command(*asked, "--out", tmp_path / "no.csv", "--where", "tisue=lung"), "--where names the column")
     assert not (tmp_path / "no.csv").exists()

@@ -189,36 +189,6 @@ def test_listed_labels_must_be_there(new: anndata.AnnData, reference: scim.Refer
     assert names_of(new) == before
 
 
-def test_tissue_is_a_filter(new: anndata.AnnData, reference: scim.Reference) -> None:
-    one = scim.tl.annotate(new, reference, tissue="blood", copy=True)
-    two = scim.tl.annotate(new, reference, where={"tissue": ["blood"]}, copy=True)
-    assert one.obs["scim_label"].equals(two.obs["scim_label"])
-    assert one.uns["scim"]["annotate"]["params"]["vote"] == "calibrated"
-    both = scim.tl.annotate(new, reference, tissue=["Blood", "bone marrow"], exclude={"study": "first"}, copy=True)
-    assert (both.obs["scim_label"] != "unassigned").any()
-    with pytest.raises(
-        ValueError, match="tissue must be in blood.scim, got 'lung'. Its tissues are 'blood', 'bone marrow'"
-    ):
-        scim.tl.annotate(new, reference, tissue="lung")
-    with pytest.raises(ValueError, match="tissue is empty"):
-        scim.tl.annotate(new, reference, tissue=[])
-    with pytest.raises(ValueError, match="both given"):
-        scim.tl.annotate(new, reference, tissue="blood", where={"tissue": "blood"})
-    pc = pytest.importorskip("pyarrow.compute")
-    with pytest.raises(TypeError, match="expression"):
-        scim.tl.annotate(new, reference, tissue="blood", where=pc.field("study") == "first")
-
-
-def test_tissue_needs_a_column(
-    new: anndata.AnnData, blood: anndata.AnnData, encoder: scim.Encoder, tmp_path: Path
-) -> None:
-    plain = scim.Reference.build(
-        tmp_path / "r", blood, encoder, labels_key="cell_type", study_key="study", obs_columns=["sample"]
-    )
-    with pytest.raises(KeyError, match="has no column 'tissue'. Its columns are"):
-        scim.tl.annotate(new, plain, tissue="blood")
-
-
 def test_filters(new: anndata.AnnData, reference: scim.Reference) -> None:
     pc = pytest.importorskip("pyarrow.compute")
     scim.tl.annotate(new, reference, where={"study": "first"})

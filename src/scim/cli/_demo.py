@@ -202,10 +202,9 @@ def _query(adata: AnnData, reference: Reference) -> None:
     if named.empty:
         return
     largest = str(named.value_counts().index[0])
-    tissues = [str(name) for name in reference.obs["tissue"].dropna().unique() if str(name).startswith("blood")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that most hits come from one of few studies
-        query(adata, reference, groupby=_keys.obs_label(), k=_HITS, where={"tissue": tissues})
+        query(adata, reference, groupby=_keys.obs_label(), k=_HITS, where={"tissue": "blood"})
     mine = get.hits(adata, query=largest)
     typer.echo(f"Queried    with the centroid of each label: the {len(mine)} blood cells nearest to {largest!r} are")
     for column in ("label", "study"):

@@ -66,7 +66,7 @@ Where = Annotated[
     typer.Option(
         metavar="COLUMN=VALUE",
         help="Only reference cells with this value in their metadata. May be repeated: cells with any of the values of "
-        "a column, in all columns.",
+        "a column, in all columns. A tissue also means its parts, and a disease its kinds.",
     ),
 ]
 Exclude = Annotated[

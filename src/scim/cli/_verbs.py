@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -58,7 +59,10 @@ def annotate(
     ] = None,
     tissue: Annotated[
         list[str] | None,
-        typer.Option(help="Tissue of the cells, as named in the reference; may be repeated. Only its cells are used."),
+        typer.Option(
+            help="Tissue of the cells (name, synonym or UBERON id); may be repeated. Only reference cells of this "
+            "tissue or a part of it are used."
+        ),
     ] = None,
     consensus: Annotated[
         int, typer.Option(min=0, help="Number of nearest cells of the data to average probabilities with.")
@@ -120,6 +124,11 @@ def _report_labels(adata: AnnData, key: str, *, by: str | None) -> None:
         typer.echo(f"  {n:>8,}  {name}")
     if (share := adata.uns[key]["annotate"].get("well_represented")) is not None:
         typer.echo(f"Well represented in the reference: {share:.0%} of the cells")
+    if tissue := adata.uns[key]["annotate"].get("tissue_guess"):
+        share = adata.uns[key]["annotate"]["tissue_guess_share"]
+        typer.echo(
+            f"The labels look like those of {tissue} ({share:.0%}). --tissue {shlex.quote(tissue)} uses only its cells."
+        )
     if by is not None:
         typer.echo(f"Groups of {by}:")
         columns = ["group", "cells", "label", "confidence", "agreement", "novel", "runner_up"]

@@ -1,8 +1,9 @@
-"""The Cell Ontology: terms, their ancestors, and labels as arrays of terms."""
+"""The Cell Ontology: terms, their ancestors, and labels as arrays of terms. Vocabularies of tissues and diseases."""
 
 from __future__ import annotations
 
 from ._ontology import GENERIC, CellOntology
 from ._term_space import TermSpace
+from ._vocabulary import Vocabulary, vocabulary_of
 
-__all__ = ["GENERIC", "CellOntology", "TermSpace"]
+__all__ = ["GENERIC", "CellOntology", "TermSpace", "Vocabulary", "vocabulary_of"]

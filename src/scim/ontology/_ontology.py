@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from .._validate import did_you_mean
+from ._bundled import read_bundled
 from ._term_space import TermSpace
 
 #: Terms that are never given as a label: they hold for cells of any type, or name a property that cells of unrelated
@@ -365,15 +363,4 @@ class CellOntology:
 
 @cache
 def _bundled() -> CellOntology:
-    packed = (files("scim") / "_data" / "cell_ontology.json.gz").read_bytes()
-    saved = json.loads(gzip.decompress(packed))
-    return CellOntology(
-        saved["ids"],
-        saved["names"],
-        saved["parents"],
-        synonyms=saved["synonyms"],
-        replaced=saved["replaced"],
-        obsolete_names=saved["obsolete_names"],
-        version=saved["version"],
-        source="bundled Cell Ontology",
-    )
+    return CellOntology(**read_bundled("cell_ontology.json.gz"), source="bundled Cell Ontology")

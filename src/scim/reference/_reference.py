@@ -297,7 +297,8 @@ class Reference:
             within ``max_distance``, exactly.
         where, exclude
             Filters on the metadata: ``{"tissue": ["lung", "blood"], "disease": "normal"}`` (any of the values, in all
-            of the columns) or a ``pyarrow.compute`` expression.
+            of the columns) or a ``pyarrow.compute`` expression. In a mapping, a tissue also means its parts, and a
+            disease its kinds; names, synonyms and ids of UBERON and MONDO are understood. Expressions compare text.
         max_distance
             Largest cosine distance of a hit, 0 to 2.
         max_per_group

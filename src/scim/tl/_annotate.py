@@ -97,8 +97,9 @@ def annotate(
         of them, with a confidence that only compares these labels. A warning says how many cells seem to have other
         labels. Novelty still compares with the whole reference (SCimilarity's votes: with cells of these labels).
     tissue
-        Tissue of the cells, or several: only reference cells of this tissue are used. ``"blood"`` is also ``"blood
-        (PBMC)"``. The tissues are ``reference.obs["tissue"].unique()``.
+        Tissue of the cells, or several: only reference cells of this tissue or a part of it are used. A name, a synonym
+        or an id of UBERON will do. ``"lung"`` is also "alveolus of lung", ``"blood"`` also "blood (PBMC)". The tissues
+        are ``reference.obs["tissue"].unique()``. Without a tissue, scim guesses it: see ``tissue_guess`` below.
     where, exclude
         Filters on the metadata of the reference, such as ``exclude={"study": "mine"}``; see
         :meth:`scim.Reference.search`. The head is fitted again to the landmarks that they leave.
@@ -162,7 +163,12 @@ def annotate(
         studies. ``pooled_labels``: labels with fewer than 20 or 1/alpha cells in studies left out, joined by ``";"``,
         for whose sets the scores of all labels are used. ``panel_matched``: whether landmarks replace the cells of the
         reference. ``panel_labels``: labels that are judged in the genes of a panel. ``n_genes``: number of genes that
-        the cells were embedded with. ``novelty``: ``"expression"`` or ``"distance"``.
+        the cells were embedded with. ``novelty``: ``"expression"`` or ``"distance"``. ``tissue_guess``: the tissue that
+        the labels look like, ``""`` if none has more than half; ``tissue_guess_share``: the share of the most likely
+        tissue. The mean probabilities of the labels over all cells are explained as a mixture of the tissues of the
+        reference, each with its shares of labels. The guess depends on which cells are annotated together; labels do
+        not depend on the guess. There is no guess for fewer than 200 cells, if at most half of the cells are well
+        represented, with a tissue in ``tissue=`` or ``where=``, for votes, or if the reference has one tissue.
 
     Raises
     ------

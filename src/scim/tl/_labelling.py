@@ -16,7 +16,7 @@ from ..labels import MatchedModel, Vote, assign, check_vote, ontology_vote, plai
 from ._cells import NewCells
 from ._novelty import WARN_FROM_CELLS, WARN_SHARE, by_distance, measure_novelty
 from ._results import filter_text
-from ._tissue import with_tissue
+from ._tissue import is_tissue_given, take_tissue, with_tissue
 
 if TYPE_CHECKING:
     from ..ontology import TermSpace
@@ -200,18 +200,26 @@ def _label_by_head(cells: NewCells, how: Labelling, client: Any) -> Answer:
     )
     if how.consensus:
         of_all = _averaged(of_all, vectors, how.consensus, ~novelty.novel & ~novelty.empty)
+    tissue_facts: dict[str, Any] = {}
+    if not is_tissue_given(how.where):
+        # The sets stay: their error is known for the probabilities of the head.
+        of_all, tissue_facts = take_tissue(of_all, novelty.represented, reference, within)
     listed, scale = how.listed(terms), head.scale(novelty.similarity)
     by_label = of_all if listed is None else _renormalised(of_all, listed)
     # If all labels are ruled out, the most probable label stays.
     inside[np.arange(len(inside)), by_label.argmax(axis=1)] = True
     inside &= by_label > 0
-    facts = {
-        "head": head.kind,
-        "pooled_labels": ";".join(_names(scale.pooled(alpha=how.alpha, classes=head.classes), terms)),
-        "panel_matched": model.panel_matched,
-        "n_genes": len(reference.encoder.genes) if cells.measured is None else int(cells.measured.sum()),
-        "panel_labels": "" if model.panel is None else ";".join(_names(model.panel.codes, terms)),
-    } | novelty.facts
+    facts = (
+        {
+            "head": head.kind,
+            "pooled_labels": ";".join(_names(scale.pooled(alpha=how.alpha, classes=head.classes), terms)),
+            "panel_matched": model.panel_matched,
+            "n_genes": len(reference.encoder.genes) if cells.measured is None else int(cells.measured.sum()),
+            "panel_labels": "" if model.panel is None else ";".join(_names(model.panel.codes, terms)),
+        }
+        | novelty.facts
+        | tissue_facts
+    )
     if listed is not None:
         others = ~novelty.novel & (of_all[:, ~listed[:-1]].sum(axis=1) > 0.5)
         facts["n_of_other_labels"] = int(others.sum())

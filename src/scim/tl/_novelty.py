@@ -43,6 +43,11 @@ class Novelty:
     similarity: np.ndarray | None
     facts: dict[str, Any]
 
+    @property
+    def represented(self) -> np.ndarray:
+        """Cells with counts that are well represented in the reference, bool (n,)."""
+        return (self.scores <= _WELL_REPRESENTED) & ~self.empty
+
 
 def measure_novelty(
     cells: NewCells,

@@ -45,6 +45,9 @@ def cells() -> pa.Table:
         ({"age": np.int64(2)}, None, "b"),
         ({"score": [0.5, 4.5]}, None, "ae"),
         pytest.param({"cell_id": {"a", "e"}}, None, "ae", id="a set of values"),
+        ({"tissue": ["lungs", "intestine"]}, None, "ade"),
+        ({"tissue": "UBERON:0002048"}, None, "ad"),
+        (None, {"tissue": "respiratory system"}, "bce"),
         (None, {"tissue": "lung"}, "bce"),
         (None, {"tissue": "lung", "primary": True}, "bce"),
         ({"primary": True}, {"tissue": "lung"}, "c"),
@@ -61,6 +64,38 @@ def test_selects(cells: pa.Table, where: object, exclude: object, expected: str)
     chosen = select(cells, where=where, exclude=exclude)
     assert chosen is not None
     assert "".join(cells["cell_id"].to_numpy()[chosen]) == expected
+
+
+def test_parts_and_kinds_are_found_in_every_segment() -> None:
+    def part(tissues: list[str | None], diseases: list[str]) -> pa.Table:
+        return pa.table(
+            {"tissue": pa.array(tissues).dictionary_encode(), "disease": pa.array(diseases).dictionary_encode()}
+        )
+
+    both = pa.concat_tables(
+        [
+            part(["lower lobe of left lung", "blood", None, "ileum"], ["COVID-19", "normal", "melanoma", "healthy"]),
+            part(["blood (PBMC)", "Lung", "colon"], ["PATO:0000461", "influenza || asthma", "MONDO:0100096"]),
+        ]
+    )
+
+    def found(where: dict[str, object] | None = None, exclude: dict[str, object] | None = None) -> list[int]:
+        return np.flatnonzero(select(both, where=where, exclude=exclude)).tolist()
+
+    assert found({"tissue": "lung"}) == [0, 5]
+    assert found({"tissue": ["lung", "blood"]}) == [0, 1, 4, 5]
+    assert found({"tissue": ["blood (PBMC)"]}) == [4]  # and not all blood
+    assert found({"tissue": ["intestine", None]}) == [2, 3, 6]
+    assert found(exclude={"tissue": "intestine"}) == [0, 1, 2, 4, 5]
+    assert found({"disease": "covid"}) == [0, 6]
+    assert found({"disease": "normal"}) == [1, 3, 4]
+    assert found({"disease": "cancer"}) == [2]
+    assert found({"tissue": "lung", "disease": ["viral infectious disease"]}) == [0, 5]
+    assert found({"disease": "asthma"}) == [5]
+    # Expressions compare text.
+    assert select(both, where=pc.field("tissue") == "blood").sum() == 1
+    with pytest.raises(ValueError, match="no cell has disease='psoriasis', or a kind of it. The reference has: 'COVID"):
+        found({"disease": "psoriasis"})
 
 
 def test_segments_with_dictionaries_of_their_own(cells: pa.Table) -> None:
@@ -121,8 +156,14 @@ def test_no_filter(cells: pa.Table) -> None:
     ("where", "error", "text"),
     [
         ({"tisue": "lung"}, KeyError, "where names the column 'tisue'. Did you mean 'tissue'"),
-        ({"tissue": "lungs"}, ValueError, "no cell has tissue='lungs'. Did you mean 'lung'"),
-        ({"tissue": ["lung", "skin"]}, ValueError, "no cell has tissue='skin'"),
+        ({"tissue": "lugn"}, ValueError, "no cell has tissue='lugn'. Did you mean 'lung'. Available: 'blood', 'gut'"),
+        (
+            {"tissue": ["lung", "skin"]},
+            ValueError,
+            "no cell has tissue='skin', or a part of it.* has: 'blood', 'gut', 'l",
+        ),
+        ({"tissue": "left lung"}, ValueError, "reference has 'lung', and 'left lung' is a part of it. Use that."),
+        ({"tissue": "pulmoo"}, ValueError, "no cell has tissue='pulmoo'. Did you mean 'pulmo'. Available: 'blood'"),
         ({"age": "2"}, ValueError, r"where: age holds numbers, and '2' is text\. Write 2 without quotes\.$"),
         ({"age": [1, "old"]}, ValueError, r"age holds numbers, and 'old' is text\. Available: 1, 2, 3, 5\."),
         ({"age": "nan"}, ValueError, r"age holds numbers, and 'nan' is text\. Available: 1, 2"),

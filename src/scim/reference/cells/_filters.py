@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..._validate import did_you_mean
+from ..._validate import did_you_mean, first_names
+from ...ontology import vocabulary_of
 from ..store import as_text, column_kinds, dictionary
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def select(
         Metadata of all cells.
     where
         ``{"tissue": ["lung", "blood"], "disease": "normal"}``: any of the values, in all of the columns, None
-        for cells without a value; or a ``pyarrow.compute`` expression.
+        for cells without a value; or a ``pyarrow.compute`` expression. A tissue or disease of a mapping also means its
+        parts and kinds, see :class:`scim.ontology.Vocabulary`; a value of an expression does not.
     exclude
         Like ``where``. Cells that match it do not pass.
     living
@@ -89,12 +91,24 @@ def _isin(cells: pa.Table, column: str, values: Any, argument: str, living: np.n
     if text:  # numbers and dates are text in columns of text
         texts = (int, np.integer, date, np.datetime64)
         wanted = [as_text(value) if isinstance(value, texts) else value for value in wanted]
-    passed, found = _text_in(stored, wanted) if text else _plain_in(stored, wanted)
+    meant = _meant(stored, column, wanted) if text else {}
+    every = [*wanted, *(other for others in meant.values() for other in others)]
+    passed, found = _text_in(stored, every) if text else _plain_in(stored, wanted)
     for value in wanted:
         # None selects cells without a value. There may be no such cell.
-        if value is not None and value not in found:
+        if value is not None and value not in found and not meant.get(value):
             raise ValueError(f"{argument}: {_why_not(cells, column, value, living)}")
     return passed
+
+
+def _meant(stored: pa.ChunkedArray, column: str, wanted: list[Any]) -> dict[Any, list[str]]:
+    """Find the texts of a column that each wanted tissue or disease means besides itself."""
+    there = {text for chunk in stored.chunks for text in chunk.dictionary.to_pylist()}
+    # The vocabulary is read only if it can find more.
+    vocabulary = vocabulary_of(column) if there - set(wanted) else None
+    if vocabulary is None:
+        return {}
+    return {value: vocabulary.matching(value, there) for value in wanted if isinstance(value, str)}
 
 
 def _why_not(cells: pa.Table, column: str, value: Any, living: np.ndarray | None) -> str:
@@ -107,8 +121,16 @@ def _why_not(cells: pa.Table, column: str, value: Any, living: np.ndarray | None
             return f"{said} Write {plain} without quotes."
     codes, stands_for = dictionary(cells, column)
     used = np.unique(codes if living is None else codes[living])
-    known = [stands_for[code] for code in used[used >= 0]]
-    return f"{said} {did_you_mean(value, sorted(known, key=str if kind == 'text' else None))}"
+    known = sorted((stands_for[code] for code in used[used >= 0]), key=str if kind == "text" else None)
+    vocabulary = vocabulary_of(column) if isinstance(value, str) and kind == "text" else None
+    if vocabulary is None:
+        return f"{said} {did_you_mean(value, known)}"
+    if vocabulary.resolve(value) is None:
+        return f"{said} {did_you_mean(value, known, also=vocabulary.words(known))}"
+    said = f"no cell has {column}={value!r}, or a {vocabulary.relation} of it."
+    if broader := vocabulary.broader(value, known):
+        return f"{said} The reference has {broader[0]!r}, and {value!r} is a {vocabulary.relation} of it. Use that."
+    return f"{said} The reference has: {first_names(map(repr, known), limit=12)}."
 
 
 def _unquoted(text: str, kind: str) -> str | None:
