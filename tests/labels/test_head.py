@@ -149,6 +149,7 @@ def test_similarity_of_expression_decides_where_vectors_do_not() -> None:
     alone, joint = made.probabilities(vectors, 4), made.probabilities(vectors, 4, similarity=similarity)
     assert (joint.argmax(axis=1) == codes).mean() > (alone.argmax(axis=1) == codes).mean() + 0.05
     assert made.joint.temperatures[0] < made.alone.temperatures[0]
+    assert 0 < made.similarity_weight < 10  # few studies
     # Cells whose similarity is unknown have the probabilities of their vectors, on the scale of these.
     np.testing.assert_array_equal(made.probabilities(vectors, 4, similarity=None), alone)
     # A head that was never tried with similarities does not use them.
@@ -158,14 +159,15 @@ def test_similarity_of_expression_decides_where_vectors_do_not() -> None:
     back = Head.from_arrays(made.to_arrays())
     assert back is not None and back.joint is not None
     np.testing.assert_array_equal(back.joint.temperatures, made.joint.temperatures)
+    assert back.similarity_weight == made.similarity_weight
 
 
 def test_a_label_without_a_mean_is_judged_by_its_logit_only() -> None:
     logits = np.array([[2.0, 1.0, 0.0]], dtype=np.float32)
     similarity = np.array([[0.5, 0.5, np.nan]], dtype=np.float32)
-    joined = join_similarity(logits, similarity)
+    joined = join_similarity(logits, similarity, 20.0)
     np.testing.assert_allclose(joined - joined[:, :1], logits - logits[:, :1], atol=1e-5)
-    assert np.isfinite(join_similarity(logits, np.full((1, 3), np.nan, dtype=np.float32))).all()
+    assert np.isfinite(join_similarity(logits, np.full((1, 3), np.nan, dtype=np.float32), 20.0)).all()
 
 
 def test_a_cell_of_a_broad_label_may_be_any_label_below_it() -> None:

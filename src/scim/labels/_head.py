@@ -18,8 +18,10 @@ _C = 0.3
 _STUDY_FOLDS = 5
 #: Number of parts that cells are split into if there is one study.
 _CELL_FOLDS = 5
-#: Weight of a correlation of expression against a logit of the head.
+#: Weight of a correlation of expression against a logit of the head, if the means are of many studies ...
 _SIMILARITY = 20.0
+#: ... and half of it if they are of so many: means of few studies carry the habits of their laboratories.
+_HALF_WEIGHT_STUDIES = 10
 
 #: Whether a calibration compares cells with other studies, or with other cells of the only study.
 CalibrationKind = Literal["cross-study", "within-study"]
@@ -63,6 +65,8 @@ class Head:
         left out is unknown: then similarity is not used.
     kind
         ``"within-study"`` if there was one study. Probabilities and p-values are then too optimistic for other studies.
+    similarity_weight
+        Weight of a correlation against a logit.
     """
 
     classes: np.ndarray
@@ -71,6 +75,7 @@ class Head:
     alone: Scale
     joint: Scale | None
     kind: CalibrationKind
+    similarity_weight: float = 0.0
 
     def scale(self, similarity: np.ndarray | None) -> Scale:
         """Return the scale for cells with or without similarities."""
@@ -106,7 +111,7 @@ class Head:
         def work(part: slice) -> None:
             logits = vectors[part] @ self.weights.T + self.bias
             if similarity is not None and scale is self.joint:
-                logits = join_similarity(logits, similarity[part][:, self.classes])
+                logits = join_similarity(logits, similarity[part][:, self.classes], self.similarity_weight)
             out[part, self.classes] = softmax(logits / divisors[part, None], axis=1)
             out[part][~vectors[part].any(axis=1)] = 0
 
@@ -115,7 +120,7 @@ class Head:
 
     def to_arrays(self, name: str = "head") -> dict[str, np.ndarray]:
         """Return all fields, with names that begin with ``name``, for an .npz file."""
-        found = {f"{name}_{field}": np.asarray(getattr(self, field)) for field in (*_ARRAYS, "kind")}
+        found = {f"{name}_{field}": np.asarray(getattr(self, field)) for field in (*_ARRAYS, *_PLAIN)}
         for which, scale in (("alone", self.alone), ("joint", self.joint)):
             if scale is not None:
                 found |= {f"{name}_{which}_{field}": value for field, value in scale.__dict__.items()}
@@ -133,14 +138,17 @@ class Head:
         ]
         kind: CalibrationKind = "within-study" if str(arrays[f"{name}_kind"]) == "within-study" else "cross-study"
         classes, weights, bias = (np.asarray(arrays[f"{name}_{field}"]) for field in _ARRAYS)
-        return cls(classes, weights, bias, scales[0], scales[1] if len(scales) > 1 else None, kind)
+        joint = scales[1] if len(scales) > 1 else None
+        return cls(classes, weights, bias, scales[0], joint, kind, float(arrays[f"{name}_similarity_weight"]))
 
 
 #: Fields of a head that are arrays.
 _ARRAYS = ("classes", "weights", "bias")
+#: Fields of a head that are a text or a number.
+_PLAIN = ("kind", "similarity_weight")
 
 
-def join_similarity(logits: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+def join_similarity(logits: np.ndarray, similarity: np.ndarray, weight: float) -> np.ndarray:
     """Add weighted correlations to logits, both (m, c).
 
     A label without a mean, whose correlations are nan, has the mean correlation of the other labels, weighted by their
@@ -151,9 +159,9 @@ def join_similarity(logits: np.ndarray, similarity: np.ndarray) -> np.ndarray:
     known = np.isfinite(similarity)
     if not known.all():
         filled = np.where(known, similarity, 0.0)
-        weights = softmax(np.where(known, logits + _SIMILARITY * filled, -1e9), axis=1)
-        similarity = np.where(known, similarity, (weights * filled).sum(axis=1, keepdims=True))
-    return np.asarray(logits + np.float32(_SIMILARITY) * similarity.astype(np.float32))
+        shares = softmax(np.where(known, logits + weight * filled, -1e9), axis=1)
+        similarity = np.where(known, similarity, (shares * filled).sum(axis=1, keepdims=True))
+    return np.asarray(logits + np.float32(weight) * similarity.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,24 +219,27 @@ def fit_head(
         found = [(part, _folds_of_studies(part.cells.studies, fitted.studies, folds)) for part in parts]
     else:
         found = [(Trial(np.inf, fitted), folds)]
+    n_studies = len(np.unique(fitted.studies))
+    weight = _SIMILARITY * n_studies / (n_studies + _HALF_WEIGHT_STUDIES)
     alone, joint = [], []
     for part, places in found:
         logits, of = _left_out(heads, part.cells, places, n_labels), (part.cells.codes, part.cells.studies)
         alone.append(LeftOut(part.depth, logits, *of))
         if part.similarity is not None:
-            joint.append(LeftOut(part.depth, _joined(logits, part.similarity), *of))
+            joint.append(LeftOut(part.depth, _joined(logits, part.similarity, weight), *of))
     return Head(
         *_fit(fitted.vectors, fitted.codes),
         alone=fit_scale(alone, below),
         joint=fit_scale(joint, below) if joint else None,
         kind="cross-study" if fitted.several_studies else "within-study",
+        similarity_weight=weight,
     )
 
 
-def _joined(logits: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+def _joined(logits: np.ndarray, similarity: np.ndarray, weight: float) -> np.ndarray:
     """Add correlations to logits, (n, n_labels); labels that a head does not know keep -inf."""
     known = np.isfinite(logits)
-    return np.where(known, join_similarity(np.where(known, logits, -1e9), similarity), -np.inf)
+    return np.where(known, join_similarity(np.where(known, logits, -1e9), similarity, weight), -np.inf)
 
 
 #: Classes, weights and biases of a head that was fitted without some studies.

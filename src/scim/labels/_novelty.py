@@ -144,11 +144,19 @@ class Profiles:
         nan for a label that no other study has.
         """
         logged = _lognorm(cells.matrix(len(self.measured)), self.measured)[:, self.genes]
-        out = np.full((len(cells), len(self.codes)), np.nan, dtype=np.float32)
+        place = np.searchsorted(self.codes, self.labels)
+        n_studies = np.bincount(place, minlength=len(self.codes))
+        out = np.empty((len(cells), len(self.codes)), dtype=np.float32)
         for study in np.unique(studies):
-            mine, others = np.flatnonzero(studies == study), self.studies != study
-            centroids, codes = _centroids(self.means[others], self.labels[others])
-            out[np.ix_(mine, np.searchsorted(self.codes, codes))] = _correlations(logged[mine], centroids)
+            mine, own = np.flatnonzero(studies == study), self.studies == study
+            centroids = self.centroids.copy()
+            # Only means of labels that the study has are different without it.
+            changed, left = place[own], n_studies[place[own]] - 1
+            shared = np.isin(self.labels, self.labels[own]) & ~own
+            kept = changed[left > 0]
+            centroids[kept] = _centroids(self.means[shared], self.labels[shared])[0] if len(kept) else 0
+            out[mine] = _correlations(logged[mine], centroids)
+            out[np.ix_(mine, changed[left == 0])] = np.nan
         return out
 
     def by_label(self, similarity: np.ndarray, n_labels: int) -> np.ndarray:
@@ -195,10 +203,12 @@ def _means(logged: csr_matrix, codes: np.ndarray, studies: np.ndarray) -> tuple[
 
 def _centroids(means: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Average the means (p, g) of each label (p,) over its studies; return unit vectors (k, g), and labels (k,)."""
+    from scipy import sparse
+
     codes, own, n_studies = np.unique(labels, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(codes), means.shape[1]), dtype=np.float32)
-    np.add.at(sums, own.ravel(), means)
-    return _unit(sums / np.maximum(n_studies, 1)[:, None]), codes
+    weights = (1 / n_studies)[own.ravel()].astype(np.float32)
+    average = sparse.csr_matrix((weights, (own.ravel(), np.arange(len(labels)))), shape=(len(codes), len(labels)))
+    return _unit(np.asarray(average @ means)), codes
 
 
 def _lognorm(values: csr_matrix, measured: np.ndarray) -> csr_matrix:

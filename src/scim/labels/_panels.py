@@ -30,6 +30,8 @@ _RARE_COUNTS = 10.0
 _FREQUENT_COUNTS = 30.0
 #: ... and a query that has less than this share of such genes measured a panel.
 _MEASURED_SHARE = 0.8
+#: More means of labels in studies are averaged by label before a query is fitted, because the fit would be slow.
+_MANY_GROUPS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +126,9 @@ def unseen_genes(
     wide = np.unique(studies)[per_study.sum(axis=1) >= per_study.sum(axis=1).max() / 2]
     sums = sums[np.isin(groups[0], wide)]
     sums /= np.maximum(sums.sum(axis=1, keepdims=True), 1e-12)
+    if len(sums) > _MANY_GROUPS:
+        of_wide = groups[1][np.isin(groups[0], wide)]
+        sums = np.stack([sums[of_wide == code].mean(axis=0) for code in np.unique(of_wide)])
     scale = max(float(total[measured].sum()), 1.0)
     shares, _ = nnls(sums[:, measured].T, total[measured] / scale)
     expected = scale * (shares @ sums)
