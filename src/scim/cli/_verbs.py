@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+    from ..genes import OrganismChoice
     from ..labels import Vote
     from ..reference import Reference
 
@@ -71,6 +72,7 @@ def annotate(
     exclude: options.Exclude = None,
     recall: options.Recall = None,
     layer: options.Layer = None,
+    organism: options.Organism = "auto",
     key_added: Annotated[str, typer.Option(help="Prefix of the new columns of obs.")] = _keys.DEFAULT,
     scheduler: SearchScheduler = None,
     overwrite: options.Overwrite = False,
@@ -97,6 +99,7 @@ def annotate(
             consensus=consensus,
             recall=recall,
             layer=layer,
+            organism=cast("OrganismChoice", organism),  # checked by the verb
             key_added=key_added,
             client=client,
             **passing,
@@ -155,6 +158,7 @@ def query(
         typer.Option(help="File for the metadata enriched among the hits: .parquet, .csv or .csv.gz."),
     ] = None,
     layer: options.Layer = None,
+    organism: options.Organism = "auto",
     scheduler: SearchScheduler = None,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -176,6 +180,7 @@ def query(
             max_per_group=most,
             recall=recall,
             layer=layer,
+            organism=cast("OrganismChoice", organism),  # checked by the verb
             client=client,
             **passing,
         )
