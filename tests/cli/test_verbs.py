@@ -9,6 +9,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from _made import as_mouse
 from typer.testing import Result
 
 import scim
@@ -168,3 +169,15 @@ def test_query_takes_so_many_of_a_group(
     fails(none, "--where: ")
     fails(scim_command(*asked, "--out", tmp_path / "no.csv", "--where", "tisue=lung"), "--where names the column")
     assert not (tmp_path / "no.csv").exists()
+
+
+def test_organism_of_the_cells(
+    scim_command: Callable[..., Result], fails: Callable[..., None], files: Path, reference: Path, tmp_path: Path
+) -> None:
+    as_mouse(anndata.read_h5ad(files / "new.h5ad")).write_h5ad(tmp_path / "mouse.h5ad")
+    for command in ("annotate", "query"):
+        out = tmp_path / f"{command}.h5ad"
+        given = (command, tmp_path / "mouse.h5ad", "--reference", reference, "--out", out)
+        assert scim_command(*given).exit_code == 0
+        assert anndata.read_h5ad(out).uns["scim"]["embed"]["genes"]["organism"] == "mouse"
+        fails(scim_command(*given, "--overwrite", "--organism", "human"), "not human", "--organism")

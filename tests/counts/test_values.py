@@ -8,7 +8,7 @@ import pytest
 import scanpy as sc
 
 import scim
-from scim.counts._values import find_counts, find_values
+from scim.counts._values import find_counts, find_values, organism_facts
 from scim.genes import GeneSpace
 
 
@@ -122,3 +122,22 @@ def test_raw_may_go_once_cells_are_embedded(cells: anndata.AnnData, keep: str) -
     scim.tl.annotate(cells)
     assert cells.uns["scim"]["annotate"]["novelty"] == "expression"
     np.testing.assert_array_equal(cells.obsm["X_scim"], whole.obsm["X_scim"])
+
+
+def test_share_of_mapped_expression_is_that_of_linear_values() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.poisson([4.0, 1.0, 3.0, 3.0], (700, 4)).astype("float32") + [1, 0, 0, 0]
+    names = ["Cd3e", "Gm42418", "Ms4a1", "Nkg7"]
+    genes = GeneSpace(["CD3E", "MS4A1"])
+    for logged in (False, True):
+        scale = 1e4 / X.sum(axis=1, keepdims=True)
+        adata = anndata.AnnData(np.log1p(X * scale) if logged else X)
+        adata.var_names = names
+        values = find_values(adata, genes, layer=None, gene_column=None)
+        linear = X * scale if logged else X
+        # Nkg7 is mapped, though the encoder lacks it. The share is that of 500 of the cells.
+        assert values.share_mapped == pytest.approx(linear[:, [0, 2, 3]].sum() / linear.sum(), abs=0.01)
+        assert organism_facts(values)["share_expression_mapped"] == values.share_mapped
+    adata.var_names = ["CD3E", "MALAT1", "MS4A1", "NKG7"]
+    values = find_values(adata, genes, layer=None, gene_column=None)
+    assert values.share_mapped == 1 and organism_facts(values) == {"organism": "human"}

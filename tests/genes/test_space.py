@@ -43,7 +43,7 @@ def test_a_gene_is_found_by_any_of_its_names(name: str, expected: int, how: str)
 
 @pytest.mark.parametrize("name", ["Cd3e", "unheard-of", "", "17", "nan"])
 def test_what_is_no_name_of_a_human_gene_is_not_found(name: str) -> None:
-    assert space().match([name]).target.tolist() == [-1]
+    assert space().match([name], organism="human").target.tolist() == [-1]
 
 
 def test_ensembl_spaces_take_symbols_and_versions() -> None:
@@ -161,8 +161,9 @@ def test_raw_genes_can_be_matched() -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["Cd3e", "Ms4a1", "Nkg7"], "written as in mouse, such as 'Cd3e'"),
-        (["ENSMUSG00000032093", "ENSMUSG00000024673"], "Ensembl ids are of another species"),
+        (["Abca", "Abcb", "Abcc"], "not human: symbols are written as in mouse, such as 'Abca'"),
+        (["ENSRNOG00000016090", "ENSRNOG00000011911"], "not human: Ensembl ids are of another species"),
+        (["Cd3e", "Ms4a1", "Nkg7", "RT1-Da", "RT1-Ba", "RT1-A2"], "not mouse: symbols are of rat, such as 'RT1-Da'"),
         (["0", "1", "2"], "var_names are numbers"),
     ],
 )
@@ -253,3 +254,50 @@ def test_real_studies_meet_on_their_symbols(shared_data: Path) -> None:
 
 def test_a_space_of_mouse_genes_takes_no_human_ones() -> None:
     assert GeneSpace(["Cd3e", "Ms4a1"]).match(["CD3E", "ms4a1", "Cd3e"]).target.tolist() == [-1, -1, 0]
+
+
+def test_mouse_genes_are_mapped_and_summed() -> None:
+    mine = GeneSpace(["CD3E", "LYZ", "INS", "MARCH1"])
+    found = mine.match(["Ins1", "Lyz2", "Gm42418", "Ins2", "Lyz1", "Marchf1", "CD3E"])
+    assert found.target.tolist() == [2, 1, -1, 2, 1, 3, -1]
+    assert (found.organism, found.via, found.n_matched) == ("mouse", {"ortholog": 5}, 3)
+    assert found.mapped is not None and found.mapped.tolist() == [True, True, False, True, True, True, False]
+    counts = np.array([[1, 2, 9, 3, 4, 5, 9]])
+    assert found.align(counts).toarray().tolist() == [[0, 6, 4, 5]]
+    logged = found.align(np.log1p(counts), logged=True).toarray()
+    np.testing.assert_allclose(logged, np.log1p([[0, 6, 4, 5]]), rtol=1e-6)
+
+
+def test_mouse_genes_are_mapped_onto_every_human_space() -> None:
+    ids = ["ENSMUSG00000032093.11", "ENSMUSG00000024673"]
+    for space_of in (["CD3E", "MS4A1"], ["ENSG00000198851", "ENSG00000156738"]):
+        for aliases in (True, False):
+            mine = GeneSpace(space_of, aliases=aliases)
+            assert mine.match(["Cd3e", "Ms4a1"]).target.tolist() == [0, 1]
+            assert mine.match(ids).target.tolist() == [0, 1]
+
+
+def test_organism_can_be_named() -> None:
+    assert space().match(["Cd3e"], organism="human").target.tolist() == [-1]
+    assert space().match(["CD3E"], organism="mouse").target.tolist() == [-1]
+    with pytest.raises(ValueError, match="not human: symbols are written as in mouse.*organism="):
+        space().match_adata(named("Cd3e", "Ms4a1", "Nkg7"), organism="human")
+
+
+def test_mouse_ids_in_a_column_are_found_and_those_of_rat_refused() -> None:
+    ids = ["ENSMUSG00000032093", "ENSMUSG00000024673"]
+    assert space().match_adata(named("a", "b", gene_ids=ids)).target.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="not mouse: Ensembl ids are of another species, such as 'ENSRNOG"):
+        space().match_adata(named("Cd3e", "Ms4a1", gene_ids=["ENSRNOG00000016090", "ENSRNOG00000011911"]))
+
+
+def test_a_space_of_mouse_genes_takes_mouse_genes_as_they_are() -> None:
+    mine = GeneSpace(["Cd3e", "Ly6c2", "Gm42418"])
+    found = mine.match(["Gm42418", "Cd3e", "Ly6c2"])
+    assert (mine.organism, space().organism) == ("mouse", "human")
+    assert (found.organism, found.target.tolist(), found.mapped) == ("mouse", [2, 0, 1], None)
+
+
+def test_a_genome_in_front_of_genes_is_left_out() -> None:
+    assert space().match(["GRCh38_NKG7", "hg19_CD3E", "GRCh38_ENSG00000156738"]).target.tolist() == [4, 0, 1]
+    assert space().match(["mm10___Nkg7", "mm10___Cd3e"]).target.tolist() == [4, 0]

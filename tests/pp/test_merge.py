@@ -114,7 +114,7 @@ def test_gene_columns_are_found_or_named() -> None:
         ({"a/b": study(GENES)}, ValueError, "'a/b' has a slash"),
         ({"a": 3}, TypeError, "Study 'a': adata must be an AnnData"),
         ({"a": study(GENES, n_cells=0)}, ValueError, "Study 'a'.*0 cells"),
-        ({"a": study(["Cd3e", "Ms4a1", "Nkg7"])}, ValueError, "Study 'a': the genes are not human"),
+        ({"a": study(["Abca", "Abcb", "Abcc"])}, ValueError, "Study 'a': the genes are not human"),
         ({"a": study(["0", "1", "2"])}, ValueError, "Study 'a': var_names are numbers"),
     ],
 )
@@ -170,3 +170,45 @@ def test_merging_again_and_names_that_are_one() -> None:
     assert twice.obs["study_original"].unique().tolist() == ["a", "b"]
     with pytest.raises(ValueError, match="Two studies are called '1'"):
         scim.pp.merge_studies({1: study(["CD3E"]), "1": study(["CD3E"])})
+
+
+def test_mouse_studies_meet_human_ones() -> None:
+    human = study(["CD3E", "LYZ", "NKG7"])
+    mouse = study(["Lyz2", "Gm42418", "Cd3e", "Lyz1"], seed=1)
+    merged = scim.pp.merge_studies({"human": human, "mouse": mouse})
+    assert merged.var_names.tolist() == ["CD3E", "LYZ", "NKG7"]
+    dense = merged.X.toarray()
+    np.testing.assert_array_equal(dense[12:, 0], mouse.X[:, 2])
+    np.testing.assert_array_equal(dense[12:, 1], mouse.X[:, 0] + mouse.X[:, 3])
+    assert merged.varm[_keys.MEASURED]["mouse"].tolist() == [True, True, False]
+    records = merged.uns[_keys.PREPROCESSING]["merge"]["studies"]
+    assert records["human"]["organism"] == "human" and "share_mapped" not in records["human"]
+    assert (records["mouse"]["organism"], records["mouse"]["n_genes"], records["mouse"]["n_mapped"]) == ("mouse", 2, 3)
+    share = mouse.X[:, [0, 2, 3]].sum() / mouse.X.sum()
+    assert records["mouse"]["share_expression_mapped"] == pytest.approx(share)
+    inner = scim.pp.merge_studies({"human": human, "mouse": mouse}, join="inner")
+    assert inner.var_names.tolist() == ["CD3E", "LYZ"]
+
+
+def test_log1p_values_of_several_mouse_genes_are_summed_on_the_linear_scale() -> None:
+    raw = np.random.default_rng(0).poisson(4.0, (40, 4)).astype("float32") + 1
+    logged = np.log1p(raw / raw.sum(axis=1, keepdims=True) * 1e4)
+    mouse = ad.AnnData(logged, var=pd.DataFrame(index=["Lyz2", "Ms4a1", "Cd3e", "Lyz1"]))
+    merged = scim.pp.merge_studies({"mouse": mouse})
+    assert merged.var_names.tolist() == ["LYZ", "MS4A1", "CD3E"]
+    expected = np.log1p(np.expm1(logged[:, 0]) + np.expm1(logged[:, 3]))
+    np.testing.assert_allclose(merged.X.toarray()[:, 0], expected, rtol=1e-4)
+
+
+def test_organism_of_studies() -> None:
+    mouse = study(["Cd3e", "Ms4a1", "Nkg7"])
+    with pytest.raises(ValueError, match=r"Study 'a': the genes are not human.*organism="):
+        scim.pp.merge_studies({"a": mouse}, organism="human")
+    with pytest.raises(ValueError, match="Study 'a': no gene in var_names is a gene of mouse"):
+        scim.pp.merge_studies({"a": study(GENES)}, organism="mouse")
+    prefixed = [f"{genome}_{name}" for genome in ("GRCh38", "mm10") for name in (*GENES, *(f"g{i}" for i in range(8)))]
+    both = study(prefixed)
+    with pytest.raises(ValueError, match="Study 'b': The genes in var_names are of two organisms: 12 of human, 12 of"):
+        scim.pp.merge_studies({"a": mouse, "b": both})
+    with pytest.warns(UserWarning, match=r"Study 'c': Only \d+% of the expression is in genes of mouse"):
+        scim.pp.merge_studies({"c": study(["Cd3e", "Gm42418", "Gm42419"])})

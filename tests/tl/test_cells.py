@@ -10,7 +10,7 @@ import pytest
 
 import scim
 from scim.tl import _cells
-from scim.tl._cells import EmbeddedFrom, NewCells, record_of, recorded_gene_column, resolve_encoder
+from scim.tl._cells import EmbeddedFrom, NewCells, record_of, recorded_genes, resolve_encoder
 
 
 def read(adata: anndata.AnnData, reference: scim.Reference, use_rep: str = "X_scim") -> NewCells:
@@ -37,17 +37,18 @@ def test_only_names_that_scim_writes_are_embedded(new: anndata.AnnData, referenc
 
 
 def test_record_of_an_embedding(new: anndata.AnnData, reference: scim.Reference) -> None:
-    assert record_of(new, "X_scim") == {} and recorded_gene_column(new, "X_scim") is None
+    assert record_of(new, "X_scim") == {}
+    assert recorded_genes(new, "X_scim", "mouse") == {"gene_column": None, "organism": "mouse"}
     new.var["symbol"] = new.var_names
     new.layers["mine"] = new.X.copy()
     scim.tl.embed(new, reference, layer="mine", gene_column="symbol", key_added="other")
     assert record_of(new, "X_other")["encoder_id"] == reference.encoder_id
-    assert recorded_gene_column(new, "X_other") == "symbol"
+    assert recorded_genes(new, "X_other", "auto") == {"gene_column": "symbol", "organism": "human"}
     source = EmbeddedFrom.of(record_of(new, "X_other"), new)
     assert source is not None
     assert source.places() == [(layer, "symbol") for layer in ("mine", "counts", "raw", "X")]
     del new.var["symbol"]
-    assert recorded_gene_column(new, "X_other") is None
+    assert recorded_genes(new, "X_other", "auto")["gene_column"] is None
     for broken in ("text", {"embed": "text"}, {"embed": {"input": {}, "genes": {}}}):
         new.uns["other"] = broken
         assert EmbeddedFrom.of(record_of(new, "X_other"), new) is None

@@ -7,9 +7,12 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
+from _made import as_mouse, shared_with
 from scipy import sparse
 
 import scim
+from scim.genes import to_human
+from scim.genes._organism import ortholog_table
 
 
 def names_of(adata: anndata.AnnData) -> tuple[list[str], list[str], list[str]]:
@@ -144,3 +147,70 @@ def test_arguments_that_do_not_fit(new: anndata.AnnData, encoder: scim.Encoder, 
         scim.tl.embed(new[:0], reference)
     with pytest.raises(TypeError, match="must be an AnnData or a MuData"):
         scim.tl.embed(new.X, reference)
+
+
+def test_mouse_cells_are_embedded_as_human_ones(new: anndata.AnnData, encoder: scim.Encoder) -> None:
+    mouse = as_mouse(new)
+    scim.tl.embed(mouse, encoder=encoder)
+    shared = shared_with(mouse, new)
+    vectors = encoder.embed(shared)
+    np.testing.assert_allclose(mouse.obsm["X_scim"], vectors, atol=1e-6)
+    genes = mouse.uns["scim"]["embed"]["genes"]
+    assert (genes["organism"], genes["n_columns"], genes["n_mapped"]) == ("mouse", new.n_vars, shared.n_vars)
+    assert genes["share_mapped"] == shared.n_vars / new.n_vars
+    # The values are log1p values.
+    share = shared.X.expm1().sum() / new.X.expm1().sum()
+    assert genes["share_expression_mapped"] == pytest.approx(share, abs=1e-5)
+    ids = as_mouse(new, ids=True)
+    scim.tl.embed(ids, encoder=encoder)
+    np.testing.assert_allclose(ids.obsm["X_scim"], mouse.obsm["X_scim"], atol=1e-6)
+    scim.tl.embed(new, encoder=encoder)
+    assert new.uns["scim"]["embed"]["genes"]["organism"] == "human"
+    assert "share_mapped" not in new.uns["scim"]["embed"]["genes"]
+
+
+def test_a_low_share_of_mapped_expression_is_warned_of(new: anndata.AnnData, encoder: scim.Encoder) -> None:
+    mouse = as_mouse(new)
+    known = [i for i, name in enumerate(mouse.var_names) if not name.startswith("Gm9")]
+    # The genes of most counts get names without an orthologue.
+    depth = np.asarray(mouse.X.sum(axis=0)).ravel()
+    top = sorted(known, key=lambda i: -depth[i])[:150]
+    mouse.var_names = [f"Gm{800_000 + i}" if i in set(top) else name for i, name in enumerate(mouse.var_names)]
+    with pytest.warns(UserWarning, match=r"Only \d+% of the expression is in genes of mouse with a human orthologue"):
+        scim.tl.embed(mouse, encoder=encoder)
+    assert 0 < mouse.uns["scim"]["embed"]["genes"]["share_expression_mapped"] < 0.75
+
+
+def test_a_barnyard_is_refused_and_nothing_written(new: anndata.AnnData, encoder: scim.Encoder) -> None:
+    both = anndata.concat([new, as_mouse(new, ids=True)], axis=1)
+    with pytest.raises(ValueError, match=r"genes in var_names are of two organisms: \d{3} of human, \d{3} of mouse"):
+        scim.tl.embed(both, encoder=encoder)
+    assert not both.obsm and not both.uns
+    with pytest.raises(ValueError, match="organism='mose' is not known. Did you mean 'mouse'"):
+        scim.tl.embed(new, encoder=encoder, organism="mose")  # type: ignore[arg-type]
+
+
+def test_real_mouse_cells_by_symbol_and_by_id(shared_data: Path) -> None:
+    by_symbol = anndata.read_h5ad(shared_data / "mouse" / "mouse_mca_stomach_intestine.h5ad")
+    ids: dict[str, str] = {}
+    for mouse_id, human in ortholog_table().by_ensembl.items():
+        ids.setdefault(human, mouse_id)
+    names = by_symbol.var_names.tolist()
+    by_id = by_symbol.copy()
+    by_id.var_names = [ids.get(human, name) for name, human in zip(names, to_human(names), strict=True)]
+    by_id.var_names_make_unique(".")
+    vectors = []
+    for adata in (by_symbol, by_id):
+        scim.tl.embed(adata)
+        vectors.append(adata.obsm["X_scim"])
+        assert adata.uns["scim"]["embed"]["genes"]["share_expression_mapped"] > 0.95
+    np.testing.assert_allclose(vectors[1], vectors[0], atol=1e-5)
+
+
+def test_a_renamed_human_study_is_embedded_alike(shared_data: Path) -> None:
+    human = anndata.read_h5ad(shared_data / "zheng2017_sorted_pbmc.h5ad")
+    mouse = as_mouse(human)
+    for adata in (human, mouse):
+        scim.tl.embed(adata)
+    cosines = (human.obsm["X_scim"] * mouse.obsm["X_scim"]).sum(axis=1)
+    assert np.quantile(cosines, 0.02) > 0.99 and cosines.min() > 0.97

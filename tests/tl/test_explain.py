@@ -8,6 +8,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from _made import as_mouse
 from scipy import sparse
 
 import scim
@@ -121,3 +122,10 @@ def test_no_result_to_read(new: anndata.AnnData) -> None:
     new.uns["scim_explain"] = {"names": 1}
     with pytest.raises(KeyError, match=r"Run scim\.tl\.explain"):
         scim.get.genes(new)
+
+
+def test_genes_of_mouse_keep_their_names(new: anndata.AnnData, reference: scim.Reference) -> None:
+    mouse = as_mouse(new)
+    scim.tl.explain(mouse, reference, groupby="cell_type", groups=["B cell"], n_cells=20)
+    genes = set(scim.get.genes(mouse)["gene"])
+    assert genes <= set(mouse.var_names) and {"Cd79a", "Cd74", "Cd79b", "Ms4a1"} & genes

@@ -44,6 +44,10 @@ GeneColumn = Annotated[
     str | None,
     typer.Option(help="Column of var with the genes. Left out: var_names, or the column with the most known genes."),
 ]
+Organism = Annotated[
+    str,
+    typer.Option(help="Organism of the cells: human, mouse, or auto (recognised by the genes)."),
+]
 Harmonize = Annotated[
     bool,
     typer.Option(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+    from ..genes import OrganismChoice
     from ..labels import Vote
     from ..reference import Reference
 
@@ -75,6 +76,7 @@ def annotate(
     exclude: options.Exclude = None,
     recall: options.Recall = None,
     layer: options.Layer = None,
+    organism: options.Organism = "auto",
     key_added: Annotated[str, typer.Option(help="Prefix of the new columns of obs.")] = _keys.DEFAULT,
     scheduler: SearchScheduler = None,
     overwrite: options.Overwrite = False,
@@ -101,6 +103,7 @@ def annotate(
             consensus=consensus,
             recall=recall,
             layer=layer,
+            organism=cast("OrganismChoice", organism),  # checked by the verb
             key_added=key_added,
             client=client,
             **passing,
@@ -164,6 +167,7 @@ def query(
         typer.Option(help="File for the metadata enriched among the hits: .parquet, .csv or .csv.gz."),
     ] = None,
     layer: options.Layer = None,
+    organism: options.Organism = "auto",
     scheduler: SearchScheduler = None,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -185,6 +189,7 @@ def query(
             max_per_group=most,
             recall=recall,
             layer=layer,
+            organism=cast("OrganismChoice", organism),  # checked by the verb
             client=client,
             **passing,
         )

@@ -3,11 +3,11 @@
 from ._blocks import BLOCK_ROWS, iter_blocks, read_ahead
 from ._kinds import TARGET_SUM, InputKind, check_values, input_kind
 from ._scale import as_counts, gene_moments, lognormal, lognormal_in_place
-from ._values import WIDER, Matrix, Values, find_counts, find_values, place_name
+from ._values import WIDER, Matrix, Values, check_mapped, find_counts, find_values, organism_facts, place_name
 
 __all__ = [
     "BLOCK_ROWS", "TARGET_SUM", "WIDER",
     "InputKind", "Matrix", "Values",
-    "as_counts", "check_values", "find_counts", "find_values", "gene_moments", "input_kind", "iter_blocks",
-    "lognormal", "lognormal_in_place", "place_name", "read_ahead",
+    "as_counts", "check_mapped", "check_values", "find_counts", "find_values", "gene_moments", "input_kind",
+    "iter_blocks", "lognormal", "lognormal_in_place", "organism_facts", "place_name", "read_ahead",
 ]  # fmt: skip

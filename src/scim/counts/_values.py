@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._validate import did_you_mean
-from ..genes import GeneMap, GeneSpace
+from .._warn import warn
+from ..genes import GeneMap, GeneSpace, OrganismChoice
 from ._blocks import BLOCK_ROWS, iter_blocks
 from ._kinds import REMEDY, InputKind, input_kind
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
 #: ``raw`` is preferred to X if it has more than this many times the genes of X: X was cut to variable genes.
 WIDER = 1.1
+#: Number of cells from which the share of expression in mapped genes is estimated.
+_SAMPLED_CELLS = 500
+#: Warn if less than this share of the expression is in genes with a human orthologue. Data of all genes of mouse have
+#: 90 % or more.
+_LOW_SHARE_MAPPED = 0.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +71,26 @@ class Values:
     kind: InputKind
     genes: GeneMap
 
+    @cached_property
+    def share_mapped(self) -> float:
+        """Share of the expression that is in genes with a human orthologue, 0 to 1; 1 if no gene had to be mapped.
+
+        log1p values are undone. In large data, it is the share of 500 cells.
+        """
+        from scipy import sparse
+
+        if self.genes.mapped is None:
+            return 1.0
+        rows = np.unique(np.linspace(0, self.X.shape[0] - 1, _SAMPLED_CELLS).astype(int))
+        total = np.zeros(len(self.genes.mapped))
+        for _, block in self.blocks(rows):
+            cells = sparse.csr_matrix(block).astype(np.float64)
+            cells.data[~(np.isfinite(cells.data) & (cells.data > 0))] = 0
+            if self.kind.kind == "log1p":
+                np.expm1(cells.data, out=cells.data)
+            total += np.asarray(cells.sum(axis=0)).ravel()
+        return float(total[self.genes.mapped].sum() / max(total.sum(), np.finfo(float).tiny))
+
     def blocks(
         self, rows: slice | np.ndarray | None = None, *, chunk_size: int = BLOCK_ROWS
     ) -> Iterator[tuple[slice, Any]]:
@@ -96,7 +123,14 @@ class Values:
         return sparse.vstack(parts or [sparse.csr_matrix((0, len(self.genes.space)), dtype=np.float32)], format="csr")
 
 
-def find_values(data: AnnData, genes: GeneSpace, *, layer: str | None, gene_column: str | None) -> Values:
+def find_values(
+    data: AnnData,
+    genes: GeneSpace,
+    *,
+    layer: str | None,
+    gene_column: str | None,
+    organism: OrganismChoice = "auto",
+) -> Values:
     """Find the values of the data and their genes. Raise if an encoder of these genes cannot embed them.
 
     Parameters
@@ -109,6 +143,8 @@ def find_values(data: AnnData, genes: GeneSpace, *, layer: str | None, gene_colu
         As in :func:`scim.counts._values.find_counts`. None takes ``raw`` instead of X if it has more of the genes.
     gene_column
         Column of ``var`` with gene names; None finds them.
+    organism
+        Organism of the genes, as in :meth:`scim.genes.GeneSpace.match`.
 
     Raises
     ------
@@ -117,25 +153,52 @@ def find_values(data: AnnData, genes: GeneSpace, *, layer: str | None, gene_colu
         few of the genes.
     """
     found = find_counts(data, layer=layer)
-    values = _with_genes(data, found, genes, gene_column)
+    values = _with_genes(data, found, genes, gene_column, organism)
     if layer is None and not found.use_raw and data.raw is not None and data.raw.n_vars > data.n_vars:
         try:
             raw = Matrix("raw", data.raw.X, input_kind(data.raw.X, where="raw"), use_raw=True)
-            wider = _with_genes(data, raw, genes, gene_column)
+            wider = _with_genes(data, raw, genes, gene_column, organism)
         except (ValueError, KeyError):  # raw has values or gene names of another kind
             wider = values
         if wider.genes.n_matched > WIDER * values.genes.n_matched:
             values = wider
     values.genes.check()
+    check_mapped(values)
     return values
 
 
-def _with_genes(data: AnnData, found: Matrix, genes: GeneSpace, gene_column: str | None) -> Values:
+def check_mapped(values: Values, *, where: str = "") -> None:
+    """Warn if little of the expression is in genes with a human orthologue. ``where`` begins the message."""
+    if values.share_mapped < _LOW_SHARE_MAPPED:
+        warn(
+            f"{where}Only {values.share_mapped:.0%} of the expression is in genes of mouse with a human orthologue, "
+            f"less than the {_LOW_SHARE_MAPPED:.0%} that reliable results need. Give symbols or Ensembl ids of mouse, "
+            "of all genes that were measured."
+        )
+
+
+def _with_genes(
+    data: AnnData, found: Matrix, genes: GeneSpace, gene_column: str | None, organism: OrganismChoice
+) -> Values:
     # Gene names in a column of var may be the index of raw.var.
     if found.use_raw and gene_column in data.var and gene_column not in data.raw.var:
         gene_column = None
-    gene_map = genes.match_adata(data, gene_column=gene_column, use_raw=found.use_raw)
+    gene_map = genes.match_adata(data, gene_column=gene_column, use_raw=found.use_raw, organism=organism)
     return Values(found.place, found.X, found.kind, gene_map)
+
+
+def organism_facts(values: Values) -> dict[str, Any]:
+    """Describe the organism of the genes, and how much was mapped to human genes, as plain values."""
+    genes = values.genes
+    if genes.mapped is None:
+        return {"organism": genes.organism}
+    return {
+        "organism": genes.organism,
+        "n_columns": len(genes.mapped),
+        "n_mapped": int(genes.mapped.sum()),
+        "share_mapped": float(genes.mapped.mean()),
+        "share_expression_mapped": values.share_mapped,
+    }
 
 
 def place_name(layer: str) -> str:

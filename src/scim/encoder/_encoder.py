@@ -12,7 +12,7 @@ import numpy as np
 from .._disk import plain
 from .._validate import check_positive_int, get_adata
 from ..counts import BLOCK_ROWS, InputKind, find_values
-from ..genes import GeneSpace
+from ..genes import GeneSpace, OrganismChoice
 from ._folder import EncoderFolderError, read_folder, read_part, write_folder
 from ._forward import Forward, make_forward
 from ._run import embed_all, embed_blocks, embedding_info, values_of_matrix
@@ -55,8 +55,6 @@ class Encoder:
 
     Examples
     --------
-    An encoder with random weights:
-
     >>> import numpy as np
     >>> import scim
     >>> from scim.genes import GeneSpace
@@ -152,6 +150,7 @@ class Encoder:
         *,
         layer: str | None = None,
         gene_column: str | None = None,
+        organism: OrganismChoice = "auto",
         mod: str | None = None,
         precision: str = "auto",
         device: str = "auto",
@@ -166,10 +165,12 @@ class Encoder:
             AnnData or MuData; in memory, backed or Dask.
         layer
             Where the values are: a layer, ``"X"`` or ``"raw"``. None takes counts from X or ``layers["counts"]``, or
-            else log1p values from X or ``raw``. If X was cut to variable genes, None takes ``raw``, which has more of
-            the encoder's genes.
+            else log1p values from X or ``raw``; or ``raw`` if it has more of the encoder's genes.
         gene_column
             Column of ``var`` with gene names; None finds them.
+        organism
+            ``"human"`` or ``"mouse"``; ``"auto"`` recognises it by the names of the genes. Genes of mouse are mapped to
+            their human orthologues, unless the encoder has genes of mouse itself.
         mod
             Modality of a MuData.
         precision
@@ -188,11 +189,12 @@ class Encoder:
         Raises
         ------
         ValueError
-            The data have too few of the encoder's genes, or the values are neither counts nor log1p.
+            The data have too few of the encoder's genes or genes of two organisms; values are neither counts nor log1p.
         KeyError
             There is no such layer, column or modality.
         """
-        values = find_values(get_adata(adata, mod=mod), self.genes, layer=layer, gene_column=gene_column)
+        data = get_adata(adata, mod=mod)
+        values = find_values(data, self.genes, layer=layer, gene_column=gene_column, organism=organism)
         vectors = embed_all(self._run_on(device, precision), values, n_latent=self.n_latent, chunk_size=chunk_size)
         return (vectors, embedding_info(values, vectors, encoder_id=self.id)) if return_info else vectors
 
@@ -202,6 +204,7 @@ class Encoder:
         *,
         layer: str | None = None,
         gene_column: str | None = None,
+        organism: OrganismChoice = "auto",
         mod: str | None = None,
         precision: str = "auto",
         device: str = "auto",
@@ -216,7 +219,8 @@ class Encoder:
         ------
         Positions of the cells, and their vectors.
         """
-        values = find_values(get_adata(adata, mod=mod), self.genes, layer=layer, gene_column=gene_column)
+        data = get_adata(adata, mod=mod)
+        values = find_values(data, self.genes, layer=layer, gene_column=gene_column, organism=organism)
         yield from embed_blocks(self._run_on(device, precision), values, chunk_size=chunk_size, start=start)
 
     def attribute(self, anchors: np.ndarray, negatives: np.ndarray, *, n_steps: int = 50) -> np.ndarray:
@@ -326,16 +330,15 @@ class Encoder:
     def from_scimilarity(cls, path: str | Path, *, aliases: bool = False) -> Encoder:
         """Read the folder of a SCimilarity model (format of version 0.4), with any number and width of layers.
 
-        Embeddings are those of the model, up to rounding. SCimilarity need not be installed, and no code is run:
-        checkpoints are read with ``weights_only=True``.
+        Embeddings are those of the model, up to rounding. Checkpoints are read with ``weights_only=True``.
 
         Parameters
         ----------
         path
             Folder with encoder.ckpt and gene_order.tsv, and optionally decoder.ckpt.
         aliases
-            Find genes of new data also in other letter case and by previous symbols and aliases. SCimilarity does not:
-            more genes are found, and embeddings differ a little from its own. Ensembl ids are understood either way.
+            Also find genes in other letter case and by previous symbols and aliases, as SCimilarity does not:
+            embeddings then differ a little from its own. Ensembl ids are understood either way.
 
         Raises
         ------

@@ -10,7 +10,7 @@ import numpy as np
 from .._progress import progress_bar
 from .._validate import check_option, check_positive_int
 from .._version import scim_version
-from ..counts import InputKind, Values, input_kind, place_name, read_ahead
+from ..counts import InputKind, Values, input_kind, organism_facts, place_name, read_ahead
 from ..genes import GeneSpace
 from ._normalized import UnusableValues, to_blocked_lognormal
 
@@ -34,7 +34,7 @@ def values_of_matrix(X: Any, genes: GeneSpace, kind: InputKind | Literal["auto",
         kind = input_kind(X) if kind == "auto" else InputKind(kind, None, "as given")
     elif not isinstance(kind, InputKind):
         raise TypeError(f'kind must be "auto", "counts", "log1p" or an InputKind, got {type(kind).__name__}.')
-    return Values("X", X, kind, genes.match(list(genes.names)))
+    return Values("X", X, kind, genes.match(list(genes.names), organism=genes.organism))
 
 
 def embed_blocks(
@@ -85,6 +85,7 @@ def embedding_info(values: Values, vectors: np.ndarray, *, encoder_id: str) -> d
             "n_encoder": len(genes.space),
             "fraction": genes.fraction,
             "via": dict(genes.via),
+            **organism_facts(values),
         },
         "n_cells_without_counts": int((~vectors.any(axis=1)).sum()),
         "versions": {"scim": scim_version(), "torch": version("torch"), "numpy": np.__version__},

@@ -1,10 +1,12 @@
-"""Ordered lists of genes, and maps of the columns of data onto them."""
+"""Ordered lists of genes, maps of the columns of data onto them, and the human genes of mouse genes."""
 
+from ._columns import name_candidates, refuse_numbers
 from ._names import IdKind, canonical, foreign_species
-from ._space import COMFORTABLE_FRACTION, MIN_GENES, GeneMap, GeneSpace, name_candidates, refuse_numbers
+from ._organism import Organism, OrganismChoice, organism_of, strip_genome, to_human
+from ._space import COMFORTABLE_FRACTION, MIN_GENES, GeneMap, GeneSpace
 
 __all__ = [
     "COMFORTABLE_FRACTION", "MIN_GENES",
-    "GeneMap", "GeneSpace", "IdKind",
-    "canonical", "foreign_species", "name_candidates", "refuse_numbers",
+    "GeneMap", "GeneSpace", "IdKind", "Organism", "OrganismChoice",
+    "canonical", "foreign_species", "name_candidates", "organism_of", "refuse_numbers", "strip_genome", "to_human",
 ]  # fmt: skip

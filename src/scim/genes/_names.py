@@ -16,9 +16,14 @@ from typing import Literal
 IdKind = Literal["symbol", "ensembl"]
 
 _ENSEMBL = re.compile(r"^ENS[A-Z]*G\d{11}(\.\d+)?(_PAR_Y)?$")
-_HUMAN_ENSEMBL = re.compile(r"^ENSG\d{11}")
+HUMAN_ENSEMBL = re.compile(r"^ENSG\d{11}")
+MOUSE_ENSEMBL = re.compile(r"^ENSMUSG\d{11}")
 #: Symbols of mouse and rat, such as Cd3e, Ms4a1 and Gm10076, but not human symbols with lower case, such as C1orf112.
 _MOUSE_SYMBOL = re.compile(r"^[A-Z][a-z][a-z0-9]+$")
+#: Symbols of rat that mouse does not have. Most others are those of mouse.
+_RAT_SYMBOL = re.compile(r"^(RT1-|RGD\d{5}|AABR\d{6})")
+#: Symbols of rat from which on the genes are those of rat.
+_RAT_GENES = 3
 
 
 @dataclass(frozen=True)
@@ -103,19 +108,23 @@ def canonical(name: str) -> tuple[str, str]:
     return strip_version(name), "unknown"
 
 
-def foreign_species(names: Sequence[str]) -> str | None:
-    """Describe why ``names`` are not human genes; None if they may be.
+def foreign_species(names: Sequence[str], *, mouse: bool = False) -> str | None:
+    """Describe why ``names`` are not genes of human, or with ``mouse`` of human or mouse; None if they may be.
 
     Examples
     --------
     >>> foreign_species(["Cd3e", "Ms4a1", "Nkg7"])
     "symbols are written as in mouse, such as 'Cd3e'"
+    >>> foreign_species(["Cd3e", "Ms4a1", "Nkg7"], mouse=True)
     """
-    ensembl = [name for name in names if _ENSEMBL.match(name)]
-    other = [name for name in ensembl if not _HUMAN_ENSEMBL.match(name)]
+    ensembl = [name for name in names if _ENSEMBL.match(name) and not HUMAN_ENSEMBL.match(name)]
+    other = [name for name in ensembl if not (mouse and MOUSE_ENSEMBL.match(name))]
     if other and 2 * len(other) > len(names):
         return f"Ensembl ids are of another species, such as {other[0]!r}"
-    mouse = [name for name in names if _MOUSE_SYMBOL.match(name)]
-    if mouse and 2 * len(mouse) > len(names):
-        return f"symbols are written as in mouse, such as {mouse[0]!r}"
+    rat = [name for name in names if _RAT_SYMBOL.match(name)]
+    if len(rat) >= _RAT_GENES:
+        return f"symbols are of rat, such as {rat[0]!r}"
+    written = [name for name in names if _MOUSE_SYMBOL.match(name)]
+    if not mouse and written and 2 * len(written) > len(names):
+        return f"symbols are written as in mouse, such as {written[0]!r}"
     return None

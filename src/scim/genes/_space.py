@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,11 @@ import numpy as np
 
 from .._validate import check_key
 from .._warn import warn
+from ._columns import name_candidates, refuse_numbers
 from ._names import IdKind, canonical, foreign_species, id_kind_of, strip_version
+from ._organism import Organism, OrganismChoice, count_organisms, organism_of, strip_genome, to_human
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
@@ -39,7 +41,7 @@ class GeneSpace:
     id_kind
         ``"symbol"`` or ``"ensembl"``; recognised by default.
     aliases
-        Whether :meth:`match` also finds genes in other letter case and by previous symbols and aliases.
+        Also find genes in other letter case, by previous symbols and by aliases.
 
     Raises
     ------
@@ -67,9 +69,8 @@ class GeneSpace:
         self.id_kind: IdKind = id_kind or id_kind_of(cleaned)
         self.aliases = aliases
         self.hash = hashlib.sha256("\n".join(cleaned).encode()).hexdigest()
-        self._by_canonical: dict[str, int] | None = None
-        #: The last names that were matched, and their map: a verb asks for the same several times.
-        self._last_map: tuple[tuple[str, ...], GeneMap] | None = None
+        #: The last names that were matched, ``organism=``, and their map: a verb asks for the same several times.
+        self._last_map: tuple[tuple[str, ...], str, GeneMap] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -85,6 +86,12 @@ class GeneSpace:
 
     def __repr__(self) -> str:
         return f"GeneSpace of {len(self):,} genes ({self.id_kind}): {', '.join(self.names[:4])}, ..."
+
+    @cached_property
+    def organism(self) -> Organism:
+        """Organism of the genes, recognised by their names."""
+        counts = count_organisms(list(self.names))
+        return "mouse" if counts.mouse > counts.human else "human"
 
     def index(self, name: str) -> int:
         """Return the position of a gene; raise a :class:`KeyError` if it is not in the space."""
@@ -106,12 +113,13 @@ class GeneSpace:
         refuse_numbers(names, adata.var, source=source)
         return cls(list(dict.fromkeys(strip_version(name) for name in names)))
 
-    def match(self, names: Sequence[str], *, source: str = "var_names") -> GeneMap:
+    def match(self, names: Sequence[str], *, source: str = "var_names", organism: OrganismChoice = "auto") -> GeneMap:
         """Map ``names`` onto this space.
 
         A gene is looked up by its exact name, without its version, in other letter case, by its Ensembl id or symbol,
         and by a previous symbol or alias, in this order. A weaker way never adds to a gene that a stronger way found.
-        The order of the columns does not matter.
+        The order of the columns does not matter. The genome in front of a gene, as in GRCh38_CD3E, is left out. Genes
+        of mouse are mapped to their human orthologues (several may have the same), unless the space has mouse genes.
 
         Parameters
         ----------
@@ -119,11 +127,28 @@ class GeneSpace:
             Gene names of the data, in the order of the columns; :meth:`GeneMap.align` sums repeated genes.
         source
             Where the names come from, for messages.
+        organism
+            ``"human"`` or ``"mouse"``; ``"auto"`` recognises it by the names.
+
+        Raises
+        ------
+        ValueError
+            ``organism`` is not known, or is ``"auto"`` and the genes are of human and of mouse.
         """
         given = tuple(str(name) for name in names)
         last = self._last_map
-        if last is not None and last[0] == given and last[1].source == source:
-            return last[1]
+        if last is not None and last[:2] == (given, organism) and last[2].source == source:
+            return last[2]
+        found_organism = organism_of(given, organism, source=source)
+        if found_organism == "mouse" and self.organism == "human":
+            found = self._match_mouse(given, source)
+        else:
+            found = self._match_own(given, source, found_organism)
+        self._last_map = given, organism, found
+        return found
+
+    def _match_own(self, given: tuple[str, ...], source: str, organism: Organism) -> GeneMap:
+        """Map genes of the organism of this space."""
         candidates = [self._find(name) for name in given]
         target = np.full(len(given), -1, dtype=np.int32)
         via = dict.fromkeys(_RANKS, 0)
@@ -135,13 +160,38 @@ class GeneSpace:
                 if how == rank and taken.setdefault(position, rank) == rank:
                     target[i] = position
                     via[rank] += 1
+        return self._map_to(target, source, {how: n for how, n in via.items() if n}, given, organism)
+
+    def _match_mouse(self, given: tuple[str, ...], source: str) -> GeneMap:
+        """Map genes of mouse onto this space of human genes."""
+        human = to_human(given)
+        positions = [self._find_approved(symbol) if symbol else -1 for symbol in human]
+        target = np.array(positions, dtype=np.int32)
+        via = {"ortholog": n} if (n := int((target >= 0).sum())) else {}
+        mapped = np.array([bool(symbol) for symbol in human], dtype=bool)
+        return self._map_to(target, source, via, given, "mouse", mapped)
+
+    def _map_to(
+        self,
+        target: np.ndarray,
+        source: str,
+        via: dict[str, int],
+        given: tuple[str, ...],
+        organism: Organism,
+        mapped: np.ndarray | None = None,
+    ) -> GeneMap:
         measured = np.zeros(len(self), dtype=bool)
         measured[target[target >= 0]] = True
-        found = GeneMap(target, self, source, {how: n for how, n in via.items() if n}, measured, given[:5])
-        self._last_map = given, found
-        return found
+        return GeneMap(target, self, source, via, measured, given[:5], organism, mapped)
 
-    def match_adata(self, adata: AnnData, *, gene_column: str | None = None, use_raw: bool = False) -> GeneMap:
+    def match_adata(
+        self,
+        adata: AnnData,
+        *,
+        gene_column: str | None = None,
+        use_raw: bool = False,
+        organism: OrganismChoice = "auto",
+    ) -> GeneMap:
         """Map the genes of ``adata`` onto this space, by ``var_names`` or the column of ``var`` that matches best.
 
         Parameters
@@ -152,31 +202,35 @@ class GeneSpace:
             Column of ``var`` with gene names; None tries ``var_names`` and all columns of text.
         use_raw
             Map the genes of ``adata.raw`` instead.
+        organism
+            ``"human"`` or ``"mouse"``; ``"auto"`` recognises it by the names, see :meth:`match`.
 
         Raises
         ------
         KeyError
             ``gene_column`` is not in ``var``.
         ValueError
-            The gene names are numbers, or genes of another species.
+            The gene names are numbers, genes of human and of mouse, or genes of another species.
         """
         var = adata.raw.var if use_raw else adata.var
         best: GeneMap | None = None
         candidates = name_candidates(var, gene_column)
         for source, names in candidates:
-            found = self.match(names, source=source)
+            found = self.match(names, source=source, organism=organism)
             if best is None or found.n_matched > best.n_matched:
                 best = found
             if best.n_matched >= 0.8 * min(len(self), len(names)):
                 break
         if best is None:
             raise ValueError("adata has no genes.")
-        if best.n_matched < 0.5 * min(len(self), len(var)):
+        # Symbols of rat are mostly those of mouse. A column of Ensembl ids tells them apart.
+        by_symbol = best.organism == "mouse" and organism == "auto"
+        if by_symbol or best.n_matched < 0.5 * min(len(self), len(var)):
             for _, names in candidates:
-                if foreign := foreign_species(names):
+                if foreign := foreign_species(names, mouse=best.organism == "mouse"):
                     raise ValueError(
-                        f"The genes are not human: {foreign}. Map them to their human orthologues first, and give the "
-                        "human names as var_names or with gene_column=."
+                        f"The genes are not {best.organism}: {foreign}. If they are human or mouse, say so with "
+                        "organism=. Otherwise, give their human orthologues as var_names or with gene_column=."
                     )
         if best.n_matched == 0:
             refuse_numbers(candidates[0][1], var, source=candidates[0][0])
@@ -191,8 +245,26 @@ class GeneSpace:
         """Read a file that :meth:`save` wrote."""
         return cls(Path(path).read_text(encoding="utf-8").splitlines())
 
+    @cached_property
+    def _by_canonical(self) -> dict[str, int]:
+        """Position of each gene by its approved symbol, and by its own name, in upper case."""
+        found: dict[str, int] = {}
+        for position, own in enumerate(self.names):
+            approved, _ = canonical(own)
+            found.setdefault(approved.upper(), position)
+        # A name of the space has priority over a previous symbol of another gene of the space.
+        found.update((own.upper(), i) for i, own in reversed(list(enumerate(self.names))))
+        return found
+
+    def _find_approved(self, symbol: str) -> int:
+        """Return the position of the gene with this approved symbol; -1 if the space lacks it."""
+        return self._position.get(symbol, self._by_canonical.get(symbol.upper(), -1))
+
     def _find(self, name: str) -> tuple[int, str]:
         """Return the position of the gene called ``name`` and how it was found; -1 if the space lacks it."""
+        if name in self._position:
+            return self._position[name], "exact"
+        name = strip_genome(name)
         if name in self._position:
             return self._position[name], "exact"
         if name.isdecimal():  # a row number; some aliases are numbers, too
@@ -202,13 +274,6 @@ class GeneSpace:
             return self._position[bare], "version"
         if not self.aliases and id_kind_of([bare]) == self.id_kind == "symbol":
             return -1, ""
-        if self._by_canonical is None:
-            self._by_canonical = {}
-            for position, own in enumerate(self.names):
-                approved, _ = canonical(own)
-                self._by_canonical.setdefault(approved.upper(), position)
-            # A name of the space has priority over a previous symbol of another gene of the space.
-            self._by_canonical.update((own.upper(), i) for i, own in reversed(list(enumerate(self.names))))
         if bare.upper() in self._by_canonical and self.names[self._by_canonical[bare.upper()]].upper() == bare.upper():
             # Cd3e is a gene of mouse: human genes in other letter case are all upper or all lower case.
             own = self.names[self._by_canonical[bare.upper()]]
@@ -235,11 +300,17 @@ class GeneMap:
     source
         Where the names come from: ``"var_names"`` or a column of ``var``.
     via
-        Number of columns by how their gene was found: ``exact``, ``version``, ``case``, ``ensembl``, ``alias``.
+        Number of columns by how their gene was found: ``exact``, ``version``, ``case``, ``ensembl``, ``alias``, or
+        ``ortholog`` for genes of mouse in a space of human genes.
     measured
         Genes of the space that the data have, bool (len(space),).
     examples
         First names of the data, for messages.
+    organism
+        Organism of the genes of the data.
+    mapped
+        Columns with a human orthologue, in the space or not, bool (n_columns,). None: the genes were not mapped to
+        those of another organism.
     """
 
     target: np.ndarray
@@ -248,6 +319,8 @@ class GeneMap:
     via: dict[str, int]
     measured: np.ndarray
     examples: tuple[str, ...] = ()
+    organism: Organism = "human"
+    mapped: np.ndarray | None = None
 
     @property
     def n_matched(self) -> int:
@@ -325,51 +398,3 @@ class GeneMap:
                 f"The data have {have}, less than the {comfortable:.0%} that reliable results need. Use all genes "
                 "that were measured, not a selection."
             )
-
-
-def name_candidates(
-    var: pd.DataFrame, gene_column: str | None = None, *, where: str = "var"
-) -> list[tuple[str, list[str]]]:
-    """List places that may hold gene names, with the names: the index, and columns of mostly distinct text.
-
-    Parameters
-    ----------
-    var
-        A row per gene.
-    gene_column
-        Column to take; None lists all.
-    where
-        Name of ``var`` in messages.
-    """
-    from pandas.api.types import is_object_dtype, is_string_dtype
-
-    var = getattr(var, "to_memory", lambda: var)()  # lazy, from anndata.experimental.read_lazy
-    if gene_column is not None:
-        check_key(var, gene_column, argument="gene_column", where=where)
-        return [(gene_column, var[gene_column].astype(str).tolist())]
-    columns = [
-        name
-        for name in var.columns
-        if (is_string_dtype(var[name]) or is_object_dtype(var[name]) or _is_text(var[name]))
-        # Chromosomes, biotypes and genomes are not gene names.
-        and 2 * var[name].nunique() > len(var)
-    ]
-    return [
-        ("var_names", var.index.astype(str).tolist()),
-        *((str(name), var[name].astype(str).tolist()) for name in columns),
-    ]
-
-
-def _is_text(column: pd.Series) -> bool:
-    import pandas as pd
-
-    return isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.categories.dtype.kind not in "iufb"
-
-
-def refuse_numbers(names: Sequence[str], var: pd.DataFrame, *, source: str = "var_names") -> None:
-    """Raise a :class:`ValueError` that lists the columns of ``var`` if the gene names are row numbers."""
-    if names and all(name.isdecimal() for name in names[:100]):
-        raise ValueError(
-            f"{source} are numbers ({', '.join(names[:3])}, ...), not genes. Set adata.var_names to gene symbols or "
-            f"Ensembl ids, or name their column with gene_column=. Columns of var: {list(map(str, var.columns))}."
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,30 @@ import pandas as pd
 from .. import _keys
 from .._validate import check_key, check_option, get_adata
 from .._warn import warn
-from ..counts import WIDER, Matrix, Values, check_values, find_counts, lognormal_in_place, place_name
-from ..genes import GeneSpace, canonical, foreign_species, name_candidates, refuse_numbers
+from ..counts import (
+    WIDER,
+    Matrix,
+    Values,
+    check_mapped,
+    check_values,
+    find_counts,
+    lognormal_in_place,
+    organism_facts,
+    place_name,
+)
+from ..genes import (
+    GeneMap,
+    GeneSpace,
+    Organism,
+    OrganismChoice,
+    canonical,
+    foreign_species,
+    name_candidates,
+    organism_of,
+    refuse_numbers,
+    strip_genome,
+    to_human,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,12 +49,15 @@ def merge_studies(
     labels_key: str | None = None,
     layer: str | None = None,
     gene_column: str | None = None,
+    organism: OrganismChoice = "auto",
     join: str = "outer",
 ) -> AnnData:
     """Merge studies: one name per gene, and one scale for all values.
 
     Genes are matched by approved symbol, so that Ensembl ids, previous symbols and symbols in other letter case are the
-    same gene. If all studies hold counts, so does the result; otherwise it holds log1p of 1e4 counts per cell.
+    same gene. Genes of mouse become their human orthologues: values of genes with the same orthologue are summed, and
+    genes without one are left out. If all studies hold counts, so does the result; otherwise it holds log1p of 1e4
+    counts per cell.
 
     Parameters
     ----------
@@ -46,6 +72,8 @@ def merge_studies(
         values, with a warning if ``raw`` has more genes.
     gene_column
         Column of ``var`` with gene names; by default ``var_names``, or the column of text with most known genes.
+    organism
+        ``"human"`` or ``"mouse"``; ``"auto"`` recognises it for each study by the names of its genes.
     join
         ``"outer"`` keeps the genes of any study, with 0 if a study did not measure them; ``"inner"`` keeps genes that
         all studies measured.
@@ -53,12 +81,14 @@ def merge_studies(
     Returns
     -------
     A new AnnData with a float32 CSR matrix as X. ``varm["scim_measured"]`` (genes x studies, bool) says which study
-    measured which gene, and ``uns["scim_pp"]["merge"]`` describes the values of each study.
+    measured which gene, and ``uns["scim_pp"]["merge"]`` describes the values of each study, with its organism. Of
+    a mouse study, it has ``n_mapped`` and ``share_expression_mapped``, as :func:`scim.tl.embed` has.
 
     Raises
     ------
     TypeError, ValueError
-        There is no study, or a study is empty, holds neither counts nor log1p values, or has no human genes.
+        There is no study, or a study is empty, holds neither counts nor log1p values, has neither human nor mouse
+        genes, or has both.
     KeyError
         A study has no such column or layer.
 
@@ -80,9 +110,11 @@ def merge_studies(
     studies = _check_studies(adatas, labels_key=labels_key)
     found = {name: _find(adata, name, layer) for name, adata in studies.items()}
     _warn_of_cut(studies, found, layer)
-    named = {name: _gene_names(adata, name, found[name].use_raw, gene_column) for name, adata in studies.items()}
-    space = _join(named, join)
-    values = {name: Values(m.place, m.X, m.kind, space.match(named[name])) for name, m in found.items()}
+    named = {name: _genes(adata, name, found[name].use_raw, gene_column, organism) for name, adata in studies.items()}
+    space = _join({name: genes.names for name, genes in named.items()}, join)
+    values = {name: Values(m.place, m.X, m.kind, named[name].on(space)) for name, m in found.items()}
+    for name, own in values.items():
+        check_mapped(own, where=f"Study {name!r}: ")
     as_counts = all(matrix.kind.kind == "counts" for matrix in found.values())
     blocks = [_joined(values[name], study=name, as_counts=as_counts) for name in studies]
     merged = anndata.AnnData(
@@ -98,7 +130,12 @@ def merge_studies(
             "study_key": study_key,
             "X": "counts" if as_counts else "log1p of 1e4 per cell",
             "studies": {
-                name: {"source": place_name(own.place), "n_genes": own.genes.n_matched, **own.kind.to_dict()}
+                name: {
+                    "source": place_name(own.place),
+                    "n_genes": own.genes.n_matched,
+                    **own.kind.to_dict(),
+                    **organism_facts(own),
+                }
                 for name, own in values.items()
             },
         }
@@ -150,25 +187,64 @@ def _warn_of_cut(studies: Mapping[str, AnnData], found: Mapping[str, Matrix], la
             )
 
 
-def _gene_names(adata: AnnData, study: str, use_raw: bool, gene_column: str | None) -> list[str]:
-    """Names of the genes in the order of the columns: approved symbols if there are, otherwise as given."""
+@dataclass(frozen=True)
+class _Genes:
+    """Genes of a study in the order of the columns.
+
+    Attributes
+    ----------
+    names
+        Approved symbol of each gene, or its name as given; an empty text for a mouse gene without a human orthologue.
+    organism
+        Organism of the study.
+    """
+
+    names: list[str]
+    organism: Organism
+
+    def on(self, space: GeneSpace) -> GeneMap:
+        """Map the genes onto the joint genes."""
+        found = space.match(self.names, organism="human")
+        if self.organism == "human":
+            return found
+        return replace(found, organism="mouse", mapped=np.array([name != "" for name in self.names], dtype=bool))
+
+
+def _genes(adata: AnnData, study: str, use_raw: bool, gene_column: str | None, organism: OrganismChoice) -> _Genes:
+    """Find the genes of a study: approved symbols if there are, otherwise as given."""
     var = adata.raw.var if use_raw else adata.var
     (source, given), *columns = name_candidates(var, gene_column, where=f"var of study {study!r}")
-    approved = [canonical(name) for name in given]
-    if _share_known(approved) < 0.1 and columns:
-        others = [([canonical(name) for name in names], names) for _, names in columns]
-        best = max(others, key=lambda other: _share_known(other[0]))
-        if _share_known(best[0]) > 0.5:
-            approved, given = best
     try:
+        approved, kind = _approved(given, organism, source)
+        if _share_known(approved) < 0.1 and columns:
+            others = [(*_approved(names, organism, name), names) for name, names in columns]
+            best = max(others, key=lambda other: _share_known(other[0]))
+            if _share_known(best[0]) > 0.5:
+                approved, kind, given = best
         refuse_numbers(given, var, source=source)
     except ValueError as error:
         raise ValueError(f"Study {study!r}: {error}") from error
-    if foreign := foreign_species(given):
-        raise ValueError(f"Study {study!r}: the genes are not human: {foreign}. Map them to human orthologues first.")
+    if foreign := foreign_species(given, mouse=kind == "mouse"):
+        raise ValueError(
+            f"Study {study!r}: the genes are not {kind}: {foreign}. If they are human or mouse, say so with organism=. "
+            "Otherwise, map them to human orthologues first."
+        )
+    if kind == "mouse":
+        if not _share_known(approved):
+            raise ValueError(f"Study {study!r}: no gene in {source} is a gene of mouse with a human orthologue.")
+        return _Genes([name for name, _ in approved], kind)
     # If one column has the approved symbol itself, a column with an older name of the symbol stays as given.
     own = {name for name, how in approved if how == "exact"}
-    return [raw if how == "alias" and name in own else name for (name, how), raw in zip(approved, given, strict=True)]
+    names = [raw if how == "alias" and name in own else name for (name, how), raw in zip(approved, given, strict=True)]
+    return _Genes(names, kind)
+
+
+def _approved(names: list[str], organism: OrganismChoice, source: str) -> tuple[list[tuple[str, str]], Organism]:
+    """Return the approved symbol of each gene and how it was found, and the organism of the genes."""
+    kind = organism_of(names, organism, source=source)
+    if kind == "mouse":
+        return [(symbol, "ortholog" if symbol else "unknown") for symbol in to_human(names)], kind
+    return [canonical(strip_genome(name)) for name in names], kind
 
 
 def _share_known(approved: list[tuple[str, str]]) -> float:
@@ -176,7 +252,7 @@ def _share_known(approved: list[tuple[str, str]]) -> float:
 
 
 def _join(named: Mapping[str, list[str]], join: str) -> GeneSpace:
-    union = list(dict.fromkeys(gene for names in named.values() for gene in names))
+    union = list(dict.fromkeys(gene for names in named.values() for gene in names if gene))
     if join == "inner":
         shared = set.intersection(*(set(names) for names in named.values()))
         union = [gene for gene in union if gene in shared]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from ..genes import OrganismChoice
     from ..ontology import TermSpace
 
 
@@ -43,6 +44,7 @@ def annotate(
     consensus: int = 0,
     recall: float | None = None,
     layer: str | None = None,
+    organism: OrganismChoice = "auto",
     mod: str | None = None,
     key_added: str = _keys.DEFAULT,
     client: Any = None,
@@ -112,6 +114,8 @@ def annotate(
         neighbours disagree.
     layer
         Layer with the values of cells that are not embedded; see :func:`scim.tl.embed`.
+    organism
+        Organism of cells that are not embedded: ``"human"``, ``"mouse"`` or ``"auto"``; see :func:`scim.tl.embed`.
     mod
         Modality of a MuData.
     key_added
@@ -199,7 +203,7 @@ def annotate(
     opened = Reference.open(reference).pinned()
     how.listed(opened.terms)
     how = how.resolved(opened)
-    cells = NewCells.read(data, opened, use_rep=use_rep, key=key_added, layer=layer)
+    cells = NewCells.read(data, opened, use_rep=use_rep, key=key_added, layer=layer, organism=organism)
     answer = label(cells, how, client=client)
     table = None if groups is None else label_groups(groups, answer, opened.terms, how)
     record: dict[str, Any] = {"params": {"use_rep": use_rep, "by": by or "", **how.params()}}

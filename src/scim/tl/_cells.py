@@ -7,17 +7,18 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from scipy import sparse
 
 from .. import _keys
 from .._progress import progress_bar
-from .._validate import did_you_mean
+from .._validate import check_option, did_you_mean
 from .._warn import warn
 from ..counts import Values, as_counts, find_values
 from ..encoder import Encoder, embed_with
+from ..genes import Organism, OrganismChoice
 from ..reference import Reference
 
 if TYPE_CHECKING:
@@ -48,12 +49,15 @@ class EmbeddedFrom:
         Column of ``var`` with the genes. None: ``var_names``, or the column was removed.
     n_matched, n_encoder
         Number of genes that were found, and number of genes of the encoder.
+    organism
+        Organism of the genes.
     """
 
     layer: str
     gene_column: str | None
     n_matched: int
     n_encoder: int
+    organism: Organism = "human"
 
     @classmethod
     def of(cls, record: Mapping[str, Any], adata: AnnData) -> EmbeddedFrom | None:
@@ -62,7 +66,8 @@ class EmbeddedFrom:
         if not values or not genes or "layer" not in values:
             return None
         column = str(genes["source"]) if genes["source"] in adata.var else None
-        return cls(str(values["layer"]), column, int(genes["n_matched"]), int(genes["n_encoder"]))
+        organism: Organism = "mouse" if genes.get("organism") == "mouse" else "human"
+        return cls(str(values["layer"]), column, int(genes["n_matched"]), int(genes["n_encoder"]), organism)
 
     def places(self) -> list[tuple[str, str | None]]:
         """List layers and gene columns where the values may be now: X may have been scaled, or genes dropped."""
@@ -78,10 +83,12 @@ def record_of(adata: AnnData, use_rep: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def recorded_gene_column(adata: AnnData, use_rep: str) -> str | None:
-    """Return the gene column that ``obsm[use_rep]`` was embedded from. None: ``var_names``, or unknown."""
+def recorded_genes(adata: AnnData, use_rep: str, organism: OrganismChoice) -> dict[str, Any]:
+    """Return the gene column and organism that ``obsm[use_rep]`` was embedded from; ``organism`` if it is unknown."""
     source = EmbeddedFrom.of(record_of(adata, use_rep), adata)
-    return None if source is None else source.gene_column
+    if source is None:
+        return {"gene_column": None, "organism": organism}
+    return {"gene_column": source.gene_column, "organism": source.organism}
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +119,16 @@ class NewCells:
     source: EmbeddedFrom | None
 
     @classmethod
-    def read(cls, adata: AnnData, reference: Reference, *, use_rep: str, key: str, layer: str | None) -> NewCells:
+    def read(
+        cls,
+        adata: AnnData,
+        reference: Reference,
+        *,
+        use_rep: str,
+        key: str,
+        layer: str | None,
+        organism: OrganismChoice = "auto",
+    ) -> NewCells:
         """Read the embedding ``obsm[use_rep]``, or embed the cells if it is not there.
 
         Raises
@@ -120,16 +136,17 @@ class NewCells:
         KeyError
             The embedding is not there, and ``use_rep`` is not a name that scim writes.
         ValueError
-            The embedding was made by another encoder, or has another width.
+            The embedding was made by another encoder, or has another width; ``organism`` is not known.
         """
+        check_option(organism, get_args(OrganismChoice), argument="organism")
         if use_rep in adata.obsm:
             record = record_of(adata, use_rep)
             source = EmbeddedFrom.of(record, adata)
-            vectors = _check_embedding(adata, reference, use_rep, record.get("encoder_id"), layer, source)
+            vectors = _check_embedding(adata, reference, use_rep, record.get("encoder_id"), layer, organism, source)
             return cls(adata, reference, use_rep, vectors, None, source)
         if use_rep not in (_keys.obsm_embedding(), _keys.obsm_embedding(key)):
             raise KeyError(f"use_rep={use_rep!r} is not in adata.obsm. {did_you_mean(use_rep, adata.obsm.keys())}")
-        vectors, info = reference.encoder.embed(adata, layer=layer, return_info=True)
+        vectors, info = reference.encoder.embed(adata, layer=layer, organism=organism, return_info=True)
         if len(vectors) and not vectors.any():
             warn(f"None of the {len(vectors):,} cells has counts in the genes of the encoder.")
         return cls(adata, reference, use_rep, vectors, info, EmbeddedFrom.of(info, adata))
@@ -165,7 +182,8 @@ class NewCells:
         if source.layer == "raw" and adata.raw is None:
             return None
         try:
-            gene_map = encoder.genes.match_adata(adata, gene_column=source.gene_column, use_raw=source.layer == "raw")
+            where: dict[str, Any] = {"gene_column": source.gene_column, "organism": source.organism}
+            gene_map = encoder.genes.match_adata(adata, use_raw=source.layer == "raw", **where)
         except ValueError:  # the genes are gone, and only the embedding is left
             return None
         return np.asarray(gene_map.measured) if gene_map.n_matched == source.n_matched else None
@@ -188,6 +206,7 @@ def _check_embedding(
     use_rep: str,
     encoder_id: Any,
     layer: str | None,
+    organism: OrganismChoice,
     source: EmbeddedFrom | None,
 ) -> np.ndarray:
     """Return the vectors of an embedding, float32 (n_cells, n_latent), if it fits the reference."""
@@ -207,6 +226,11 @@ def _check_embedding(
         warn(f"adata.obsm[{use_rep!r}] has no record of its encoder. The encoder of the reference is assumed.")
     elif layer is not None and (source is None or source.layer != layer):
         warn(f"layer={layer!r} is not used, because adata.obsm[{use_rep!r}] exists. {remedy}")
+    elif organism != "auto" and source is not None and source.organism != organism:
+        warn(
+            f"organism={organism!r} is not used, because adata.obsm[{use_rep!r}] was made from genes of "
+            f"{source.organism}. {remedy}"
+        )
     return vectors
 
 
@@ -320,14 +344,15 @@ def _find_values(cells: NewCells, rows: np.ndarray) -> tuple[Values, csr_matrix]
     """Find the values with most genes of the embedding, and read the values of the cells ``rows``."""
     best: tuple[Values, csr_matrix] | None = None
     places: list[tuple[str | None, str | None]] = [(None, None)]
+    organism: OrganismChoice = "auto"
     if cells.source is not None:
-        places = [*cells.source.places()]
+        places, organism = [*cells.source.places()], cells.source.organism
     for layer, column in places:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # the embedding has already warned of few genes
                 genes = cells.reference.encoder.genes
-                values = find_values(cells.adata, genes, layer=layer, gene_column=column)
+                values = find_values(cells.adata, genes, layer=layer, gene_column=column, organism=organism)
             found = values, values.linear(rows)
         except (ValueError, KeyError):  # the values were removed or changed
             continue

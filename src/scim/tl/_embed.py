@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from ..encoder import Encoder
+    from ..genes import OrganismChoice
     from ..reference import Reference
 
 
@@ -25,6 +26,7 @@ def embed(
     encoder: Encoder | str | Path | None = None,
     layer: str | None = None,
     gene_column: str | None = None,
+    organism: OrganismChoice = "auto",
     mod: str | None = None,
     key_added: str = _keys.DEFAULT,
     precision: str = "auto",
@@ -45,6 +47,9 @@ def embed(
         Layer with the values, ``"X"`` or ``"raw"``. None finds them automatically, counts first.
     gene_column
         Column of ``var`` with gene symbols or Ensembl ids. None finds it automatically.
+    organism
+        ``"human"`` or ``"mouse"``; ``"auto"`` recognises it by the names of the genes. Genes of mouse are mapped to
+        their human orthologues, and the counts of several genes with the same orthologue are summed.
     mod
         Modality of a MuData.
     key_added
@@ -59,13 +64,15 @@ def embed(
     Returns
     -------
     None, or the copy. Writes ``obsm[f"X_{key_added}"]``, float32 (n_cells, d), rows of length 1 (0 for a cell without
-    counts), and ``uns[key_added]["embed"]``: encoder, number of genes found, kind of values and versions.
+    counts), and ``uns[key_added]["embed"]``: encoder, number of genes found, kind of values and versions. Of mouse
+    cells, ``uns[key_added]["embed"]["genes"]`` also has ``n_mapped`` and ``share_mapped`` (genes of the data with a
+    human orthologue), and ``share_expression_mapped`` (share of the counts that are of these genes).
 
     Raises
     ------
     ValueError
-        Both ``reference`` and ``encoder`` are given; too few genes are shared; the values are neither counts nor log1p
-        values.
+        Both ``reference`` and ``encoder`` are given; too few genes are shared; genes are of human and of mouse; the
+        values are neither counts nor log1p values.
     KeyError
         The layer, column or modality is not there.
 
@@ -80,9 +87,8 @@ def embed(
     chosen = resolve_encoder(reference, encoder)
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
-    vectors, info = chosen.embed(
-        data, layer=layer, gene_column=gene_column, precision=precision, device=device, return_info=True
-    )
+    where: dict[str, Any] = {"layer": layer, "gene_column": gene_column, "organism": organism}
+    vectors, info = chosen.embed(data, **where, precision=precision, device=device, return_info=True)
     out = copy_of(adata) if copy else adata
     write_results(
         get_adata(out, mod=mod),

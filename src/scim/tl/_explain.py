@@ -13,7 +13,7 @@ from .. import _keys
 from .._validate import as_names, check_key, check_positive_int, did_you_mean, get_adata
 from ..counts import Values, find_values
 from ..encoder import Encoder, lognormal_profiles
-from ..genes import GeneMap
+from ..genes import GeneMap, OrganismChoice
 from ._cells import resolve_encoder
 from ._results import check_writable, copy_of, write_results
 
@@ -42,6 +42,7 @@ def explain(
     n_genes: int = 100,
     layer: str | None = None,
     gene_column: str | None = None,
+    organism: OrganismChoice = "auto",
     mod: str | None = None,
     key_added: str = _keys.EXPLAIN,
     seed: int = 0,
@@ -69,8 +70,8 @@ def explain(
         Number of pairs of cells for each group. A pair takes about a second for 28,000 genes.
     n_genes
         Number of genes to keep.
-    layer, gene_column, mod
-        Layer of the values, column of the genes, and modality, see :func:`scim.tl.embed`.
+    layer, gene_column, organism, mod
+        Layer of the values, column and organism of the genes, and modality, see :func:`scim.tl.embed`.
     key_added
         Name of the result in ``uns``.
     seed
@@ -83,7 +84,8 @@ def explain(
     None, or the copy. Writes ``uns["scim_explain"]`` in the layout of ``scanpy.tl.rank_genes_groups``, so that scanpy
     can plot it (``sc.pl.rank_genes_groups(adata, key="scim_explain")``): ``names`` (of ``var``), ``scores`` (mean
     attribution), ``scores_std``, and ``logfoldchanges`` of the pairs. ``pvals`` are NaN, because attributions are not a
-    test. :func:`scim.get.genes` returns the result as a table.
+    test. If several genes of mouse have the same human orthologue, the first of them stands for all.
+    :func:`scim.get.genes` returns the result as a table.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def explain(
     data = get_adata(adata, mod=mod)
     check_writable(data, key_added, copy=copy)
     pairs = _pairs(data.obs, groupby, groups, against, n_cells, np.random.default_rng(seed))
-    values = find_values(data, chosen.genes, layer=layer, gene_column=gene_column)
+    values = find_values(data, chosen.genes, layer=layer, gene_column=gene_column, organism=organism)
     columns, use_raw = _first_columns(values.genes), values.place == "raw"
     ranked = {}
     for group, (cells, others) in pairs.items():

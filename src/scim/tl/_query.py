@@ -13,7 +13,7 @@ from .._validate import check_fraction, check_positive_int, first_names, get_ada
 from .._warn import warn
 from ..index import MAX_HITS, Hits
 from ..reference import Reference
-from ._cells import NewCells, recorded_gene_column
+from ._cells import NewCells, recorded_genes
 from ._hit_tables import coherence_table, dominated_by_one_study, hits_table, summary_table
 from ._results import check_writable, copy_of, filter_text, merge_results, reference_record, write_results
 from ._search_input import Queries, pick_cells, pool_groups
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+
+    from ..genes import OrganismChoice
 
 
 def query(
@@ -41,6 +43,7 @@ def query(
     key_added: str = _keys.QUERY,
     mod: str | None = None,
     layer: str | None = None,
+    organism: OrganismChoice = "auto",
     client: Any = None,
     copy: bool = False,
 ) -> Any:
@@ -84,6 +87,8 @@ def query(
         Modality of a MuData.
     layer
         Layer with the values of groups, and of cells that are not embedded; see :func:`scim.tl.embed`.
+    organism
+        Organism of the cells: ``"human"``, ``"mouse"`` or ``"auto"``; see :func:`scim.tl.embed`.
     client
         A ``distributed.Client``: workers of its cluster search the reference, see :meth:`scim.Reference.search`.
     copy
@@ -143,7 +148,8 @@ def query(
     if vectors is not None:
         queries = _given(vectors, opened, most)
     else:
-        queries, new = _from_cells(data, opened, groupby, cells, use_rep=use_rep, layer=layer, most=most)
+        given: dict[str, Any] = {"use_rep": use_rep, "layer": layer, "organism": organism}
+        queries, new = _from_cells(data, opened, groupby, cells, most=most, **given)
     _check_counts(queries)
     filters = {"where": where, "exclude": exclude, "max_per_group": max_per_group, "recall": recall, "client": client}
     hits = opened.search(queries.vectors, k, max_distance=max_distance, **filters)
@@ -209,16 +215,24 @@ def _given(vectors: Any, reference: Reference, most: int) -> Queries:
 
 
 def _from_cells(
-    data: AnnData, reference: Reference, groupby: str | None, cells: Any, *, use_rep: str, layer: str | None, most: int
+    data: AnnData,
+    reference: Reference,
+    groupby: str | None,
+    cells: Any,
+    *,
+    use_rep: str,
+    layer: str | None,
+    organism: OrganismChoice,
+    most: int,
 ) -> tuple[Queries, NewCells]:
     """Make a query of each cell or group, and return the embedded cells."""
     rows, pools = pick_cells(data, cells), None
     if groupby is None:
         _check_number(len(rows), most)
     else:
-        places = {"layer": layer, "gene_column": recorded_gene_column(data, use_rep)}
+        places = {"layer": layer, **recorded_genes(data, use_rep, organism)}
         pools = pool_groups(data, reference.encoder.genes, groupby, rows, most=most, **places)
-    new = NewCells.read(data, reference, use_rep=use_rep, key=_keys.DEFAULT, layer=layer)
+    new = NewCells.read(data, reference, use_rep=use_rep, key=_keys.DEFAULT, layer=layer, organism=organism)
     if pools is None:
         return Queries([str(name) for name in data.obs_names[rows]], new.vectors[rows], []), new
     names, members, pooled = pools

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
-    from ..genes import GeneSpace
+    from ..genes import GeneSpace, OrganismChoice
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +95,7 @@ def pool_groups(
     *,
     layer: str | None,
     gene_column: str | None,
+    organism: OrganismChoice,
     most: int,
 ) -> tuple[list[str], list[np.ndarray], csr_matrix]:
     """Sum the linear values of each group over the genes of an encoder.
@@ -114,8 +115,8 @@ def pool_groups(
             "of groups, or ask for fewer hits (k=)."
         )
     rows, codes = rows[codes >= 0], codes[codes >= 0]
-    pooled = _sum_rows(find_values(data, genes, layer=layer, gene_column=gene_column), rows, codes, len(names))
-    return names, [rows[codes == i] for i in range(len(names))], pooled
+    values = find_values(data, genes, layer=layer, gene_column=gene_column, organism=organism)
+    return names, [rows[codes == i] for i in range(len(names))], _sum_rows(values, rows, codes, len(names))
 
 
 def _sum_rows(values: Values, rows: np.ndarray, codes: np.ndarray, n_groups: int) -> csr_matrix:

@@ -253,10 +253,10 @@ def test_wrong_arguments_leave_nothing(
 
 
 def test_data_that_cannot_be_embedded_leave_nothing(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
-    good, scaled, mouse, few = pbmc[:100].copy(), pbmc[100:].copy(), pbmc[100:].copy(), pbmc[100:, :3].copy()
+    good, scaled, rat, few = pbmc[:100].copy(), pbmc[100:].copy(), pbmc[100:].copy(), pbmc[100:, :3].copy()
     scaled.X = scaled.X.toarray() - 1
-    mouse.var_names = [f"ENSMUSG{i:011d}" for i in range(mouse.n_vars)]
-    for bad, text in ((scaled, "negative"), (mouse, "not human"), (few, "3 of the encoder's"), (good[:0], "0 cells")):
+    rat.var_names = [f"ENSRNOG{i:011d}" for i in range(rat.n_vars)]
+    for bad, text in ((scaled, "negative"), (rat, "not human"), (few, "3 of the encoder's"), (good[:0], "0 cells")):
         with pytest.raises(ValueError, match=text):
             Reference.build(tmp_path / "r", [good, bad], encoder, **KEYS)
         assert not any(tmp_path.iterdir())
