@@ -5,7 +5,8 @@
 STUDIES is a folder of .h5ad files with raw counts or log1p values and ``obs["cell_type_ontology_term_id"]``, and its
 folder ``profiles`` has mean profiles of cell types. ``docs/human.md`` names the sources and their licences.
 
-Cells are drawn around the profiles: 30 a profile to train with, and 10 a profile for the reference. Each data set of
+Cells are drawn around the profiles: 30 a profile to train with, and 5 a profile for the reference, which keeps at most
+300 real cells of a label and study. Each data set of
 profiles is a study. Labels with fewer than ten cells are left out, and so is "malignant cell", which is no cell type.
 Matrices are rounded to float16. Landmarks are simulated, so the reference contains no counts of real cells. The same
 data, versions and number of threads give the same reference.
@@ -98,7 +99,9 @@ LABEL, STUDY, FEWEST = "cell_type_ontology_term_id", "study", 10
 #: Labels that are no cell type.
 NO_TYPES = ("CL:0001064",)
 #: Cells of a profile to train with, and in the reference; epochs of training; counts of a drawn cell.
-TRAINED_CELLS, KEPT_CELLS, EPOCHS, DEPTH = 30, 10, 40, 3_000
+TRAINED_CELLS, KEPT_CELLS, EPOCHS, DEPTH = 30, 5, 40, 3_000
+#: Most real cells of a label and study in the reference.
+MOST_CELLS = 300
 
 
 def load(folder: Path, n_cells: int, *, leave_out: Collection[str] = ()) -> dict[str, ad.AnnData]:
@@ -112,6 +115,18 @@ def load(folder: Path, n_cells: int, *, leave_out: Collection[str] = ()) -> dict
         labels = adata.obs[LABEL].astype(object)
         adata.obs[LABEL] = labels.where(labels.map(sizes) >= FEWEST, None)
     return studies
+
+
+def fewer(studies: dict[str, ad.AnnData], *, seed: int) -> dict[str, ad.AnnData]:
+    """Keep at most 300 labelled cells of each label and study."""
+    rng, found = np.random.default_rng(seed), {}
+    for name, adata in studies.items():
+        labels = adata.obs[LABEL].astype(object)
+        order = pd.Series(np.arange(adata.n_obs))[rng.permutation(adata.n_obs)]
+        rank = order.groupby(labels.to_numpy()[order]).cumcount()
+        kept = order[(rank < MOST_CELLS) & labels.notna().to_numpy()[order]]
+        found[name] = adata[np.sort(kept)].copy()
+    return found
 
 
 def real(folder: Path, name: str) -> ad.AnnData:
@@ -196,7 +211,7 @@ def make(
     encoder = encoder or train(load(data, TRAINED_CELLS, leave_out=leave_out), seed=seed)
     return scim.Reference.build(
         out,
-        load(data, KEPT_CELLS, leave_out=leave_out),
+        fewer(load(data, KEPT_CELLS, leave_out=leave_out), seed=seed),
         encoder,
         labels_key=LABEL,
         study_key=STUDY,

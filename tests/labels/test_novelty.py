@@ -8,7 +8,7 @@ from _simulated import N_GENES, N_LABELS, Simulation
 from scipy import sparse
 
 from scim.labels import LabelledLandmarks
-from scim.labels._calibration import novelty_scores
+from scim.labels._background import novelty_scores
 from scim.labels._novelty import Profiles
 
 EVERY = np.ones(N_GENES, dtype=bool)

@@ -251,8 +251,11 @@ def test_generic_labels_are_never_given(
     some.obs["label"] = np.where(some.obs["cell_type"] == "B cell", "B cell", "native cell")
     some.obs["label"] = some.obs["label"].replace("native cell", "cell")
     reference = scim.Reference.build(tmp_path / "r", some, encoder, labels_key="label", study_key="study")
-    scim.tl.annotate(new, reference)
+    with pytest.warns(UserWarning, match="are well represented in r; the others have no label"):
+        scim.tl.annotate(new, reference)
     assert set(new.obs["scim_label"]) == {"B cell", "unassigned"}
+    share = new.uns["scim"]["annotate"]["well_represented"]
+    assert share <= np.mean(new.obs["scim_label"] == "B cell") < 0.5
 
 
 @pytest.mark.filterwarnings("ignore:.*labels that labels= leaves out")

@@ -11,6 +11,7 @@ import numpy as np
 
 from .._threads import in_blocks, one_thread_of_blas
 from ._scale import LeftOut, Scale, fit_scale
+from ._sharing import hidden_labels, share_down
 
 #: Inverse strength of the prior on the weights: C of scikit-learn.
 _C = 0.3
@@ -67,6 +68,9 @@ class Head:
         ``"within-study"`` if there was one study. Probabilities and p-values are then too optimistic for other studies.
     similarity_weight
         Weight of a correlation against a logit.
+    hidden
+        How often a study that has a label hides another label in it, float32 (c, c), see :func:`hidden_labels`. None:
+        never.
     """
 
     classes: np.ndarray
@@ -76,6 +80,7 @@ class Head:
     joint: Scale | None
     kind: CalibrationKind
     similarity_weight: float = 0.0
+    hidden: np.ndarray | None = None
 
     def scale(self, similarity: np.ndarray | None) -> Scale:
         """Return the scale for cells with or without similarities."""
@@ -112,7 +117,7 @@ class Head:
             logits = vectors[part] @ self.weights.T + self.bias
             if similarity is not None and scale is self.joint:
                 logits = join_similarity(logits, similarity[part][:, self.classes], self.similarity_weight)
-            out[part, self.classes] = softmax(logits / divisors[part, None], axis=1)
+            out[part, self.classes] = share_down(softmax(logits / divisors[part, None], axis=1), self.hidden)
             out[part][~vectors[part].any(axis=1)] = 0
 
         in_blocks(len(vectors), work)
@@ -121,6 +126,8 @@ class Head:
     def to_arrays(self, name: str = "head") -> dict[str, np.ndarray]:
         """Return all fields, with names that begin with ``name``, for an .npz file."""
         found = {f"{name}_{field}": np.asarray(getattr(self, field)) for field in (*_ARRAYS, *_PLAIN)}
+        if self.hidden is not None:
+            found[f"{name}_hidden"] = self.hidden
         for which, scale in (("alone", self.alone), ("joint", self.joint)):
             if scale is not None:
                 found |= {f"{name}_{which}_{field}": value for field, value in scale.__dict__.items()}
@@ -139,7 +146,8 @@ class Head:
         kind: CalibrationKind = "within-study" if str(arrays[f"{name}_kind"]) == "within-study" else "cross-study"
         classes, weights, bias = (np.asarray(arrays[f"{name}_{field}"]) for field in _ARRAYS)
         joint = scales[1] if len(scales) > 1 else None
-        return cls(classes, weights, bias, scales[0], joint, kind, float(arrays[f"{name}_similarity_weight"]))
+        weight, hidden = float(arrays[f"{name}_similarity_weight"]), arrays.get(f"{name}_hidden")
+        return cls(classes, weights, bias, scales[0], joint, kind, weight, hidden)
 
 
 #: Fields of a head that are arrays.
@@ -219,6 +227,7 @@ def fit_head(
         found = [(part, _folds_of_studies(part.cells.studies, fitted.studies, folds)) for part in parts]
     else:
         found = [(Trial(np.inf, fitted), folds)]
+    hidden = None if below is None else hidden_labels(fitted.codes, fitted.studies, below)
     n_studies = len(np.unique(fitted.studies))
     weight = _SIMILARITY * n_studies / (n_studies + _HALF_WEIGHT_STUDIES)
     alone, joint = [], []
@@ -227,12 +236,16 @@ def fit_head(
         alone.append(LeftOut(part.depth, logits, *of))
         if part.similarity is not None:
             joint.append(LeftOut(part.depth, _joined(logits, part.similarity, weight), *of))
+    classes, weights, bias = _fit(fitted.vectors, fitted.codes)
     return Head(
-        *_fit(fitted.vectors, fitted.codes),
-        alone=fit_scale(alone, below),
-        joint=fit_scale(joint, below) if joint else None,
+        classes,
+        weights,
+        bias,
+        alone=fit_scale(alone, below, hidden),
+        joint=fit_scale(joint, below, hidden) if joint else None,
         kind="cross-study" if fitted.several_studies else "within-study",
         similarity_weight=weight,
+        hidden=None if hidden is None else hidden[np.ix_(classes, classes)],
     )
 
 

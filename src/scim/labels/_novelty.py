@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..counts import gene_moments, lognormal
+from ._background import conformal_pvalues, novelty_scores
 from ._balanced import balanced_sample
-from ._calibration import conformal_pvalues, novelty_scores
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

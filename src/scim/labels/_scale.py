@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._threads import in_blocks
+from ._sharing import share_down
 
 #: Temperatures are multiplied by this: cells of a new study lie farther from their label than cells of a study that was
 #: left out, which the encoder was trained on.
@@ -96,12 +97,13 @@ class LeftOut:
     studies: np.ndarray
 
 
-def fit_scale(tested: Sequence[LeftOut], below: np.ndarray | None = None) -> Scale:
+def fit_scale(tested: Sequence[LeftOut], below: np.ndarray | None = None, hidden: np.ndarray | None = None) -> Scale:
     """Calibrate logits of cells that were left out, at ascending depths.
 
     ``below`` says which labels are a label or below it, bool (n_labels, n_labels). A cell that is labelled "T cell" may
     be a CD4 T cell, unless its study has this label, too: a temperature maximises the probability of the label and of
-    all labels below it that the study does not have. None: labels are not nested.
+    all labels below it that the study does not have. None: labels are not nested. ``hidden``, float32 (n_labels,
+    n_labels), is applied to the probabilities, see :func:`share_down`.
     """
     depths: list[float] = []
     temperatures: list[float] = []
@@ -110,7 +112,7 @@ def fit_scale(tested: Sequence[LeftOut], below: np.ndarray | None = None) -> Sca
         known = np.isfinite(part.logits[np.arange(len(part.logits)), part.codes])
         if known.any():
             right = _right(part.codes[known], part.studies[known], below)
-            temperature, scores = _calibrated(part.logits[known], part.codes[known], right)
+            temperature, scores = _calibrated(part.logits[known], part.codes[known], right, hidden)
             depths.append(part.depth)
             temperatures.append(temperature)
             kept = scores, part.codes[known].astype(np.int32), part.studies[known].astype(np.int32)
@@ -135,20 +137,24 @@ def _right(codes: np.ndarray, studies: np.ndarray, below: np.ndarray | None) -> 
     return right
 
 
-def _calibrated(logits: np.ndarray, codes: np.ndarray, right: np.ndarray | None) -> tuple[float, np.ndarray]:
+def _calibrated(
+    logits: np.ndarray, codes: np.ndarray, right: np.ndarray | None, hidden: np.ndarray | None
+) -> tuple[float, np.ndarray]:
     """Find the temperature of the largest likelihood, with equal weights of all labels; return it and the scores."""
     from scipy.special import softmax
 
     weight, cells = 1.0 / np.bincount(codes)[codes], np.arange(len(codes))
 
+    def found(temperature: float) -> np.ndarray:
+        return share_down(softmax(logits / np.float32(temperature), axis=1), hidden)
+
     def loss(temperature: float) -> float:
-        found = softmax(logits / np.float32(temperature), axis=1)
-        own = found[cells, codes] if right is None else (found * right).sum(axis=1)
+        by_label = found(temperature)
+        own = by_label[cells, codes] if right is None else (by_label * right).sum(axis=1)
         return float(-(weight * np.log(own.clip(1e-7))).sum())
 
     best = _NEW_STUDY * float(_TEMPERATURES[int(np.argmin([loss(t) for t in _TEMPERATURES]))])
-    own_label = softmax(logits / np.float32(best), axis=1)[cells, codes]
-    return best, (1.0 - own_label).astype(np.float32)
+    return best, (1.0 - found(best)[cells, codes]).astype(np.float32)
 
 
 def _scores_needed(alpha: float) -> int:

@@ -121,7 +121,7 @@ class Reference:
         ----------
         reference
             The folder, or the name of a bundled or installed reference (:func:`scim.references`). A Reference is
-            returned as it is. None opens the bundled reference of blood.
+            returned as it is. None opens the bundled reference of the human body, ``"human"``.
         verify
             ``"sizes"`` compares the sizes of all files, and the content (SHA-256) of files up to 8 MiB and of files
             that are read as a whole, when they are read. It does not notice a change of a larger file of vectors or

@@ -69,7 +69,8 @@ def annotate(
     adata
         AnnData, or MuData with ``mod``. Cells without an embedding are embedded first.
     reference
-        Reference, or its path or name. The default is the bundled reference of blood.
+        Reference, or its path or name. The default is the bundled reference of the human body,
+        ``"human"``; ``"blood"`` is a smaller one.
     use_rep
         Name of the embedding in ``obsm``.
     min_probability
@@ -162,17 +163,18 @@ def annotate(
     ``uns["scim"]["clusters"]``
         With ``by``: a table of the groups, see :func:`scim.get.clusters`.
     ``uns["scim"]["annotate"]``
-        Parameters, reference and versions. ``well_represented``: share of the cells with a novelty up to 0.5. ``head``:
-        ``"cross-study"``, or ``"within-study"`` if the reference has one study; confidence is then too high for other
-        studies. ``pooled_labels``: labels with fewer than 20 or 1/alpha cells in studies left out, joined by ``";"``,
-        for whose sets the scores of all labels are used. ``panel_matched``: whether landmarks replace the cells of the
-        reference. ``panel_labels``: labels that are judged in the genes of a panel. ``n_genes``: number of genes that
-        the cells were embedded with. ``novelty``: ``"expression"`` or ``"distance"``. ``tissue_guess``: the tissue that
-        the labels look like, ``""`` if none has more than half; ``tissue_guess_share``: the share of the most likely
-        tissue. The mean probabilities of the labels over all cells are explained as a mixture of the tissues of the
-        reference, each with its shares of labels. The guess depends on which cells are annotated together; labels do
-        not depend on the guess. There is no guess for fewer than 200 cells, if at most half of the cells are well
-        represented, with a tissue in ``tissue=`` or ``where=``, for votes, or if the reference has one tissue.
+        Parameters, reference and versions. ``well_represented``: share of the cells with a novelty up to 0.5 and a term
+        that is more probable than not. ``head``: ``"cross-study"``, or ``"within-study"`` if the reference has one
+        study; confidence is then too high for other studies. ``pooled_labels``: labels with fewer than 20 or 1/alpha
+        cells in studies left out, joined by ``";"``, for whose sets the scores of all labels are used.
+        ``panel_matched``: whether landmarks replace the cells of the reference. ``panel_labels``: labels that are
+        judged in the genes of a panel. ``n_genes``: number of genes that the cells were embedded with. ``novelty``:
+        ``"expression"`` or ``"distance"``. ``tissue_guess``: the tissue that the labels look like, ``""`` if none has
+        more than half; ``tissue_guess_share``: the share of the most likely tissue. The mean probabilities of the
+        labels over all cells are explained as a mixture of the tissues of the reference, each with its shares of
+        labels. The guess depends on which cells are annotated together; labels do not depend on the guess. There is no
+        guess for fewer than 200 cells, if at most half of the cells are well represented, with a tissue in ``tissue=``
+        or ``where=``, for votes, or if the reference has one tissue.
 
     Raises
     ------

@@ -40,7 +40,8 @@ def embed(
     adata
         AnnData, or MuData with ``mod``, with counts or log1p values; in memory, backed or Dask.
     reference
-        Reference, or its path or name, whose encoder is used. The default is the bundled reference of blood.
+        Reference, or its path or name, whose encoder is used. The default is the bundled reference of the human body,
+        ``"human"``; ``"blood"`` is a smaller one.
     encoder
         Encoder, or its path, instead of a reference.
     layer

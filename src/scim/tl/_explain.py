@@ -59,7 +59,7 @@ def explain(
     adata
         AnnData, or MuData with ``mod``.
     reference, encoder
-        Reference, or its path or name (the default is the bundled reference of blood), or an encoder or its path.
+        Reference, or its path or name (the default is the bundled reference ``"human"``), or an encoder or its path.
     groupby
         Column of ``obs``.
     groups

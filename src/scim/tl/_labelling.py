@@ -14,7 +14,7 @@ from .._warn import warn
 from ..index import check_queries
 from ..labels import MatchedModel, Vote, assign, check_vote, ontology_vote, plain_vote, prediction_sets
 from ._cells import NewCells
-from ._novelty import WARN_FROM_CELLS, WARN_SHARE, by_distance, measure_novelty
+from ._novelty import WARN_FROM_CELLS, WARN_SHARE, by_distance, measure_novelty, represented_share
 from ._results import filter_text
 from ._tissue import is_tissue_given, take_tissue, with_tissue
 
@@ -226,6 +226,7 @@ def _label_by_head(cells: NewCells, how: Labelling, client: Any) -> Answer:
         _warn_of_others(of_all[others], terms, len(others))
     by_term = _sums(by_label, terms)
     chosen = np.where(novelty.novel | novelty.empty, -1, assign(by_term, terms, enough=how.min_probability))
+    facts["well_represented"] = represented_share(novelty, by_term, reference)
     tried = np.isin(np.arange(len(terms.labels)), scale.labels)
     if model.panel is not None:
         tried[model.panel.head.alone.labels] = True
@@ -375,9 +376,10 @@ def _label_by_neighbours(cells: NewCells, how: Labelling, client: Any) -> Answer
         cells, lambda: nearest, how.max_novelty, calibration=calibration, within=how.within(reference)
     )
     chosen = np.where(found.novel | found.empty, -1, assign(by_term, terms, enough=how.min_probability))
+    facts = found.facts | {"well_represented": represented_share(found, by_term, reference)}
     sure = _confidence(by_term, chosen)
     measured = (found.scores, found.pvalues, found.novel, found.empty)
-    return Answer(by_label, by_term, chosen, sure, *measured, sets, {}, found.facts)
+    return Answer(by_label, by_term, chosen, sure, *measured, sets, {}, facts)
 
 
 def set_texts(inside: np.ndarray, by_label: np.ndarray, terms: TermSpace) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._warn import warn
+from ..labels import assign
 from ._cells import NewCells
 
 if TYPE_CHECKING:
@@ -78,9 +79,6 @@ def measure_novelty(
         # Distances within one study do not tell how far the cells of another study are.
         novel[:] = False
     facts |= {"n_novel": int(novel.sum()), "n_few_counts": 0 if depths is None else int((depths < _FEW_COUNTS).sum())}
-    counted = scores[~empty]
-    facts["well_represented"] = float((counted <= _WELL_REPRESENTED).mean()) if len(counted) else 0.0
-    _warn_of_strange(cells.reference, counted, int(novel.sum()), facts["well_represented"])
     if facts["n_few_counts"] and (depths is None or depths.any()):
         warn(
             f"{facts['n_few_counts']:,} of {len(scores):,} cells have fewer than {_FEW_COUNTS} counts in the genes of "
@@ -98,13 +96,19 @@ def by_distance(calibration: Calibration, distances: np.ndarray) -> tuple[np.nda
     return np.where(known, calibration.pvalue(filled), 1.0), np.where(known, calibration.novelty(filled), 0.0)
 
 
-def _warn_of_strange(reference: Reference, scores: np.ndarray, n_novel: int, represented: float) -> None:
-    """Warn if most cells are unlike the reference."""
-    if len(scores) < WARN_FROM_CELLS or represented >= 1 - WARN_SHARE:
-        return
-    warn(
-        f"Only {represented:.0%} of {len(scores):,} cells are well represented in {reference.path.name}; the others "
-        f"differ from its labels more than 95 % of comparable cells do, and {n_novel:,} are unassigned as novel. The "
-        "reason is another cell type, tissue or platform. Labels may be wrong: check them with marker genes, or use a "
-        "reference that has these cells."
-    )
+def represented_share(found: Novelty, by_term: np.ndarray, reference: Reference) -> float:
+    """Compute which share of the cells with counts is well represented, and warn if most are not.
+
+    A well represented cell has a term that is more probable than not (``by_term``, (n, n_terms)), and is not farther
+    from the labels than 95 % of comparable cells.
+    """
+    n_cells, labelled = int((~found.empty).sum()), assign(by_term, reference.terms, enough=0.5) >= 0
+    share = float((found.represented & labelled).sum() / n_cells) if n_cells else 0.0
+    if n_cells >= WARN_FROM_CELLS and share < 1 - WARN_SHARE:
+        warn(
+            f"Only {share:.0%} of {n_cells:,} cells are well represented in {reference.path.name}; the others have no "
+            "label that is more probable than not, or differ from all labels more than 95 % of comparable cells do. "
+            f"{int(found.novel.sum()):,} are unassigned as novel. The reason is another cell type, tissue or platform. "
+            "Labels may be wrong: check them with marker genes, or use a reference that has these cells."
+        )
+    return share

@@ -61,7 +61,8 @@ def query(
     adata
         AnnData or MuData, in memory, backed or Dask. A view becomes an AnnData of its own.
     reference
-        Reference, or its path or name. The default is the bundled reference of blood.
+        Reference, or its path or name. The default is the bundled reference of the human body,
+        ``"human"``; ``"blood"`` is a smaller one.
     groupby
         Column of ``obs``: each group is a query. Cells without a group are left out.
     cells

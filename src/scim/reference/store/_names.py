@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Name of the reference that ``reference=None`` means.
-DEFAULT = "blood"
+DEFAULT = "human"
 #: Ending of a reference's folder.
 ENDING = ".scim"
 #: Characters of the longest name. File systems take 255 bytes, and temporary folders have longer names.
@@ -45,7 +45,7 @@ def references() -> pd.DataFrame:
     --------
     >>> import scim
     >>> scim.references().query("where == 'bundled'")["name"].tolist()
-    ['blood']
+    ['blood', 'human']
     """
     import pandas as pd
 
@@ -64,7 +64,7 @@ def references() -> pd.DataFrame:
 
 
 def path_of_reference(reference: str | Path | None) -> Path:
-    """Return the folder of a reference, by its path or name. None: the bundled reference of blood.
+    """Return the folder of a reference, by its path or name. None: the bundled reference of the human body, ``human``.
 
     Raises
     ------
