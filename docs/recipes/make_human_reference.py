@@ -5,7 +5,7 @@
 STUDIES is a folder of .h5ad files with raw counts or log1p values and ``obs["cell_type_ontology_term_id"]``, and its
 folder ``profiles`` has mean profiles of cell types. ``docs/human.md`` names the sources and their licences.
 
-Cells are drawn around the profiles: 30 a profile to train with, and 5 a profile for the reference, which keeps at most
+Cells are drawn around the profiles: 30 a profile to train with, and 6 a profile for the reference, which keeps at most
 300 real cells of a label and study. Each data set of
 profiles is a study. Labels with fewer than ten cells are left out, and so is "malignant cell", which is no cell type.
 Matrices are rounded to float16. Landmarks are simulated, so the reference contains no counts of real cells. The same
@@ -98,8 +98,10 @@ DISEASES = {
 LABEL, STUDY, FEWEST = "cell_type_ontology_term_id", "study", 10
 #: Labels that are no cell type.
 NO_TYPES = ("CL:0001064",)
-#: Cells of a profile to train with, and in the reference; epochs of training; counts of a drawn cell.
-TRAINED_CELLS, KEPT_CELLS, EPOCHS, DEPTH = 30, 5, 40, 3_000
+#: Cells of a profile to train with, and in the reference; epochs of training.
+TRAINED_CELLS, KEPT_CELLS, EPOCHS = 30, 6, 40
+#: Counts of a drawn cell.
+DEPTH = 3_000
 #: Most real cells of a label and study in the reference.
 MOST_CELLS = 300
 
