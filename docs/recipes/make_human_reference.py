@@ -112,7 +112,10 @@ def load(folder: Path, n_cells: int, *, leave_out: Collection[str] = ()) -> dict
     for seed, (name, profiles) in enumerate(read_profiles(folder / "profiles").items()):
         if name not in leave_out:
             studies[name] = tidy(scim.pp.cells_from_profiles(profiles, n_cells, depth=DEPTH, seed=seed), name)
-    sizes = pd.concat([adata.obs[LABEL].astype(object) for adata in studies.values()]).value_counts()
+    cells = pd.concat([adata.obs[[LABEL, "origin"]].astype(object) for adata in studies.values()])
+    # A profile counts as much in the reference as in training.
+    weights = np.where(cells["origin"] == "cell", 1.0, TRAINED_CELLS / n_cells)
+    sizes = pd.Series(weights, cells[LABEL].to_numpy()).groupby(level=0).sum()
     for adata in studies.values():
         labels = adata.obs[LABEL].astype(object)
         adata.obs[LABEL] = labels.where(labels.map(sizes) >= FEWEST, None)

@@ -289,14 +289,14 @@ def test_blocks_do_not_matter(new: anndata.AnnData, reference: scim.Reference, m
 
 
 def test_the_bundled_reference_is_the_default(new: anndata.AnnData) -> None:
-    assert "blood" in set(scim.references()["name"])
-    with pytest.warns(UserWarning, match="of the encoder's 8,559 genes"):
+    assert {"blood", "human"} <= set(scim.references()["name"])
+    with pytest.warns(UserWarning, match="of the encoder's 14,292 genes"):
         scim.tl.annotate(new)
     record = new.uns["scim"]["annotate"]
-    assert record["reference"]["name"] == "blood.scim" and record["panel_matched"] is True
+    assert record["reference"]["name"] == "human.scim" and record["panel_matched"] is True
     ontology = scim.CellOntology.bundled()
     pairs = zip(new.obs["cell_type"].astype(str), new.obs["scim_term_id"].astype(str), strict=True)
-    # 737 variable genes of 8,559: many labels are wrong or too fine, as the warning says.
+    # 654 variable genes of 14,292: many labels are wrong or too fine, as the warning says.
     fits = [given in {ontology.resolve(truth), *ontology.ancestors(ontology.resolve(truth))} for truth, given in pairs]
     assert np.mean(fits) > 0.4
 
@@ -398,8 +398,8 @@ def test_cells_without_counts_are_told_of(new: anndata.AnnData, reference: scim.
 
 
 def test_the_bundled_reference_is_opened_once() -> None:
-    assert scim.Reference.open("blood")._now is scim.Reference.open(None)._now
-    assert scim.Reference.open("blood", verify="full")._now is not scim.Reference.open(None)._now
+    assert scim.Reference.open("human")._now is scim.Reference.open(None)._now
+    assert scim.Reference.open("human", verify="full")._now is not scim.Reference.open(None)._now
 
 
 def test_logs_of_shallow_cells_are_no_more_novel_than_their_counts(

@@ -37,8 +37,8 @@ def test_real_mouse_sets_are_annotated(shared_data: Path, name: str) -> None:
     mouse = anndata.read_h5ad(shared_data / "mouse" / f"mouse_{name}.h5ad")
     scim.tl.annotate(mouse)
     genes = mouse.uns["scim"]["embed"]["genes"]
-    assert genes["organism"] == "mouse" and genes["share_expression_mapped"] > 0.9 and genes["fraction"] > 0.85
-    if name == "mca_stomach_intestine":  # the bundled reference is of blood
+    assert genes["organism"] == "mouse" and genes["share_expression_mapped"] > 0.9 and genes["fraction"] > 0.7
+    if name == "mca_stomach_intestine":
         for label, term in (("T cell", "T cell"), ("Plasmacytoid dendritic cell", "plasmacytoid dendritic cell")):
             finest = mouse.obs["scim_finest_label"][mouse.obs["cell_type"] == label].astype(str)
             assert finest.str.contains(term).mean() > 0.5

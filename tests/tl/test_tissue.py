@@ -40,8 +40,8 @@ def test_any_name_of_a_tissue_will_do(reference: scim.Reference, tissue: str | l
     np.testing.assert_array_equal(found, reference.obs["tissue"].isin(same_as).to_numpy())
 
 
-def test_the_blood_of_the_bundled_reference_is_found_with_its_remarks() -> None:
-    bundled = scim.Reference.open(None)
+def test_the_tissues_of_the_reference_of_blood_are_found_with_their_remarks() -> None:
+    bundled = scim.Reference.open("blood")
     names = bundled.obs["tissue"].astype(str)
     assert set(names) > {"blood (PBMC)", "blood (PBMC, bead-sorted)"}
     for tissue, start in (("blood", "blood"), ("lung", "lung"), ("peripheral blood", "blood"), ("BALF", "lung")):
