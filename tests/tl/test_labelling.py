@@ -296,9 +296,9 @@ def test_the_bundled_reference_is_the_default(new: anndata.AnnData) -> None:
     assert record["reference"]["name"] == "human.scim" and record["panel_matched"] is True
     ontology = scim.CellOntology.bundled()
     pairs = zip(new.obs["cell_type"].astype(str), new.obs["scim_term_id"].astype(str), strict=True)
-    # 654 variable genes of 14,292: many labels are wrong or too fine, as the warning says.
-    fits = [given in {ontology.resolve(truth), *ontology.ancestors(ontology.resolve(truth))} for truth, given in pairs]
-    assert np.mean(fits) > 0.4
+    # 654 variable genes of 14,292: many labels are wrong, as the warning says.
+    fits = [given != "" and ontology.comparable(ontology.resolve(truth), given) for truth, given in pairs]
+    assert np.mean(fits) > 0.6
 
 
 @pytest.mark.parametrize("layer", ["counts", "it's mine"])
