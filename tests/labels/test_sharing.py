@@ -11,11 +11,11 @@ BELOW = np.array([[1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype
 
 
 def test_a_study_hides_labels_that_it_does_not_have() -> None:
-    # Study 0 has monocytes and B cells, study 1 tells monocytes apart, study 2 has all.
-    codes, studies = np.array([0, 3, 1, 2, 3, 0, 1, 2]), np.array([0, 0, 1, 1, 1, 2, 2, 2])
+    # Studies 0, 3 and 4 have monocytes, study 1 tells monocytes apart, study 2 has all.
+    codes, studies = np.array([0, 3, 1, 2, 3, 0, 1, 2, 0, 0]), np.array([0, 0, 1, 1, 1, 2, 2, 2, 3, 4])
     found = hidden_labels(codes, studies, BELOW)
     expected = np.zeros((4, 4))
-    expected[0, 1] = expected[0, 2] = 0.5  # of two studies with monocytes, one has the kinds, too
+    expected[0, 1] = expected[0, 2] = 0.5  # of four studies with monocytes, one has the kinds, too
     np.testing.assert_allclose(found, expected)
     assert found[1, 2] == 0  # studies with CD14-positive monocytes have the CD16-positive ones
 

@@ -88,7 +88,9 @@ def test_exhaustive_search(fixture: Path, expected: dict, cellsearch: scim.Refer
 def test_centroid_and_coherence(expected: dict, cellsearch: scim.Reference, cells: AnnData) -> None:
     cells.obs["used"] = pd.Categorical(np.where(np.arange(200) % 10 == 0, "yes", None))
     genes = cellsearch.encoder.genes
-    _, _, pooled = pool_groups(cells, genes, "used", np.arange(200), layer=None, gene_column=None, organism="auto", most=5)
+    _, _, pooled = pool_groups(
+        cells, genes, "used", np.arange(200), layer=None, gene_column=None, organism="auto", most=5
+    )
     np.testing.assert_allclose(
         np.log1p(pooled.toarray() * (1e4 / pooled.sum())), expected["centroid"], rtol=1e-4, atol=1e-6
     )

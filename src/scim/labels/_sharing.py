@@ -8,10 +8,10 @@ import numpy as np
 def hidden_labels(codes: np.ndarray, studies: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Estimate how often a study that has a label hides another label in it, float32 (n_labels, n_labels).
 
-    A study that says "monocyte" hides CD14-positive monocytes in this label, unless it has that label, too. The
-    estimate is the share of the studies with the broad label that do not have the label below it; 0 for labels that are
-    not below. Labels of one study exclude one another even where the ontology nests them: in the Cell Ontology a
-    CD16-positive monocyte is below the CD14-positive monocyte, but studies with the one have the other.
+    A study that says "monocyte" hides CD14-positive monocytes in this label, unless it has that label, too. With s as
+    the share of the studies with the broad label that have the label below it, too, the estimate is 1 - 2 s, and 0 from
+    one half on: labels of one study exclude one another even where the ontology nests them. In the Cell Ontology a
+    CD16-positive monocyte is below the CD14-positive monocyte, but most studies with the one have the other.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def hidden_labels(codes: np.ndarray, studies: np.ndarray, below: np.ndarray) -> 
     has = np.zeros((int(studies.max(initial=0)) + 1, len(below)), dtype=np.float32)
     has[studies, codes] = 1
     together, alone = has.T @ has, has.sum(axis=0)
-    hidden = below * (1 - together / np.maximum(alone, 1)[:, None])
+    hidden = below * np.maximum(1 - 2 * together / np.maximum(alone, 1)[:, None], 0)
     np.fill_diagonal(hidden, 0)
     return hidden.astype(np.float32)
 
