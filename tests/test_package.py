@@ -65,7 +65,7 @@ HEAVY = [
 #: Third parties that `import scim.reference` must not load.
 HEAVY_FOR_A_REFERENCE = ["torch", "scvi", "faiss", "scanpy", "owlready2", "matplotlib", "sklearn", "anndata"]
 #: Bytes of data that come with the package, at most.
-MOST_BYTES_OF_DATA = 15_000_000
+MOST_BYTES_OF_DATA = 30_000_000
 
 
 def public_objects() -> Iterator[tuple[str, Any]]:

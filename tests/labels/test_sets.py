@@ -34,6 +34,17 @@ def test_the_most_specific_term_with_enough_votes(terms: TermSpace) -> None:
     assert label(0, 0, 0, 0, enough=0.7) == "none"
 
 
+def test_names_that_studies_use_come_before_names_of_the_ontology() -> None:
+    terms = CellOntology.bundled().term_space(
+        ["CD4-positive, alpha-beta T cell", "CD8-positive, alpha-beta T cell", "T cell", "B cell"]
+    )
+    by_term = np.array([[0.4, 0.35, 0.25, 0.0], [0.3, 0.2, 0.1, 0.4]], dtype=np.float32) @ terms.closure.astype("f4")
+    # Of both kinds of T cells together, "T cell" is written, and not "alpha-beta T cell".
+    assert names_of(assign(by_term, terms, enough=0.5), terms) == ["T cell", "T cell"]
+    # No label has as much: a term that no study uses.
+    assert names_of(assign(by_term, terms, enough=0.9), terms) == ["T cell", "lymphocyte"]
+
+
 def test_the_smallest_set() -> None:
     shares = np.array([[0.2, 0.5, 0.3, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0] * 4, [0.1, 0.2, 0.3, 0.4]], dtype=np.float32)
     sets = prediction_sets(shares, alpha=0.25)

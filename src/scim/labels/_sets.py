@@ -43,10 +43,15 @@ def smallest_sets(shares, enough, sets):  # type: ignore[no-untyped-def]
 def assign(by_term: np.ndarray, terms: TermSpace, *, enough: float) -> np.ndarray:
     """Find the most specific term with a probability of at least ``enough``, int64 (n_cells,); -1 for none.
 
+    Terms that are a label come first: a cell that may be any B cell is a "B cell", as studies say, and not a "mature B
+    cell". Other terms, which only the ontology has, are for cells that no label has enough of.
+
     ``by_term`` are probabilities or shares of votes of the terms, (n_cells, n_terms). With one half or more, no two
     terms that exclude each other have enough.
     """
-    order = np.argsort(terms.specificity())
+    is_label = np.zeros(len(terms.terms), dtype=bool)
+    is_label[terms.label_term] = True
+    order = np.lexsort((terms.specificity(), ~is_label))
     generic = np.array([term in GENERIC for term in terms.terms], dtype=bool)
     enough = enough - _ROUNDING
     order = order[~generic[order] & (by_term.max(axis=0, initial=0.0)[order] >= enough)]

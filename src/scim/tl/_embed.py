@@ -80,10 +80,10 @@ def embed(
     Examples
     --------
     >>> import scim
-    >>> adata = scim.datasets.pbmc68k()
-    >>> scim.tl.embed(adata)  # warns that these data have few genes
+    >>> adata = scim.datasets.pbmc10k_protein()
+    >>> scim.tl.embed(adata)
     >>> adata.obsm["X_scim"].shape
-    (700, 64)
+    (200, 64)
     """
     chosen = resolve_encoder(reference, encoder)
     data = get_adata(adata, mod=mod)

@@ -99,10 +99,10 @@ def explain(
     Examples
     --------
     >>> import scim
-    >>> adata = scim.datasets.pbmc68k()
-    >>> scim.tl.explain(adata, groupby="bulk_labels", groups="CD19+ B", n_cells=5)  # warns of few genes
-    >>> scim.get.genes(adata)["gene"][0]
-    'CD79A'
+    >>> adata = scim.datasets.pbmc10k_protein()
+    >>> scim.tl.explain(adata, "blood", groupby="gate", groups="B", n_cells=5)
+    >>> scim.get.genes(adata)["gene"][0] in {"CD79A", "MS4A1", "CD74", "IGHM"}
+    True
     """
     n_cells, n_genes = check_positive_int(n_cells, argument="n_cells"), check_positive_int(n_genes, argument="n_genes")
     chosen = resolve_encoder(reference, encoder)

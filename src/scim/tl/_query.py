@@ -126,9 +126,9 @@ def query(
     Examples
     --------
     >>> import scim
-    >>> adata = scim.datasets.pbmc68k()
-    >>> scim.tl.query(adata, groupby="bulk_labels", cells=adata.obs["bulk_labels"] == "CD19+ B", k=20)
-    >>> scim.get.hits(adata)["label"].value_counts().index[0]
+    >>> adata = scim.datasets.pbmc10k_protein()
+    >>> scim.tl.query(adata, "blood", groupby="gate", k=20)
+    >>> scim.get.hits(adata, query="B")["label"].value_counts().index[0]
     'B cell'
     """
     data = get_adata(adata, mod=mod)
