@@ -58,7 +58,7 @@ def demo(
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("scim-demo"),
 ) -> None:
-    """Annotate real cells with the bundled reference of blood, and report the results.
+    """Annotate real blood cells with the bundled reference of the human body, and report the results.
 
     Without --data, these are 200 blood cells with counts of all genes, whose published labels are gates of surface
     proteins. The reference was not made from them. No network is needed. The command compares the labels with the
@@ -85,7 +85,10 @@ def demo(
     typer.echo(f"Data       {name}: {adata.n_obs:,} cells x {adata.n_vars:,} genes")
     reference = Reference.open(None)
     about = reference.info()
-    typer.echo(f"Reference  blood, bundled: {about['cells']:,} cells of {len(about['studies'])} studies")
+    typer.echo(
+        f"Reference  {reference.path.stem}, bundled: {about['cells']:,} cells of {len(about['studies'])} studies, "
+        "limited to blood"
+    )
     _annotate(adata, reference)
     if labels_key is not None:
         _compare(adata, labels_key)
@@ -98,7 +101,7 @@ def _annotate(adata: AnnData, reference: Reference) -> None:
     from ..tl import annotate
 
     started = time.monotonic()
-    annotate(adata, reference)
+    annotate(adata, reference, tissue="blood")
     labels = adata.obs[_keys.obs_label()].astype(str)
     unassigned = int((labels == _keys.UNASSIGNED).sum())
     typer.echo(

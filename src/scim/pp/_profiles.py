@@ -108,8 +108,6 @@ def _shares(adata: AnnData) -> np.ndarray:
     """Share of each gene in each profile, float64 (n_profiles, n_genes), checked."""
     from scipy import sparse
 
-    if not adata.n_obs:
-        raise ValueError("profiles has no rows. Give one row for each cell type.")
     if not adata.obs_names.is_unique:
         raise ValueError("Two profiles have the same name. Call profiles.obs_names_make_unique() first.")
     values = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)

@@ -127,7 +127,7 @@ def query(
     --------
     >>> import scim
     >>> adata = scim.datasets.pbmc10k_protein()
-    >>> scim.tl.query(adata, "blood", groupby="gate", k=20)
+    >>> scim.tl.query(adata, "blood", groupby="gate", k=20, max_per_group={"study": 10})
     >>> scim.get.hits(adata, query="B")["label"].value_counts().index[0]
     'B cell'
     """
