@@ -179,18 +179,10 @@ def compare(predicted: np.ndarray, published: np.ndarray, ontology: CellOntology
     import pandas as pd
 
     known = ~is_unlabeled(pd.Series(published, dtype=object)).to_numpy()
-    pairs = list(zip(predicted[known].astype(str), published[known].astype(str), strict=True))
-    resolved = {label: ontology.resolve(label) or label for pair in pairs for label in pair}
-
-    def is_above(term: str, other: str) -> bool:
-        return term in ontology and other in ontology and term in ontology.ancestors(other)
-
-    def relation(guess: str, truth: str) -> str:
-        if guess in (truth, _keys.UNASSIGNED):
-            return "same" if guess == truth else _keys.UNASSIGNED
-        return "broader" if is_above(guess, truth) else "finer" if is_above(truth, guess) else "other"
-
-    return Counter(relation(resolved[guess], resolved[truth]) for guess, truth in pairs)
+    pairs = zip(predicted[known].astype(str), published[known].astype(str), strict=True)
+    return Counter(
+        _keys.UNASSIGNED if guess == _keys.UNASSIGNED else ontology.relation(guess, truth) for guess, truth in pairs
+    )
 
 
 def _query(adata: AnnData, reference: Reference) -> None:

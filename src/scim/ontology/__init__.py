@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._ontology import GENERIC, CellOntology
+from ._ontology import GENERIC, CellOntology, Relation
 from ._term_space import TermSpace
 
-__all__ = ["GENERIC", "CellOntology", "TermSpace"]
+__all__ = ["GENERIC", "CellOntology", "Relation", "TermSpace"]
