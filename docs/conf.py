@@ -31,7 +31,8 @@ html_theme_options = {"path_to_docs": "docs", "show_toc_level": 2}
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-# The code of the guide is run by tests/test_docs_example.py, not by every build of the pages.
+# The code of the guide is run by tests/test_docs_example.py, not by every build of the pages. plots.md asks for its own
+# execution, which draws its figures.
 nb_execution_mode = "off"
 
 autosummary_generate = True
@@ -99,7 +100,6 @@ nitpick_ignore = [
     ("py:class", "LabelledLandmarks"),
     ("py:class", "scim.labels._landmarks.Landmarks"),
     ("py:class", "scim.labels._novelty.Profiles"),
-    ("py:func", "scim.encoder._weights.check_weights"),  # the names of weights, for who reads the source
 ]
 
 

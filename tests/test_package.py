@@ -27,7 +27,7 @@ PUBLIC_MODULES = ["datasets", "get", "pl", "pp", "tl"]
 
 #: Rooms by floor, lowest first: a room imports from floors below its own. A part of ``reference`` is a room.
 FLOORS = [
-    {"_compiled", "_disk", "_keys", "_progress", "_threads", "_validate", "_version", "_warn", "datasets"},
+    {"_compiled", "_disk", "_html", "_keys", "_progress", "_threads", "_validate", "_version", "_warn", "datasets"},
     {"genes", "get", "index", "ontology"},
     {"counts"},
     {"encoder", "pp"},

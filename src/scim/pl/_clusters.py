@@ -9,11 +9,11 @@ import pandas as pd
 
 from .. import _keys
 from .. import get as results
-from .._validate import get_adata
 from ..ontology import CellOntology
 from ._colours import palette
 from ._figure import COLUMN, DARK, FAINT, MUTED, PAGE, WARM, canvas, finish, row_labels, text_width
 from ._names import cut, short_names
+from ._read import cells_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ def clusters(
     >>> scim.tl.annotate(adata, by="gate")
     >>> ax = scim.pl.clusters(adata, show=False)
     """
-    table = results.clusters(get_adata(adata, mod=mod), key, group=group)
+    table = results.clusters(cells_of(adata, mod), key, group=group)
     known = CellOntology.bundled() if ontology is None else ontology
     short = short_names([*table["label"], *table["runner_up"]])
     rows = [

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _keys
-from .._validate import check_positive_int, get_adata
+from .._validate import check_positive_int
 from ..ontology import CellOntology
 from ._colours import palette
 from ._figure import COLUMN, DARK, FAINT, LIGHT, MUTED, WARM, canvas, finish
 from ._numbers import percent
-from ._read import as_numbers, given_column, labels_of, names_of_terms, record, written_column
+from ._read import as_numbers, cells_of, given_column, labels_of, names_of_terms, record, written_column
 from ._spread import draw_spreads, spread_height
 from ._tree import in_order
 
@@ -83,7 +83,7 @@ def confidence(
     >>> scim.tl.annotate(adata)
     >>> ax = scim.pl.confidence(adata, truth="cell_type", show=False)
     """
-    data = get_adata(adata, mod=mod)
+    data = cells_of(adata, mod)
     check_positive_int(n_bins, argument="n_bins")
     known = CellOntology.bundled() if ontology is None else ontology
     written_column(data, _keys.obs_label(key))

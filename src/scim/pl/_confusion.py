@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from .. import _keys
-from .._validate import check_fraction, get_adata
+from .._validate import check_fraction
 from ..ontology import CellOntology
 from ._figure import COLUMN, DARK, MUTED, PAGE, WARM, canvas, finish, row_labels, text_width
 from ._names import cut, short_names
 from ._numbers import percent
-from ._read import given_column, labels_of, names_of_terms, written_column
+from ._read import cells_of, given_column, labels_of, names_of_terms, written_column
 from ._tree import in_order
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def confusion(
     >>> scim.tl.annotate(adata)
     >>> ax = scim.pl.confusion(adata, "cell_type", show=False)
     """
-    data = get_adata(adata, mod=mod)
+    data = cells_of(adata, mod)
     check_fraction(min_share, argument="min_share")
     known = CellOntology.bundled() if ontology is None else ontology
     written_column(data, _keys.obs_label(key))

@@ -35,7 +35,7 @@ STYLE: Any = {
 }
 _VECTOR: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "ps.fonttype": 42}
 #: Dots per inch on the screen, and of a saved picture.
-_SCREEN_DPI, _SAVED_DPI = 200, 300
+_SCREEN_DPI, _SAVED_DPI = 150, 300
 #: Dark and light of one hue, and a colour that differs from it for any colour vision and in greyscale.
 DARK, LIGHT, WARM = "#20507e", "#a9c6e3", "#e08a1e"
 #: Colour of lines and text that are not data.
@@ -43,20 +43,8 @@ FAINT, MUTED = "#d9d9d9", "#666666"
 
 
 @contextmanager
-def canvas(
-    ax: Axes | None, height: float, *, width: float = COLUMN, margins: Sequence[float] | None = None
-) -> Iterator[Axes]:
-    """Open the axes to draw on: ``ax``, or the axes of a new figure.
-
-    Parameters
-    ----------
-    ax
-        Axes of the user.
-    height, width
-        Size of the new figure in inches.
-    margins
-        Left, bottom, right and top margin of the axes in inches. None makes room for whatever is around the axes.
-    """
+def canvas(ax: Axes | None, height: float, *, width: float = COLUMN) -> Iterator[Axes]:
+    """Open the axes to draw on: ``ax``, or the axes of a new figure of ``height`` and ``width`` in inches."""
     import matplotlib.pyplot as plt
 
     if ax is not None:
@@ -65,11 +53,7 @@ def canvas(
         yield ax
         return
     with plt.rc_context(STYLE):
-        layout = "constrained" if margins is None else "none"
-        figure = plt.figure(figsize=(width, height), dpi=_SCREEN_DPI, layout=layout)
-        if margins is not None:
-            left, bottom, right, top = margins
-            figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
+        figure = plt.figure(figsize=(width, height), dpi=_SCREEN_DPI, layout="constrained")
         try:
             yield figure.add_subplot()
         except BaseException:
@@ -129,6 +113,15 @@ def text_width(text: str, size: float) -> float:
 
     width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
     return float(width) / 72
+
+
+def size_of(ax: Axes) -> tuple[float, float]:
+    """Width and height of axes in inches, as they are drawn."""
+    figure = ax.figure.get_figure(root=True)
+    assert figure is not None  # the axes are on it
+    figure.draw_without_rendering()  # a layout moves axes when they are drawn
+    frame = ax.get_window_extent()
+    return frame.width / figure.dpi, frame.height / figure.dpi
 
 
 def panels(ax: Axes, n: int) -> Sequence[Axes]:

@@ -10,10 +10,11 @@ import pandas as pd
 
 from .. import _keys
 from .. import get as results
-from .._validate import check_fraction, check_positive_int, get_adata
+from .._validate import check_fraction, check_positive_int
 from ..ontology import CellOntology
 from ._figure import COLUMN, DARK, FAINT, LIGHT, MUTED, PAGE, WARM, canvas, finish, text_width
 from ._names import cut, short_names
+from ._read import cells_of
 from ._tree import in_order
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 #: Columns that are drawn, if the reference has them.
 _COLUMNS = ("label", "tissue", "disease", "study")
 #: Height of a row, of the axis below, and smallest and largest width of a square, in inches.
-_ROW, _AXIS, _NARROW, _WIDE = 0.155, 0.5, 0.2, 0.4
+_ROW, _AXIS, _NARROW, _WIDE = 0.155, 0.6, 0.2, 0.4
 #: Height of the head of a column of metadata, in rows.
 _HEAD = 1.0
 #: Share from which on a square is so dark that its number is white.
@@ -93,7 +94,7 @@ def hits(
     """
     check_positive_int(n_values, argument="n_values")
     check_fraction(fdr, argument="fdr")
-    table = results.summary(get_adata(adata, mod=mod), key, query=query, column=column)
+    table = results.summary(cells_of(adata, mod), key, query=query, column=column)
     if column is None:
         table = table[table["column"].isin(_COLUMNS)]
     if table.empty:
@@ -182,7 +183,7 @@ def _draw_bars(table: pd.DataFrame, fdr: float, ax: Axes | None) -> Axes:
         drawn.set_xlim(0, 1)
         name = short_names(table["query"])[str(table["query"].iloc[0])]
         drawn.set_xlabel(
-            f"share of the hits of {name}\ndark: enriched (FDR ≤ {fdr:g}); tick: share of all cells searched"
+            f"share of the hits of {name}\ndark: enriched (FDR ≤ {fdr:g})\ntick: share of all cells searched"
         )
     return drawn
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _keys
-from .._validate import check_fraction, did_you_mean, get_adata
+from .._validate import check_fraction, did_you_mean
 from ..ontology import CellOntology
 from ._colours import palette
-from ._figure import MUTED, canvas, finish, text_width
+from ._figure import COLUMN, MUTED, canvas, finish, size_of, text_width
 from ._names import folded, short_names
 from ._places import densest, places
-from ._read import as_numbers, given_column, labels_of, names_of_terms, written_column
+from ._read import as_numbers, cells_of, given_column, labels_of, names_of_terms, written_column
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -100,7 +100,7 @@ def labels(
     >>> adata = scim.datasets.pbmc68k()
     >>> ax = scim.pl.labels(adata, column="cell_type", show=False)
     """
-    data = get_adata(adata, mod=mod)
+    data = cells_of(adata, mod)
     check_fraction(min_share, argument="min_share")
     known = CellOntology.bundled() if ontology is None else ontology
     confidence = None
@@ -154,7 +154,8 @@ def _cell_colours(values: np.ndarray, confidence: np.ndarray | None, ontology: C
 
 
 def _draw_cells(ax: Axes, points: np.ndarray, colours: np.ndarray, size: float | None) -> None:
-    area = float(np.clip(4_000 / max(len(points), 1), 0.4, 12)) if size is None else size
+    by_default = float(np.clip(4_000 / max(len(points), 1), 0.4, 12)) * (size_of(ax)[0] / COLUMN) ** 2
+    area = by_default if size is None else size
     order = np.random.default_rng(0).permutation(len(points))  # no label covers the others
     many = len(points) > _MANY_CELLS
     ax.scatter(points[order, 0], points[order, 1], s=area, c=colours[order], linewidths=0, rasterized=many)
@@ -201,15 +202,10 @@ def _find_places(
     import matplotlib
 
     points_per_line = 0.8 * float(matplotlib.rcParams["font.size"])
-    figure = ax.figure.get_figure(root=True)
-    assert figure is not None
-    figure.draw_without_rendering()  # sets the limits, and places the axes
-    frame = ax.get_window_extent()
-    inch = figure.dpi
+    inches = np.array(size_of(ax))
     widths = [max(text_width(line, points_per_line) for line in text.split("\n")) for text in texts]
     heights = [(text.count("\n") + 1) * points_per_line * 1.22 / 72 for text in texts]
     sizes = np.reshape(np.stack([widths, heights], axis=1), (-1, 2)) + 0.05
-    inches = np.array([frame.width, frame.height]) / inch
     box = (np.array(_INSIDE).reshape(2, 2) * inches).ravel()
 
     def scaled(xy: np.ndarray) -> np.ndarray:

@@ -12,13 +12,13 @@ import pandas as pd
 
 from .. import _keys
 from .. import get as results
-from .._validate import check_positive_int, first_names, get_adata
+from .._validate import check_positive_int, first_names
 from .._warn import warn
 from ..counts import find_counts, iter_blocks, lognormal_in_place
 from ..ontology import CellOntology
-from ._figure import COLUMN, PAGE, WARM, canvas, finish, text_width
+from ._figure import COLUMN, PAGE, WARM, canvas, finish, row_labels, text_width
 from ._names import cut, short_names
-from ._read import given_column, names_of_terms
+from ._read import cells_of, given_column, names_of_terms
 from ._tree import in_order
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: Characters of a name, and points of its text.
 _CHARACTERS, _POINTS = 34, 6.5
-#: Inches: width of a gene, height of a group, least height of all groups, width of legends and of the gap beside them.
-_GENE, _ROW, _LEAST, _LEGEND, _GAP = 0.16, 0.17, 1.2, 0.8, 0.2
+#: Width of a gene, height of a group and of the key, in inches; area of the largest dot in points squared.
+_GENE, _ROW, _KEY, _AREA = 0.15, 0.16, 0.3, 60.0
 #: Column of the groups in the data that scanpy draws.
 _GROUP = "group"
 
@@ -53,8 +53,8 @@ def markers(
 
     The larger a dot, the more cells of the group express the gene. The darker a dot, the higher is the mean expression,
     scaled from 0 to 1 for each gene. Counts are normalised to 1e4 and logged for the plot. Labels and genes are in the
-    order of the ontology, so that the genes of a label stand near the diagonal, in frames. Drawn by
-    :func:`scanpy.pl.dotplot`.
+    order of the ontology, so that the genes of a label stand near the diagonal, in frames. The numbers are
+    those of :func:`scanpy.pl.dotplot`.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def markers(
     >>> known = {"B cell": ["CD79A", "MS4A1"], "natural killer cell": ["NKG7", "GNLY"]}
     >>> ax = scim.pl.markers(adata, known, groupby="cell_type", show=False)
     """
-    data = get_adata(adata, mod=mod)
+    data = cells_of(adata, mod)
     known = CellOntology.bundled() if ontology is None else ontology
     if genes is None:
         genes, explained = _explained(data, key, check_positive_int(n_genes, argument="n_genes"))
@@ -116,14 +116,12 @@ def markers(
     texts = [f"{cut(short[names[row]], _CHARACTERS)} ({sizes[row]:,})" for row in rows]
     left = max(text_width(text, _POINTS) for text in texts) + 0.15
     below = max(text_width(gene, _POINTS) for gene in cells.var_names) + 0.15
-    width = min(max(COLUMN, left + cells.n_vars * _GENE + _GAP + _LEGEND + 0.05), PAGE)
-    height = max(len(rows) * _ROW, _LEAST) + below + 0.05
-    margins = left, below, 0.05, 0.05
+    width = min(max(COLUMN, left + cells.n_vars * _GENE), PAGE)
     own: dict[str, Sequence[str]] = {names[label]: members for label, members in genes.items()}
-    with canvas(ax, height, width=width, margins=margins) as drawn:
-        main = _draw_dots(cells, rows, drawn, (width - left, height - below))
-        main.set_yticklabels(texts)
-        _frame_own(main, cells, [own.get(names[row], []) for row in rows])
+    with canvas(ax, len(rows) * _ROW + below + _KEY, width=width) as drawn:
+        row_labels(drawn, texts)
+        _draw_dots(drawn, cells, rows)
+        _frame_own(drawn, cells, [own.get(names[row], []) for row in rows])
     return finish(drawn, ax=ax, show=show, save=save, return_fig=return_fig)
 
 
@@ -158,27 +156,32 @@ def _expression(data: AnnData, genes: Mapping[str, Sequence[str]], groups: np.nd
     return anndata.AnnData(vstack(parts, format="csr"), obs=obs, var=pd.DataFrame(index=there))
 
 
-def _draw_dots(cells: AnnData, rows: list[str], ax: Axes, size: tuple[float, float]) -> Axes:
-    """Draw the dots by scanpy in the place of ``ax``, and return their axes."""
+def _draw_dots(ax: Axes, cells: AnnData, rows: list[str]) -> None:
+    """Draw a dot for each group and gene, of the size and colour that scanpy computes."""
+    import matplotlib
     from scanpy.plotting import DotPlot
 
+    genes = list(cells.var_names)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scanpy about matplotlib, and of matplotlib about small legends
-        plot = DotPlot(
-            cells, list(cells.var_names), _GROUP, categories_order=rows, standard_scale="var", ax=ax, figsize=size
-        )
-        plot.style(cmap="Blues", dot_edge_lw=0.3, dot_edge_color="#555555", largest_dot=52, grid=False)
-        plot.legend(width=_LEGEND, size_title="cells that\nexpress it (%)", colorbar_title="mean expression,\nscaled")
-        plot.make_figure()
-    for part in plot.get_axes().values():
-        part.tick_params(labelsize=_POINTS)
-        part.title.set_fontsize(_POINTS)
-    main: Axes = plot.get_axes()["mainplot_ax"]
-    # scanpy leaves an empty row of no height above the dots, by which a constrained layout would divide.
-    place = main.get_subplotspec()
-    if place is not None:
-        place.get_gridspec().set_height_ratios([0.01, 0.01, 1])
-    return main
+        warnings.simplefilter("ignore")  # of scanpy, about pandas and matplotlib
+        plot = DotPlot(cells, genes, _GROUP)
+    shares = plot.dot_size_df.loc[rows, genes].to_numpy(dtype=float)
+    means = plot.dot_color_df.loc[rows, genes].to_numpy(dtype=float)
+    spread = means.max(axis=0) - means.min(axis=0)
+    scaled = (means - means.min(axis=0)) / np.where(spread > 0, spread, 1)
+    y, x = np.indices(shares.shape)
+    blues = matplotlib.colormaps["Blues"]
+    style: dict[str, Any] = {"edgecolors": "#555555", "linewidths": 0.3, "zorder": 2}
+    ax.scatter(x.ravel(), y.ravel(), s=_AREA * shares.ravel(), c=blues(scaled.ravel()), **style)
+    ax.set_xticks(range(len(genes)), genes, rotation=90)
+    ax.tick_params(axis="x", length=0)
+    ax.set_xlim(-0.6, len(genes) - 0.4)
+    keys = [ax.scatter([], [], s=_AREA * n / 100, color="#999999", label=f"{n} %") for n in (25, 50, 100)]
+    keys[-1].set_label("100 % of the cells")
+    ends = (0.0, "lowest mean"), (1.0, "highest")
+    keys += [ax.scatter([], [], s=_AREA / 2, color=blues(end), label=name, **style) for end, name in ends]
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": len(keys)}
+    ax.legend(handles=keys, frameon=False, handletextpad=0.1, columnspacing=0.6, borderpad=0.1, **place)
 
 
 def _frame_own(ax: Axes, cells: AnnData, own: Sequence[Sequence[str]]) -> None:
@@ -190,4 +193,4 @@ def _frame_own(ax: Axes, cells: AnnData, own: Sequence[Sequence[str]]) -> None:
         for gene in genes:
             if gene in place:
                 style: dict[str, Any] = {"facecolor": "none", "edgecolor": WARM, "linewidth": 0.8, "zorder": 0}
-                ax.add_patch(Rectangle((place[gene], row), 1, 1, **style))
+                ax.add_patch(Rectangle((place[gene] - 0.5, row - 0.5), 1, 1, **style))

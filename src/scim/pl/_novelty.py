@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from .. import _keys
-from .._validate import get_adata
 from ..ontology import CellOntology
 from ._figure import DARK, MUTED, canvas, finish
 from ._numbers import percent
-from ._read import as_numbers, given_column, names_of_terms, record, written_column
+from ._read import as_numbers, cells_of, given_column, names_of_terms, record, written_column
 from ._spread import draw_spreads, spread_height
 from ._tree import in_order
 
@@ -76,7 +75,7 @@ def novelty(
     >>> scim.tl.annotate(adata)
     >>> ax = scim.pl.novelty(adata, by="cell_type", show=False)
     """
-    data = get_adata(adata, mod=mod)
+    data = cells_of(adata, mod)
     known = CellOntology.bundled() if ontology is None else ontology
     values = as_numbers(written_column(data, _keys.obs_novelty(key)))
     of_record = record(data, key).get("params", {})

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from .. import _keys
-from .._validate import check_positive_int, get_adata
+from .._validate import check_positive_int
 from ..ontology import CellOntology
 from ._colours import palette
-from ._figure import COLUMN, DARK, FAINT, LIGHT, MUTED, PAGE, canvas, finish, text_width
+from ._figure import COLUMN, DARK, FAINT, LIGHT, MUTED, PAGE, canvas, finish, size_of, text_width
 from ._names import cut, short_names
 from ._numbers import percent
-from ._read import as_numbers, labels_of, names_of_terms, written_column
+from ._read import as_numbers, cells_of, labels_of, names_of_terms, written_column
 from ._tree import Node, term_tree
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def ontology(
     >>> scim.tl.annotate(adata)
     >>> ax = scim.pl.ontology(adata, show=False)
     """
-    data = get_adata(adata, mod=mod)
+    data = cells_of(adata, mod)
     known = CellOntology.bundled() if ontology is None else ontology
     written_column(data, _keys.obs_label(key))
     labels = labels_of(data, _keys.obs_label(key))
@@ -109,7 +109,7 @@ def ontology(
     if len(kept) < len(sizes):
         left_out = sizes[sizes < min_cells]
         notes.append(f"not shown: {len(left_out)} labels of fewer than {min_cells} cells, {left_out.sum():,} cells")
-    table = _Table.of(nodes, short, width=None if ax is None else _inches(ax))
+    table = _Table.of(nodes, short, width=None if ax is None else size_of(ax)[0])
     with canvas(ax, (len(nodes) + 1.3 + len(notes)) * _ROW, width=table.width) as drawn:
         _prepare(drawn, table, len(nodes), notes)
         colours = palette((node.name for node in nodes), ontology=known)
@@ -148,12 +148,6 @@ class _Table:
 
 def _left(node: Node) -> float:
     return node.level * _INDENT + 2 * _SQUARE
-
-
-def _inches(ax: Axes) -> float:
-    """Width of axes."""
-    figure = ax.figure.get_figure(root=True)
-    return float(ax.get_position().width * figure.get_figwidth()) if figure is not None else COLUMN
 
 
 def _prepare(ax: Axes, table: _Table, n: int, notes: list[str]) -> None:

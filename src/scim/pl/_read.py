@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _keys
-from .._validate import check_key, did_you_mean, is_unlabeled
+from .._validate import check_key, did_you_mean, get_adata, is_unlabeled
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from ..ontology import CellOntology
 
 _ANNOTATE = "scim.tl.annotate"
+
+
+def cells_of(adata: AnnData | Any, mod: str | None) -> AnnData:
+    """Return the AnnData in ``adata``, see :func:`scim._validate.get_adata`; it needs cells, but no genes."""
+    data = get_adata(adata, mod=mod, allow_empty=True)
+    if not data.n_obs:
+        raise ValueError("adata has no cells: there is nothing to draw.")
+    return data
 
 
 def written_column(data: AnnData, name: str, *, verb: str = _ANNOTATE) -> pd.Series:
