@@ -48,6 +48,7 @@ templates_path = ["_templates"]
 
 _INVENTORIES = {
     "anndata": ("https://anndata.readthedocs.io/en/stable", None),
+    "matplotlib": ("https://matplotlib.org/stable", None),
     "mudata": ("https://mudata.readthedocs.io/en/latest", None),
     "numpy": ("https://numpy.org/doc/stable", None),
     "pandas": ("https://pandas.pydata.org/docs", None),
@@ -76,7 +77,7 @@ nitpick_ignore_regex = [
     (
         r"py:.*",
         r"(anndata|AnnData|mudata|MuData|numpy|np|pandas|pd|scipy|sp|torch|scvi|lightning|pyarrow|pa|pc|tqdm|typer"
-        r"|collections|typing|types|pathlib|os|abc|logging|h5py|dask)(\..*)?",
+        r"|matplotlib|scanpy|Axes|Figure|collections|typing|types|pathlib|os|abc|logging|h5py|dask)(\..*)?",
     ),
     # Builtins and standard library, in case docs.python.org cannot be reached.
     (

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Largest novelty of a cell that is well represented, as in the record of annotate.
 _WELL = 0.5
+#: Distance of the right end of the shares from the axes, in points.
+_SHARE_POINTS = 34
 #: Largest number of groups in a figure.
 _MAX_GROUPS = 200
 
@@ -113,9 +115,9 @@ def _in_order(column: pd.Series, groups: np.ndarray, ontology: CellOntology, *, 
 
 def _draw_shares(ax: Axes, spreads: list[np.ndarray]) -> None:
     """Write the share of well represented cells to the right of each row."""
-    place = ax.get_yaxis_transform()
-    style: dict[str, Any] = {"transform": place, "ha": "right"}
-    ax.text(1.16, -0.55, "well\nrepresented", fontsize="x-small", color=MUTED, va="bottom", **style)
+    style: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "ha": "right"}
+    style |= {"xytext": (_SHARE_POINTS, 0), "annotation_clip": False}
+    ax.annotate("well\nrepresented", (1, -0.55), fontsize="x-small", color=MUTED, va="bottom", **style)
     for row, values in enumerate(spreads):
         text = percent(float(np.mean(values <= _WELL)))
-        ax.text(1.16, row, text, fontsize="small", va="center", **style)
+        ax.annotate(text, (1, row), fontsize="small", va="center", **style)

@@ -110,7 +110,7 @@ def ontology(
         left_out = sizes[sizes < min_cells]
         notes.append(f"not shown: {len(left_out)} labels of fewer than {min_cells} cells, {left_out.sum():,} cells")
     table = _Table.of(nodes, short, width=None if ax is None else size_of(ax)[0])
-    with canvas(ax, (len(nodes) + 1.3 + len(notes)) * _ROW, width=table.width) as drawn:
+    with canvas(ax, (len(nodes) + 2.3 + len(notes)) * _ROW, width=table.width) as drawn:
         _prepare(drawn, table, len(nodes), notes)
         colours = palette((node.name for node in nodes), ontology=known)
         for row, node in enumerate(nodes):
@@ -153,7 +153,7 @@ def _left(node: Node) -> float:
 def _prepare(ax: Axes, table: _Table, n: int, notes: list[str]) -> None:
     """Set the limits of the axes, in inches across and in rows down, and write the heads of the columns."""
     ax.set_xlim(0, table.width)
-    ax.set_ylim(n - 0.4 + len(notes), -1.4)
+    ax.set_ylim(n + 0.6 + len(notes), -1.4)
     ax.set_axis_off()
     style: dict[str, Any] = {"fontsize": _NOTE_POINTS, "color": MUTED, "va": "center"}
     ax.text(table.numbers, -1, "cells", ha="right", **style)
@@ -165,7 +165,7 @@ def _prepare(ax: Axes, table: _Table, n: int, notes: list[str]) -> None:
         ax.plot([place, place], [-0.5, n - 0.5], color=FAINT, linewidth=0.5, zorder=0)
         ax.text(place, n, f"{share:g}", ha="center", **style)
     for i, note in enumerate(notes):
-        ax.text(0, n + i, note, ha="left", **style)
+        ax.text(0, n + 1 + i, note, ha="left", **style)
 
 
 def _draw_branch(ax: Axes, table: _Table, row: int, node: Node) -> None:

@@ -114,12 +114,13 @@ def _draw_panel(ax: Axes, title: str, lines: list[tuple[str, bool, pd.Series]]) 
         label = name if len(names) > 1 and not validates else None
         ax.plot(values.index + 1, values.to_numpy(), color=colour, marker=marker, label=label, **style)
     if len(names) > 1:
-        ax.legend(frameon=False, loc="best", handlelength=1.8)
+        ax.legend(frameon=False, loc="upper right", handlelength=1.8, ncols=2, borderpad=0.1)
     ax.set_ylabel(title.replace(" or ", " or\n").replace("reconstruction ", "reconstruction\n"))
     ax.grid(color=FAINT, linewidth=0.4)
     top = max(np.nanmax(values) for _, _, values in lines)
     if min(np.nanmin(values) for _, _, values in lines) >= 0:
-        ax.set_ylim(0, 1.08 * top if top > 0 else 1)
+        room = 1.6 if len(names) > 1 else 1.08  # for the key
+        ax.set_ylim(0, room * top if top > 0 else 1)
     ax.yaxis.set_major_formatter(_short_number)
 
 
