@@ -31,7 +31,8 @@ html_theme_options = {"path_to_docs": "docs", "show_toc_level": 2}
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-# The code of the guide is run by tests/test_docs_example.py, not by every build of the pages.
+# The code of the guide is run by tests/test_docs_example.py, not by every build of the pages. plots.md asks for its own
+# execution, which draws its figures.
 nb_execution_mode = "off"
 
 autosummary_generate = True
@@ -47,6 +48,7 @@ templates_path = ["_templates"]
 
 _INVENTORIES = {
     "anndata": ("https://anndata.readthedocs.io/en/stable", None),
+    "matplotlib": ("https://matplotlib.org/stable", None),
     "mudata": ("https://mudata.readthedocs.io/en/latest", None),
     "numpy": ("https://numpy.org/doc/stable", None),
     "pandas": ("https://pandas.pydata.org/docs", None),
@@ -75,7 +77,7 @@ nitpick_ignore_regex = [
     (
         r"py:.*",
         r"(anndata|AnnData|mudata|MuData|numpy|np|pandas|pd|scipy|sp|torch|scvi|lightning|pyarrow|pa|pc|tqdm|typer"
-        r"|collections|typing|types|pathlib|os|abc|logging|h5py|dask)(\..*)?",
+        r"|matplotlib|scanpy|Axes|Figure|collections|typing|types|pathlib|os|abc|logging|h5py|dask)(\..*)?",
     ),
     # Builtins and standard library, in case docs.python.org cannot be reached.
     (
@@ -99,7 +101,6 @@ nitpick_ignore = [
     ("py:class", "LabelledLandmarks"),
     ("py:class", "scim.labels._landmarks.Landmarks"),
     ("py:class", "scim.labels._novelty.Profiles"),
-    ("py:func", "scim.encoder._weights.check_weights"),  # the names of weights, for who reads the source
 ]
 
 

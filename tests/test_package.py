@@ -23,11 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "scim"
 #: Path below the package -> source text.
 SOURCES = {p.relative_to(PACKAGE).as_posix(): p.read_text(encoding="utf-8") for p in sorted(PACKAGE.rglob("*.py"))}
-PUBLIC_MODULES = ["datasets", "get", "pp", "tl"]
+PUBLIC_MODULES = ["datasets", "get", "pl", "pp", "tl"]
 
 #: Rooms by floor, lowest first: a room imports from floors below its own. A part of ``reference`` is a room.
 FLOORS = [
-    {"_compiled", "_disk", "_keys", "_progress", "_threads", "_validate", "_version", "_warn", "datasets"},
+    {"_compiled", "_disk", "_html", "_keys", "_progress", "_threads", "_validate", "_version", "_warn", "datasets"},
     {"genes", "get", "index", "ontology"},
     {"counts"},
     {"encoder", "pp"},
@@ -40,7 +40,7 @@ FLOORS = [
     {"reference._reference"},
     {"reference.sharing"},
     {"reference.__init__"},
-    {"tl"},
+    {"pl", "tl"},
     {"__init__"},
     {"cli"},
 ]
@@ -180,6 +180,7 @@ def test_public_names_load() -> None:
         "datasets",
         "get",
         "install_reference",
+        "pl",
         "pp",
         "push_reference",
         "references",

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, get, pp, tl
+    from . import datasets, get, pl, pp, tl
     from .encoder import Encoder
     from .model import SCIM
     from .ontology import CellOntology
@@ -24,6 +24,7 @@ __all__ = [
     "datasets",
     "get",
     "install_reference",
+    "pl",
     "pp",
     "push_reference",
     "references",

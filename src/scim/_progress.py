@@ -1,8 +1,9 @@
-"""Progress bar; silent for work that takes less than two seconds."""
+"""Progress bar, in a terminal or notebook; silent for work that takes less than two seconds."""
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,15 +18,28 @@ log_every: float | None = None
 
 @contextmanager
 def progress_bar(total: int | None, *, desc: str, unit: str = "cells", enabled: bool | None = None) -> Iterator[tqdm]:
-    """Open a bar, to call ``update(n)`` on. ``enabled=None`` shows it in a terminal, or as lines in a log."""
-    from tqdm.auto import tqdm
+    """Open a bar, to call ``update(n)`` on.
 
-    disable = None if enabled is None else not enabled
+    ``enabled=None`` shows it in a terminal and in a notebook, writes lines to a log if :data:`log_every` is set, and is
+    silent elsewhere.
+    """
+    with warnings.catch_warnings():  # without ipywidgets, a notebook shows the bar as text, which is well enough
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+
+    # None hides the bar if stderr is not a terminal.
+    disable = (False if _in_notebook() else None) if enabled is None else not enabled
     how: dict[str, Any] = {"delay": _DELAY_SECONDS, "disable": disable}
     if enabled is None and log_every is not None and not sys.stderr.isatty():
         how = {"delay": log_every, "mininterval": log_every, "maxinterval": 2 * log_every, "file": _Lines()}
     with tqdm(total=total, desc=desc, unit=f" {unit}", leave=False, **how) as bar:
         yield bar
+
+
+def _in_notebook() -> bool:
+    """Whether this is a Jupyter kernel, whose stderr is not a terminal, but shows bars."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 class _Lines:

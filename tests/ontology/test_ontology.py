@@ -270,3 +270,18 @@ def test_more_synonyms() -> None:
     assert more.ancestors("CL:0001054") == known.ancestors("CL:0001054")
     with pytest.raises(ValueError, match="table\\['x'\\] is 'no cell', which is not a term of the ontology"):
         known.with_synonyms({"x": "no cell"})
+
+
+@pytest.mark.parametrize(
+    ("term", "other", "relation"),
+    [
+        ("B cell", "CL:0000236", "same"),
+        ("lymphocyte", "B cell", "broader"),
+        ("CL:0000788", "B cell", "finer"),
+        ("T cell", "B cell", "other"),
+        ("my own", "my own", "same"),
+        ("my own", "B cell", "other"),
+    ],
+)
+def test_relation_of_two_terms(term: str, other: str, relation: str) -> None:
+    assert CellOntology.bundled().relation(term, other) == relation

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from anndata import AnnData
-    from matplotlib.axes import Axes
 
     from ..ontology import CellOntology
     from ..reference import Reference
@@ -30,8 +28,6 @@ _HITS = 50
 _SHOWN_LABELS = 12
 #: Smallest number of cells of a label with marker genes, and number of these genes.
 _MIN_MARKED_CELLS, _MARKERS = 5, 4
-#: Stands for a missing label in the figure.
-_NO_LABEL = "no label"
 #: Length of a published label in the report, in characters.
 _LABEL_CHARACTERS = 58
 
@@ -182,18 +178,10 @@ def compare(predicted: np.ndarray, published: np.ndarray, ontology: CellOntology
     import pandas as pd
 
     known = ~is_unlabeled(pd.Series(published, dtype=object)).to_numpy()
-    pairs = list(zip(predicted[known].astype(str), published[known].astype(str), strict=True))
-    resolved = {label: ontology.resolve(label) or label for pair in pairs for label in pair}
-
-    def is_above(term: str, other: str) -> bool:
-        return term in ontology and other in ontology and term in ontology.ancestors(other)
-
-    def relation(guess: str, truth: str) -> str:
-        if guess in (truth, _keys.UNASSIGNED):
-            return "same" if guess == truth else _keys.UNASSIGNED
-        return "broader" if is_above(guess, truth) else "finer" if is_above(truth, guess) else "other"
-
-    return Counter(relation(resolved[guess], resolved[truth]) for guess, truth in pairs)
+    pairs = zip(predicted[known].astype(str), published[known].astype(str), strict=True)
+    return Counter(
+        _keys.UNASSIGNED if guess == _keys.UNASSIGNED else ontology.relation(guess, truth) for guess, truth in pairs
+    )
 
 
 def _query(adata: AnnData, reference: Reference) -> None:
@@ -228,79 +216,14 @@ def _write(adata: AnnData, out: Path, labels_key: str | None) -> None:
 
 
 def draw(adata: AnnData, path: Path, labels_key: str | None) -> None:
-    """Draw the UMAP of the cells with the labels of scim, published labels, if there are any, and confidence."""
-    import numpy as np
+    """Draw the UMAP of the cells with the labels of scim, and with published labels, if there are any."""
     from matplotlib.figure import Figure
 
-    points = np.asarray(adata.obsm["X_umap"])[:, :2]
-    columns = {"label of scim": _keys.obs_label(), "published label": labels_key}
-    labels = {}
-    for title, key in columns.items():
-        if key is not None:
-            column = adata.obs[key].astype(object)
-            labels[title] = column.where(column.notna(), _NO_LABEL).to_numpy().astype(str)
+    from .. import pl
+
+    columns = {"label of scim": None} | ({} if labels_key is None else {"published label": labels_key})
     # A Figure without pyplot opens no window and changes no global state. 1,500 pixels are wide enough for a slide.
-    figure = Figure(figsize=(15, 15 / (len(labels) + 1) + 0.6), dpi=100, layout="constrained")
-    axes = figure.subplots(1, len(labels) + 1)
-    size = float(np.clip(12_000 / len(points), 2, 40))
-    _draw_labels(axes, points, labels, size)
-    confidence = adata.obs[_keys.obs_confidence()].to_numpy(dtype=float)
-    drawn = axes[-1].scatter(*points.T, s=size, c=confidence, vmin=0, vmax=1, cmap="viridis", linewidths=0)
-    axes[-1].set_title("confidence of scim", pad=24)
-    figure.colorbar(drawn, ax=axes[-1], orientation="horizontal", shrink=0.6, pad=0.01)
-    for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.set_frame_on(False)
+    figure = Figure(figsize=(7.5 * len(columns), 7.5), dpi=200 / len(columns), layout="constrained")
+    for axis, (title, column) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
+        pl.labels(adata, column=column, title=title, ax=axis)
     figure.savefig(path)
-
-
-def _draw_labels(axes: Sequence[Axes], points: np.ndarray, labels: dict[str, np.ndarray], size: float) -> None:
-    """Draw the points once for each kind of labels, the same label in the same colour, with names on the map."""
-    import numpy as np
-    from matplotlib.patheffects import withStroke
-    from scanpy.plotting import palettes
-
-    names, counts = np.unique(np.concatenate(list(labels.values())), return_counts=True)
-    names = names[np.argsort(-counts, kind="stable")]
-    colours = dict(zip(names, (palettes.default_20 * (1 + len(names) // 20))[: len(names)], strict=True))
-    colours |= dict.fromkeys((_NO_LABEL, _keys.UNASSIGNED), "#cccccc")
-    outline = [withStroke(linewidth=2.5, foreground="white")]
-    for axis, (title, values) in zip(axes, labels.items(), strict=False):
-        places = []
-        named = max(_MIN_MARKED_CELLS, 0.02 * len(points))
-        for name in sorted(set(values)):
-            mine = points[values == name]
-            axis.scatter(mine[:, 0], mine[:, 1], s=size, color=colours[name], linewidths=0)
-            # More names than that would hide the cells.
-            if name != _NO_LABEL and len(mine) >= named:
-                # The cell nearest to the median lies among the others.
-                middle = mine[np.square(mine - np.median(mine, axis=0)).sum(axis=1).argmin()]
-                places.append((float(middle[1]), float(middle[0]), name))
-        axis.set_title(title, pad=24)
-        gap = 0.034 * float(np.ptp(points[:, 1]))
-        left, right = points[:, 0].min(), points[:, 0].max()
-        height = -np.inf
-        for y, x, name in sorted(places):
-            # Names of neighbours are moved upwards, so that they do not cover each other.
-            height = max(y, height + gap * (1 + name.count("\n")))
-            inward = (
-                "left"
-                if x < left + 0.25 * (right - left)
-                else "right"
-                if x > right - 0.25 * (right - left)
-                else "center"
-            )
-            axis.text(x, height, _short(name), fontsize=8, ha=inward, va="center", path_effects=outline)
-
-
-def _short(name: str) -> str:
-    """Shorten the name of a term, so that it has room on the map."""
-    for long, short in (
-        ("-positive, alpha-beta", "+"),
-        ("-positive", "+"),
-        ("thymus-derived ", ""),
-        (", alpha-beta", ""),
-    ):
-        name = name.replace(long, short)
-    return name.replace("CD14-low, CD16+ monocyte", "CD16+ monocyte")

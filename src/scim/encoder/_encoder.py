@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .._disk import plain
+from .._html import describe
 from .._validate import check_positive_int, get_adata
 from ..counts import BLOCK_ROWS, InputKind, find_values
 from ..genes import GeneSpace, OrganismChoice
@@ -33,7 +34,8 @@ class Encoder:
     genes
         Genes of the input, in order.
     weights
-        Arrays under canonical names, see :func:`scim.encoder._weights.check_weights`.
+        Arrays: ``output.weight`` (n_latent, n_in) and ``output.bias``; for hidden layers i from 0 ``layers.{i}.weight``
+        (n_out, n_in), ``layers.{i}.bias``, ``.bn.weight``, ``.bn.bias``, ``.bn.mean``, ``.bn.var`` and ``.prelu``.
     provenance
         Data and settings of the training, as plain values for JSON.
     decoder
@@ -111,6 +113,11 @@ class Encoder:
     def __repr__(self) -> str:
         widths = [*hidden_widths(self.weights), self.n_latent]
         return f"Encoder {self.id}: {len(self.genes):,} genes -> {'-'.join(map(str, widths))}"
+
+    def _repr_html_(self) -> str:
+        told = {k: self.provenance.get(v) for k, v in (("studies", "studies"), ("labels", "label_names"))}
+        layers = " → ".join(map(str, [*hidden_widths(self.weights), self.n_latent]))
+        return describe("Encoder", {"id": self.id, "genes": len(self.genes), "layers": layers, **told})
 
     def __call__(
         self,
@@ -277,10 +284,8 @@ class Encoder:
 
         Parameters
         ----------
-        path
-            Folder to make.
-        overwrite
-            Replace an encoder at ``path``.
+        path, overwrite
+            Folder to make, and whether to replace an encoder there.
         decoder
             Write the decoder, if there is one.
 
@@ -373,10 +378,8 @@ class Encoder:
 
         Parameters
         ----------
-        path
-            Folder to make.
-        overwrite
-            Replace a model at ``path``.
+        path, overwrite
+            As in :meth:`save`.
 
         Raises
         ------

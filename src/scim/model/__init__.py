@@ -1,4 +1,4 @@
-"""The scvi-tools model that trains an encoder. Only :class:`SCIM` imports scvi, when it is first used."""
+"""The scvi-tools model that trains an encoder. It imports scvi when a name is first used."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._augment import Augmentation
     from ._model import SCIM
+    from ._plan import PlanOptions
 
-__all__ = ["SCIM"]
+__all__ = ["SCIM", "Augmentation", "PlanOptions"]
+
+_HOME = {"SCIM": "_model", "Augmentation": "_augment", "PlanOptions": "_plan"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "SCIM":
-        return import_module("._model", __name__).SCIM
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

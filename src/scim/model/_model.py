@@ -11,6 +11,7 @@ from anndata import AnnData
 from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
+from .._html import describe
 from .._validate import check_fraction, check_positive_int, get_adata
 from ..encoder import Encoder
 from ._batches import CellDataset, StudySplitter
@@ -138,6 +139,26 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         )
         self.init_params_ = self._get_init_params(locals())
 
+    def __repr__(self) -> str:
+        # That of scvi-tools prints, and returns nothing.
+        return f"{self._model_summary_string}, {self._status()}"
+
+    def _status(self) -> str:
+        epochs = int(self.training_.get("epochs", 0))
+        return f"trained for {epochs} epoch{'s' * (epochs > 1)}" if epochs else "not trained"
+
+    def _repr_html_(self) -> str:
+        inputs, sizes = self.inputs, self.init_params_["non_kwargs"]
+        layers = " → ".join(map(str, [*sizes["n_hidden"], sizes["n_latent"]]))
+        facts = {
+            "status": self._status(),
+            "cells": int(self.summary_stats.n_cells),
+            "genes": len(inputs.genes),
+        }
+        return describe(
+            "SCIM", {**facts, "layers": layers, "labels": inputs.label_names, "studies": inputs.study_names}
+        )
+
     @classmethod
     def setup_anndata(
         cls,
@@ -244,7 +265,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
             Seed of split, batches, dropout and augmentation; by default the model's. The same seed gives the same
             weights on a CPU with the same number of threads.
         plan_kwargs
-            See :class:`scim.model._plan.PlanOptions`.
+            See :class:`scim.model.PlanOptions`.
         **trainer_kwargs
             Passed on to :class:`scvi.train.Trainer`. ``precision`` is ``"32-true"`` by default, or ``"bf16-mixed"``.
             Lengths, distances and losses are float32 with either.

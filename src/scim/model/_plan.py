@@ -53,7 +53,7 @@ class PlanOptions:
         ``"prefer_cross_study"`` takes positives from other studies, and from the same study only if a label occurs in
         no other study of the batch; ``"cross_study"`` takes them from other studies only; ``"any"`` ignores studies.
     thinning, thinning_floor, panels, panel_floor
-        See :class:`scim.model._augment.Augmentation`; ``thinning=0, panels=0`` switches augmentation off.
+        See :class:`scim.model.Augmentation`; ``thinning=0, panels=0`` switches augmentation off.
     """
 
     lr: float = 2e-3

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._ontology import GENERIC, CellOntology
+from ._ontology import GENERIC, CellOntology, Relation
 from ._term_space import TermSpace
 from ._vocabulary import Vocabulary, vocabulary_of
 
-__all__ = ["GENERIC", "CellOntology", "TermSpace", "Vocabulary", "vocabulary_of"]
+__all__ = ["GENERIC", "CellOntology", "Relation", "TermSpace", "Vocabulary", "vocabulary_of"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from .._validate import did_you_mean
 from ._bundled import read_bundled
 from ._term_space import TermSpace
 
+#: How a term relates to another one.
+Relation = Literal["same", "broader", "finer", "other"]
 #: Terms that are never given as a label: they hold for cells of any type, or name a property that cells of unrelated
 #: types share.
 GENERIC = frozenset(
@@ -231,6 +234,18 @@ class CellOntology:
         """Whether two terms are the same, or one is an ancestor of the other."""
         i, j = self._index(a), self._index(b)
         return i == j or i in self._above[j] or j in self._above[i]
+
+    def relation(self, term: str, other: str) -> Relation:
+        """Say whether a term is the ``"same"`` as another term, ``"broader"``, ``"finer"``, or neither (``"other"``).
+
+        Terms are given by id, name or synonym. Labels outside the ontology are the same if they are spelled the same.
+        """
+        i, j = self.resolve(term) or str(term), self.resolve(other) or str(other)
+        if i == j:
+            return "same"
+        if i not in self._position or j not in self._position or not self.comparable(i, j):
+            return "other"
+        return "broader" if self._position[i] in self._above[self._position[j]] else "finer"
 
     def lca(self, *terms: str) -> str | None:
         """Return the lowest common ancestor of ``terms``; None if there is none.

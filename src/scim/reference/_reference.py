@@ -58,6 +58,9 @@ class Reference:
             f"{len(now.manifest['studies'])} studies ({now.index.name} search, encoder {now.encoder_id}) at {now.root}"
         )
 
+    def _repr_html_(self) -> str:
+        return self._now.to_html()
+
     @property
     def path(self) -> Path:
         """Folder of the reference."""

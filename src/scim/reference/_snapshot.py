@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._html import describe
 from ..encoder import Encoder, EncoderFolderError
 from ..index import FixedVectors, Index, IndexPlan, MaskedIndex, index_files, open_index
 from ..labels import Calibration, LabelledLandmarks, LabelModel, Landmarks
@@ -170,6 +171,14 @@ class Snapshot:
             "bytes": sum(int(file["bytes"]) for file in listed),
             "made_with": dict(manifest["engines"]),
         }
+
+    def to_html(self) -> str:
+        """Describe the reference for a notebook."""
+        about = self.summary()
+        first = ("cells", "labelled_cells", "labels", "studies", "columns", "genes", "encoder")
+        facts = {name.replace("_", " "): about[name] for name in first} | {"search": about["backend"]}
+        last = {name: about[name] for name in ("ontology", "calibration")}
+        return describe(f"Reference {self.root.name}", {**facts, **last, "folder": str(self.root)})
 
     def _labelled_landmarks(self) -> LabelledLandmarks | None:
         landmarks = self.landmarks
