@@ -25,11 +25,11 @@ def _closed() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _annotated() -> AnnData:
     adata = scim.datasets.pbmc10k_protein()
-    scim.tl.annotate(adata, by="gate")
+    scim.tl.annotate(adata, "blood", by="gate")
     # A projection of the embedding is map enough, and takes no seconds.
     centred = adata.obsm["X_scim"] - adata.obsm["X_scim"].mean(axis=0)
     adata.obsm["X_umap"] = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
-    scim.tl.query(adata, groupby="gate", k=50, max_per_group={"study": 20})
+    scim.tl.query(adata, "blood", groupby="gate", k=50, max_per_group={"study": 20})
     return adata
 
 

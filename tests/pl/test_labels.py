@@ -87,7 +87,7 @@ def test_many_cells_are_one_picture_in_a_vector_file(annotated: AnnData) -> None
 
 
 def test_a_map_of_a_reference_which_has_no_genes() -> None:
-    cells = scim.Reference.open(None).to_anndata(where={"label": ["B cell", "natural killer cell"]})
+    cells = scim.Reference.open("blood").to_anndata(where={"label": ["B cell", "natural killer cell"]})
     cells.obsm["X_map"] = cells.obsm["X_scim"][:, :2]
     assert {"B cell", "natural\nkiller cell"} <= set(texts(drawn(cells, column="label", basis="map")))
 

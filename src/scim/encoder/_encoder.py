@@ -17,7 +17,7 @@ from ..genes import GeneSpace, OrganismChoice
 from ._folder import EncoderFolderError, read_folder, read_part, write_folder
 from ._forward import Forward, make_forward
 from ._run import embed_all, embed_blocks, embedding_info, values_of_matrix
-from ._weights import check_weights, content_id, hidden_widths
+from ._weights import check_weights, content_id, hidden_widths, widths_text
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,12 +43,8 @@ class Encoder:
 
     Attributes
     ----------
-    genes, weights, provenance
-        As above.
-    id
-        16 hex digits computed from genes and weights: the same encoder has the same id everywhere.
-    n_latent
-        Length of the vectors.
+    id, n_latent
+        16 hex digits computed from genes and weights, the same everywhere for the same encoder; length of the vectors.
 
     Raises
     ------
@@ -111,13 +107,13 @@ class Encoder:
         return check_weights(decoder, n_in=self.n_latent, n_out=len(self.genes))
 
     def __repr__(self) -> str:
-        widths = [*hidden_widths(self.weights), self.n_latent]
-        return f"Encoder {self.id}: {len(self.genes):,} genes -> {'-'.join(map(str, widths))}"
+        return f"Encoder {self.id}: {len(self.genes):,} genes -> {widths_text(self.weights, '-')}"
 
     def _repr_html_(self) -> str:
         told = {k: self.provenance.get(v) for k, v in (("studies", "studies"), ("labels", "label_names"))}
-        layers = " → ".join(map(str, [*hidden_widths(self.weights), self.n_latent]))
-        return describe("Encoder", {"id": self.id, "genes": len(self.genes), "layers": layers, **told})
+        return describe(
+            "Encoder", {"id": self.id, "genes": len(self.genes), "layers": widths_text(self.weights, " → "), **told}
+        )
 
     def __call__(
         self,

@@ -80,6 +80,11 @@ def hidden_widths(weights: Mapping[str, np.ndarray]) -> list[int]:
     return [len(weights[f"layers.{i}.bias"]) for i in range(count_layers(weights))]
 
 
+def widths_text(weights: Mapping[str, np.ndarray], arrow: str) -> str:
+    """Write the widths of all layers, with arrows between them."""
+    return arrow.join(map(str, [*hidden_widths(weights), len(weights["output.bias"])]))
+
+
 def content_id(weights: Mapping[str, np.ndarray], genes_hash: str) -> str:
     """Return the first 16 hex digits of the SHA-256 of the genes and of the weights with their names and shapes."""
     digest = hashlib.sha256(genes_hash.encode())
