@@ -147,6 +147,8 @@ def test_info_is_plain(reference: Reference) -> None:
         - (reference.path / "manifest.json").stat().st_size
     )
     assert "700 cells, 10 labels, 3 studies (exact search" in repr(reference)
+    assert "tissues" not in info
+    assert {"blood", "lung", "brain"} <= set(Reference.open("human").info()["tissues"])
 
 
 def test_opening_and_searching_load_no_torch(reference: Reference) -> None:

@@ -20,6 +20,10 @@ from .cells import Metadata
 from .store import ReferenceFolderError
 
 
+#: Lists of a summary, and the columns whose values they are.
+_TOLD = {"tissues": "tissue", "diseases": "disease"}
+
+
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """One version of a reference, opened. It never changes: a change of the folder is another snapshot.
@@ -159,6 +163,7 @@ class Snapshot:
             "labelled_cells": int((self.label_codes >= 0).sum()),
             "labels": [str(name) for name in self.terms.term_names[self.terms.label_term]],
             "studies": list(manifest["studies"]),
+            **{name: sorted(map(str, self.metadata.values(column))) for name, column in self._told()},
             "columns": self.metadata.columns,
             "labels_key": manifest["source"]["labels_key"],
             "study_key": manifest["source"]["study_key"],
@@ -171,6 +176,10 @@ class Snapshot:
             "bytes": sum(int(file["bytes"]) for file in listed),
             "made_with": dict(manifest["engines"]),
         }
+
+    def _told(self) -> list[tuple[str, str]]:
+        """Columns whose values a summary lists, and the names of the lists."""
+        return [(name, column) for name, column in _TOLD.items() if column in self.metadata.columns]
 
     def to_html(self) -> str:
         """Describe the reference for a notebook."""
