@@ -19,7 +19,6 @@ from . import store
 from .cells import Metadata
 from .store import ReferenceFolderError
 
-
 #: Lists of a summary, and the columns whose values they are.
 _TOLD = {"tissues": "tissue", "diseases": "disease"}
 
