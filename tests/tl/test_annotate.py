@@ -279,17 +279,43 @@ def test_results_round_trip(new: anndata.AnnData, reference: scim.Reference, tmp
     np.testing.assert_allclose(back.obsm["again_scores"], new.obsm["scim_scores"], atol=1e-6)
 
 
-def test_an_embedding_of_another_encoder_is_refused(
-    blood: anndata.AnnData, new: anndata.AnnData, reference: scim.Reference
+def test_a_second_reference_simply_works(
+    blood: anndata.AnnData, new: anndata.AnnData, reference: scim.Reference, tmp_path: Path
+) -> None:
+    weights = {name: -array for name, array in reference.encoder.weights.items()}
+    other = scim.Reference.build(
+        tmp_path / "other.scim",
+        blood,
+        scim.Encoder(reference.encoder.genes, weights),
+        labels_key="cell_type",
+        study_key="study",
+    )
+    wanted = scim.tl.annotate(new, other, copy=True)
+    scim.tl.annotate(new, reference)
+    first = new.copy()
+    # Under a name of its own, its embedding is beside that of the first.
+    scim.tl.annotate(new, other, key_added="mine")
+    assert new.obs["mine_label"].astype(str).tolist() == wanted.obs["scim_label"].astype(str).tolist()
+    np.testing.assert_array_equal(new.obsm["X_scim"], first.obsm["X_scim"])
+    np.testing.assert_allclose(new.obsm["X_mine"], wanted.obsm["X_scim"], atol=1e-6)
+    assert new.uns["mine"]["embed"]["encoder_id"] == other.encoder_id
+    # Under the same name, it replaces the first, in both directions.
+    for opened, expected in ((other, wanted), (reference, first)):
+        scim.tl.annotate(new, opened)
+        assert new.obs["scim_label"].astype(str).tolist() == expected.obs["scim_label"].astype(str).tolist()
+        assert new.uns["scim"]["embed"]["encoder_id"] == opened.encoder_id
+
+
+def test_an_embedding_of_another_encoder_without_values_is_refused(
+    new: anndata.AnnData, reference: scim.Reference
 ) -> None:
     weights = {name: -array for name, array in reference.encoder.weights.items()}
     scim.tl.embed(new, encoder=scim.Encoder(reference.encoder.genes, weights))
+    new.X = new.X.toarray() - 5.0
     before = names_of(new)
-    with pytest.raises(ValueError, match=r"made by encoder .*scim.tl.embed\(adata, reference\)"):
+    with pytest.raises(ValueError, match="was made by encoder .* cannot be embedded again"):
         scim.tl.annotate(new, reference)
     assert names_of(new) == before
-    scim.tl.embed(new, reference)
-    scim.tl.annotate(new, reference)
 
 
 def test_an_embedding_of_unknown_origin(new: anndata.AnnData, reference: scim.Reference) -> None:

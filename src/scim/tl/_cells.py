@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
@@ -18,8 +18,9 @@ from .._validate import check_option, did_you_mean
 from .._warn import warn
 from ..counts import Values, as_counts, find_values
 from ..encoder import Encoder, embed_with
-from ..genes import Organism, OrganismChoice
+from ..genes import OrganismChoice
 from ..reference import Reference
+from ._record import EmbeddedFrom, record_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,60 +36,6 @@ _BLOCK_CELLS = 10_000
 _RETRIED_CELLS = 50
 #: Largest difference between coordinates of two embeddings of the same values.
 _EMBEDDING_ROUNDING = 1e-3
-
-
-@dataclass(frozen=True)
-class EmbeddedFrom:
-    """Values that cells were embedded from, as recorded in ``uns``.
-
-    Attributes
-    ----------
-    layer
-        Layer of the values, ``"X"`` or ``"raw"``.
-    gene_column
-        Column of ``var`` with the genes. None: ``var_names``, or the column was removed.
-    n_matched, n_encoder
-        Number of genes that were found, and number of genes of the encoder.
-    organism
-        Organism of the genes.
-    """
-
-    layer: str
-    gene_column: str | None
-    n_matched: int
-    n_encoder: int
-    organism: Organism = "human"
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any], adata: AnnData) -> EmbeddedFrom | None:
-        """Read the record of an embedding. None if there is no record."""
-        values, genes = record.get("input"), record.get("genes")
-        if not values or not genes or "layer" not in values:
-            return None
-        column = str(genes["source"]) if genes["source"] in adata.var else None
-        organism: Organism = "mouse" if genes.get("organism") == "mouse" else "human"
-        return cls(str(values["layer"]), column, int(genes["n_matched"]), int(genes["n_encoder"]), organism)
-
-    def places(self) -> list[tuple[str, str | None]]:
-        """List layers and gene columns where the values may be now: X may have been scaled, or genes dropped."""
-        others = [layer for layer in ("counts", "raw", "X") if layer != self.layer]
-        return [(layer, self.gene_column) for layer in (self.layer, *others)]
-
-
-def record_of(adata: AnnData, use_rep: str) -> Mapping[str, Any]:
-    """Return the record that :func:`scim.tl.embed` wrote for ``obsm[use_rep]``; empty if there is no record."""
-    found: Any = adata.uns
-    for part in (use_rep.removeprefix("X_"), "embed"):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
-
-
-def recorded_genes(adata: AnnData, use_rep: str, organism: OrganismChoice) -> dict[str, Any]:
-    """Return the gene column and organism that ``obsm[use_rep]`` was embedded from; ``organism`` if it is unknown."""
-    source = EmbeddedFrom.of(record_of(adata, use_rep), adata)
-    if source is None:
-        return {"gene_column": None, "organism": organism}
-    return {"gene_column": source.gene_column, "organism": source.organism}
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,22 +78,48 @@ class NewCells:
     ) -> NewCells:
         """Read the embedding ``obsm[use_rep]``, or embed the cells if it is not there.
 
+        If scim made the embedding with the encoder of another reference, the cells are embedded again, with the name
+        that belongs to ``key``.
+
         Raises
         ------
         KeyError
             The embedding is not there, and ``use_rep`` is not a name that scim writes.
         ValueError
-            The embedding was made by another encoder, or has another width; ``organism`` is not known.
+            Another encoder made the embedding, and the values are gone, or ``use_rep`` is not a name that scim writes;
+            the embedding has another width; ``organism`` is not known.
         """
         check_option(organism, get_args(OrganismChoice), argument="organism")
+        own = (_keys.obsm_embedding(), _keys.obsm_embedding(key))
+        if use_rep in own and _is_of_another(adata, use_rep, reference):
+            use_rep = own[1]
+            if use_rep not in adata.obsm or _is_of_another(adata, use_rep, reference):
+                return cls._embedded(adata, reference, use_rep, layer, organism)
         if use_rep in adata.obsm:
             record = record_of(adata, use_rep)
             source = EmbeddedFrom.of(record, adata)
             vectors = _check_embedding(adata, reference, use_rep, record.get("encoder_id"), layer, organism, source)
             return cls(adata, reference, use_rep, vectors, None, source)
-        if use_rep not in (_keys.obsm_embedding(), _keys.obsm_embedding(key)):
+        if use_rep not in own:
             raise KeyError(f"use_rep={use_rep!r} is not in adata.obsm. {did_you_mean(use_rep, adata.obsm.keys())}")
-        vectors, info = reference.encoder.embed(adata, layer=layer, organism=organism, return_info=True)
+        return cls._embedded(adata, reference, use_rep, layer, organism)
+
+    @classmethod
+    def _embedded(
+        cls, adata: AnnData, reference: Reference, use_rep: str, layer: str | None, organism: OrganismChoice
+    ) -> NewCells:
+        """Embed the cells."""
+        try:
+            vectors, info = reference.encoder.embed(adata, layer=layer, organism=organism, return_info=True)
+        except ValueError as error:
+            if use_rep in adata.obsm:
+                # Say which encoder made the embedding that is there, and why the cells cannot be embedded again.
+                made_by = record_of(adata, use_rep).get("encoder_id")
+                raise ValueError(
+                    f"adata.obsm[{use_rep!r}] was made by encoder {made_by}, the reference by "
+                    f"{reference.encoder_id}, and the cells cannot be embedded again: {error}"
+                ) from error
+            raise
         if len(vectors) and not vectors.any():
             warn(f"None of the {len(vectors):,} cells has counts in the genes of the encoder.")
         return cls(adata, reference, use_rep, vectors, info, EmbeddedFrom.of(info, adata))
@@ -198,6 +171,12 @@ class NewCells:
             except ValueError:  # the kind of the values is not clear from so few cells
                 return False
         return bool(np.abs(again - self.vectors[rows]).max() < _EMBEDDING_ROUNDING)
+
+
+def _is_of_another(adata: AnnData, use_rep: str, reference: Reference) -> bool:
+    """Whether the record of an embedding names another encoder than that of a reference."""
+    made_by = record_of(adata, use_rep).get("encoder_id") if use_rep in adata.obsm else None
+    return made_by is not None and str(made_by) != reference.encoder_id
 
 
 def _check_embedding(

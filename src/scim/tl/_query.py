@@ -13,8 +13,9 @@ from .._validate import check_fraction, check_positive_int, first_names, get_ada
 from .._warn import warn
 from ..index import MAX_HITS, Hits
 from ..reference import Reference
-from ._cells import NewCells, recorded_genes
+from ._cells import NewCells
 from ._hit_tables import coherence_table, dominated_by_one_study, hits_table, summary_table
+from ._record import recorded_genes
 from ._results import check_writable, copy_of, filter_text, merge_results, reference_record, write_results
 from ._search_input import Queries, pick_cells, pool_groups
 
@@ -150,7 +151,7 @@ def query(
         queries = _given(vectors, opened, most)
     else:
         given: dict[str, Any] = {"use_rep": use_rep, "layer": layer, "organism": organism}
-        queries, new = _from_cells(data, opened, groupby, cells, most=most, **given)
+        queries, new = _from_cells(data, opened, groupby, cells, key=key_added, most=most, **given)
     _check_counts(queries)
     filters = {"where": where, "exclude": exclude, "max_per_group": max_per_group, "recall": recall, "client": client}
     hits = opened.search(queries.vectors, k, max_distance=max_distance, **filters)
@@ -221,6 +222,7 @@ def _from_cells(
     groupby: str | None,
     cells: Any,
     *,
+    key: str,
     use_rep: str,
     layer: str | None,
     organism: OrganismChoice,
@@ -233,7 +235,7 @@ def _from_cells(
     else:
         places = {"layer": layer, **recorded_genes(data, use_rep, organism)}
         pools = pool_groups(data, reference.encoder.genes, groupby, rows, most=most, **places)
-    new = NewCells.read(data, reference, use_rep=use_rep, key=_keys.DEFAULT, layer=layer, organism=organism)
+    new = NewCells.read(data, reference, use_rep=use_rep, key=key, layer=layer, organism=organism)
     if pools is None:
         return Queries([str(name) for name in data.obs_names[rows]], new.vectors[rows], []), new
     names, members, pooled = pools
