@@ -39,6 +39,7 @@ def test_a_log_gets_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 def test_a_notebook_shows_the_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(_progress, "log_every", None)  # a command sets it for its process
     with progress_bar(10, desc="Working") as bar:
         assert bar.disable  # stderr is not a terminal here
     shell = SimpleNamespace(config={"IPKernelApp": {}})
@@ -49,6 +50,7 @@ def test_a_notebook_shows_the_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_the_console_of_ipython_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_progress, "log_every", None)
     shell = SimpleNamespace(config={})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     with progress_bar(10, desc="Working") as bar:
