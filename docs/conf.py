@@ -91,6 +91,7 @@ nitpick_ignore = [
     ("py:attr", "history"),  # of scvi-tools' models
     ("py:class", "Vote"),  # a Literal, spelt out in the text
     ("py:class", "LandmarkKind"),
+    ("py:class", "OrganismChoice"),
     ("py:class", "scim.reference._snapshot.Snapshot"),  # one version, which Reference holds
     ("py:class", "scim.reference.cells._metadata.CellTable"),  # what Reference.obs is, read like a DataFrame
     ("py:class", "scim.labels._model.MatchedModel"),  # what tl.annotate works with
