@@ -29,7 +29,7 @@ for each study of the tables, the value with the best mean on all other studies.
 studies, by hierarchical F, by macro-F1 and by the same term. By the error of confidence, it is 1.25 for 22 studies, and
 1.5 for one.
 
-Scores are means over seeds: two for scim, three for the others. The spread is the largest minus the smallest mean of a
+Scores are means over seeds: one for scim, three for the others. The spread is the largest minus the smallest mean of a
 seed. Logistic regression uses no random numbers, so it has one run and no spread. Each method ran in its own process.
 Seconds are processor time. Peak memory includes the cells.
 
