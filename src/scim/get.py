@@ -49,6 +49,9 @@ def clusters(
     ``unassigned``, ``novel``
         Share of the cells without a label, and share of the cells that are unlike all reference cells (NaN if the vote
         does not test this).
+    ``well_represented``
+        Share of the cells with a term that is more probable than not and a novelty up to 0.5 (NaN for votes without
+        novelty).
     ``set``
         Fewest labels with ``1 - alpha`` of the cells' votes, joined by ``";"``, the most frequent first.
     ``runner_up``, ``runner_up_confidence``

@@ -45,6 +45,11 @@ def test_table_says_what_the_cells_say(grouped: anndata.AnnData, reference: scim
         own = grouped.obs["scim_term_id"].astype(str).to_numpy()[mine]
         assert row.cells == mine.sum()
         assert row.unassigned == pytest.approx((own == "").mean())
+        if vote in ("majority", "weighted"):  # do not test novelty
+            assert np.isnan(row.well_represented)
+        else:
+            near = (grouped.obs["scim_novelty"] <= 0.5).to_numpy()[mine]
+            assert row.well_represented == pytest.approx(np.mean(near & (own != "")))
         finest = [ids[name] for name in grouped.obs["scim_finest_label"].astype(str)[mine]]
         assert row.agreement == pytest.approx(np.mean(above(finest, row.term_id)) if row.term_id else 0)
         if row.label != "unassigned":

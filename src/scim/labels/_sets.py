@@ -75,3 +75,14 @@ def prediction_sets(by_label: np.ndarray, *, alpha: float) -> np.ndarray:
 
     in_blocks(len(by_label), work)
     return sets
+
+
+def set_texts(inside: np.ndarray, by_label: np.ndarray, terms: TermSpace) -> list[str]:
+    """Write prediction sets as text, most probable label first."""
+    names = terms.term_names[terms.label_term].astype(str)
+    sizes = inside.sum(axis=1)
+    sets = np.where(sizes == 1, names.astype(object)[inside.argmax(axis=1)], "")
+    for row in np.flatnonzero(sizes > 1):
+        members = np.flatnonzero(inside[row])
+        sets[row] = ";".join(names[members[np.argsort(-by_label[row, members], kind="stable")]])
+    return list(sets)

@@ -9,9 +9,9 @@ import pandas as pd
 
 from .. import _keys
 from .._validate import check_key
-from ..labels import PLAIN_VOTES, assign, prediction_sets
+from ..labels import PLAIN_VOTES, assign, prediction_sets, set_texts
 from ._groups import Groups, is_number, read_groups
-from ._labelling import Answer, Labelling, set_texts
+from ._labelling import Answer, Labelling
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -87,6 +87,9 @@ def label_groups(groups: Groups, answer: Answer, terms: TermSpace, how: Labellin
             "agreement": np.where(term < 0, 0, _share(votes, term, terms) * n_counted[:, 0] / n_cells),
             "unassigned": groups.sums((chosen < 0).astype(float)) / n_cells,
             "novel": np.nan if novel is None else share_novel,
+            "well_represented": np.nan
+            if answer.represented is None
+            else groups.sums(answer.represented.astype(float)) / n_cells,
             "set": set_texts(inside, votes, terms),
             "runner_up": rival,
             "runner_up_confidence": rival_share,

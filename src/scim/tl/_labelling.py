@@ -12,9 +12,16 @@ from .._threads import in_blocks
 from .._validate import check_fraction, check_positive_int, did_you_mean
 from .._warn import warn
 from ..index import check_queries
-from ..labels import MatchedModel, Vote, assign, check_vote, ontology_vote, plain_vote, prediction_sets
+from ..labels import MatchedModel, Vote, assign, check_vote, ontology_vote, plain_vote, prediction_sets, set_texts
 from ._cells import NewCells
-from ._novelty import WARN_FROM_CELLS, WARN_SHARE, by_distance, measure_novelty, represented_share
+from ._novelty import (
+    WARN_FROM_CELLS,
+    WARN_SHARE,
+    by_distance,
+    find_represented,
+    measure_novelty,
+    represented_share,
+)
 from ._results import filter_text
 from ._tissue import is_tissue_given, take_tissue, with_tissue
 
@@ -159,6 +166,8 @@ class Answer:
         Statistics of votes by name, (n,).
     facts
         Facts for the record.
+    represented
+        Cells that are well represented in the reference, bool (n,). None: unknown.
     """
 
     by_label: np.ndarray
@@ -172,6 +181,7 @@ class Answer:
     sets: list[str]
     stats: dict[str, np.ndarray]
     facts: dict[str, Any]
+    represented: np.ndarray | None = None
 
 
 def label(cells: NewCells, how: Labelling, *, client: Any = None) -> Answer:
@@ -226,7 +236,8 @@ def _label_by_head(cells: NewCells, how: Labelling, client: Any) -> Answer:
         _warn_of_others(of_all[others], terms, len(others))
     by_term = _sums(by_label, terms)
     chosen = np.where(novelty.novel | novelty.empty, -1, assign(by_term, terms, enough=how.min_probability))
-    facts["well_represented"] = represented_share(novelty, by_term, reference)
+    represented = find_represented(novelty, by_term, terms)
+    facts["well_represented"] = represented_share(novelty, represented, reference)
     tried = np.isin(np.arange(len(terms.labels)), scale.labels)
     if model.panel is not None:
         tried[model.panel.head.alone.labels] = True
@@ -247,6 +258,7 @@ def _label_by_head(cells: NewCells, how: Labelling, client: Any) -> Answer:
         sets=set_texts(inside, by_label, terms),
         stats={},
         facts=facts,
+        represented=represented,
     )
 
 
@@ -376,18 +388,8 @@ def _label_by_neighbours(cells: NewCells, how: Labelling, client: Any) -> Answer
         cells, lambda: nearest, how.max_novelty, calibration=calibration, within=how.within(reference)
     )
     chosen = np.where(found.novel | found.empty, -1, assign(by_term, terms, enough=how.min_probability))
-    facts = found.facts | {"well_represented": represented_share(found, by_term, reference)}
+    represented = find_represented(found, by_term, terms)
+    facts = found.facts | {"well_represented": represented_share(found, represented, reference)}
     sure = _confidence(by_term, chosen)
     measured = (found.scores, found.pvalues, found.novel, found.empty)
-    return Answer(by_label, by_term, chosen, sure, *measured, sets, {}, facts)
-
-
-def set_texts(inside: np.ndarray, by_label: np.ndarray, terms: TermSpace) -> list[str]:
-    """Write prediction sets as text, most probable label first."""
-    names = terms.term_names[terms.label_term].astype(str)
-    sizes = inside.sum(axis=1)
-    sets = np.where(sizes == 1, names.astype(object)[inside.argmax(axis=1)], "")
-    for row in np.flatnonzero(sizes > 1):
-        members = np.flatnonzero(inside[row])
-        sets[row] = ";".join(names[members[np.argsort(-by_label[row, members], kind="stable")]])
-    return list(sets)
+    return Answer(by_label, by_term, chosen, sure, *measured, sets, {}, facts, represented)

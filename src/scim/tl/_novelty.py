@@ -14,6 +14,7 @@ from ._cells import NewCells
 
 if TYPE_CHECKING:
     from ..labels import Calibration
+    from ..ontology import TermSpace
     from ..reference import Reference
 
 #: A cell with a larger novelty is farther from the labels than 95 % of comparable cells of other studies.
@@ -96,14 +97,19 @@ def by_distance(calibration: Calibration, distances: np.ndarray) -> tuple[np.nda
     return np.where(known, calibration.pvalue(filled), 1.0), np.where(known, calibration.novelty(filled), 0.0)
 
 
-def represented_share(found: Novelty, by_term: np.ndarray, reference: Reference) -> float:
-    """Compute which share of the cells with counts is well represented, and warn if most are not.
+def find_represented(found: Novelty, by_term: np.ndarray, terms: TermSpace) -> np.ndarray:
+    """Find well represented cells, bool (n,).
 
     A well represented cell has a term that is more probable than not (``by_term``, (n, n_terms)), and is not farther
     from the labels than 95 % of comparable cells.
     """
-    n_cells, labelled = int((~found.empty).sum()), assign(by_term, reference.terms, enough=0.5) >= 0
-    share = float((found.represented & labelled).sum() / n_cells) if n_cells else 0.0
+    return found.represented & (assign(by_term, terms, enough=0.5) >= 0)
+
+
+def represented_share(found: Novelty, represented: np.ndarray, reference: Reference) -> float:
+    """Compute which share of the cells with counts is ``represented``, bool (n,), and warn if most are not."""
+    n_cells = int((~found.empty).sum())
+    share = float(represented.sum() / n_cells) if n_cells else 0.0
     if n_cells >= WARN_FROM_CELLS and share < 1 - WARN_SHARE:
         warn(
             f"Only {share:.0%} of {n_cells:,} cells are well represented in {reference.path.name}; the others have no "
