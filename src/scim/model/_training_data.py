@@ -15,7 +15,7 @@ from scvi import REGISTRY_KEYS
 from .._validate import check_option
 from .._warn import warn
 from ..counts import InputKind, Values, gene_moments, input_kind, lognormal_in_place
-from ..genes import GeneMap, GeneSpace
+from ..genes import GeneMap, GeneSpace, name_candidates
 from ..labels import doubtful_labels
 from ..ontology import CellOntology, TermSpace
 from ._genes import _expressed, _measured, _shared
@@ -95,11 +95,18 @@ class TrainingData:
         """
         states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
         names = [str(name) for name in states[REGISTRY_KEYS.X_KEY]["column_names"]]
+        if manager is not None:
+            # Antibodies and peaks have the name "", which is no gene.
+            _, names, notes = name_candidates(manager.adata.var)[0]
+            for note in notes:
+                warn(note)
         study_names = [str(study) for study in states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]]
         if isinstance(ontology, Mapping):
             genes = GeneSpace(ontology["genes"])
         else:
-            genes = GeneSpace.from_adata(anndata.AnnData(var=pd.DataFrame(index=pd.Index(names, dtype=object))))
+            genes = GeneSpace.from_adata(
+                anndata.AnnData(var=pd.DataFrame(index=pd.Index([name for name in names if name], dtype=object)))
+            )
         if manager is not None and not isinstance(ontology, Mapping):
             genes = _expressed(manager.get_from_registry(REGISTRY_KEYS.X_KEY), genes, names, min_cells)
             genes = _shared(manager.adata, genes, names, study_names, min_studies)
