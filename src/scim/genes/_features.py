@@ -79,7 +79,8 @@ def gene_rows(var: pd.DataFrame) -> tuple[np.ndarray | None, str]:
     """
     for name in var.columns:
         values = var[name]
-        if values.dtype.kind in "biufcmM":
+        # Most columns of text are names: the first rows tell.
+        if values.dtype.kind in "biufcmM" or values.iloc[:1_000].nunique() > _MOST_KINDS:
             continue
         kinds = values.value_counts()
         kinds = kinds[kinds > 0]

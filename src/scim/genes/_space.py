@@ -343,6 +343,13 @@ class GeneMap:
         """Whether several columns are the same gene."""
         return int((self.target >= 0).sum()) > self.n_matched
 
+    @cached_property
+    def repeated(self) -> np.ndarray:
+        """Columns whose gene has other columns, bool (n_columns,)."""
+        found = self.target >= 0
+        n_columns = np.bincount(self.target[found], minlength=len(self.space))
+        return found & (n_columns[self.target] > 1)
+
     def align(self, X: Any, *, logged: bool = False) -> csr_matrix:
         """Put the columns of ``X`` in the order of the space; missing genes are 0, repeated genes are summed.
 

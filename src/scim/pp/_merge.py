@@ -22,6 +22,7 @@ from ..counts import (
     lognormal_in_place,
     organism_facts,
     place_name,
+    refuse_mixed,
 )
 from ..genes import (
     GeneMap,
@@ -112,7 +113,9 @@ def merge_studies(
     _warn_of_cut(studies, found, layer)
     named = {name: _genes(adata, name, found[name].use_raw, gene_column, organism) for name, adata in studies.items()}
     space = _join({name: genes.names for name, genes in named.items()}, join)
-    values = {name: Values(m.place, m.X, m.kind, named[name].on(space)) for name, m in found.items()}
+    values = {
+        name: Values(m.place, m.X, m.kind, named[name].on(space), studies[name].obs) for name, m in found.items()
+    }
     for name, own in values.items():
         check_mapped(own, where=f"Study {name!r}: ")
     as_counts = all(matrix.kind.kind == "counts" for matrix in found.values())
@@ -272,11 +275,13 @@ def _joined(values: Values, is_gene: np.ndarray, *, study: str, as_counts: bool)
     """Values of all cells of a study over the joint genes; ``is_gene`` tells its columns apart."""
     from scipy import sparse
 
+    where = f"Study {study!r}: {place_name(values.place)}"
+    # The kind of values was recognised from a sample of the cells: all of them are checked here.
+    refuse_mixed(values.X, where=where, base=values.kind.base, columns=is_gene, obs=values.obs)
     blocks = []
     for _, block in values.blocks():
         rows = sparse.csr_matrix(block).astype(np.float32)
-        # The kind of values was recognised from a sample of the cells: check all of them here.
-        check_values(rows.data, where=f"Study {study!r}: {place_name(values.place)}")
+        check_values(rows.data, where=where)
         if not is_gene.all():  # antibodies, peaks
             rows.data = np.where(is_gene[rows.indices], rows.data, np.float32(0))
         # Normalise before genes are dropped, so that join="inner" does not change values.
