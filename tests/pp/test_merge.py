@@ -212,6 +212,8 @@ def test_organism_of_studies() -> None:
         scim.pp.merge_studies({"a": mouse, "b": both})
     with pytest.warns(UserWarning, match=r"Study 'c': Only \d+% of the expression is in genes of mouse"):
         scim.pp.merge_studies({"c": study(["Cd3e", "Gm42418", "Gm42419"])})
+
+
 def test_antibodies_and_peaks_are_no_genes() -> None:
     rna = study(["CD3E", "MS4A1", "CD4", "LYZ"])
     protein = np.full((rna.n_obs, 1), 500.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._names import canonical
+from ._names import canonical, strip_version
 from ._organism import ortholog_table, strip_genome
 
 if TYPE_CHECKING:
@@ -153,13 +153,14 @@ def _share_known(names: Sequence[str]) -> float:
 
 
 def _is_known(name: str) -> bool:
-    return canonical(name)[1] != "unknown" or name in ortholog_table().by_symbol
+    mouse = ortholog_table()
+    return canonical(name)[1] != "unknown" or name in mouse.by_symbol or strip_version(name) in mouse.by_ensembl
 
 
 def _prefixes(names: Sequence[str]) -> list[Callable[[str], str]]:
     """List ways to cut a text that many names begin with."""
     found = Counter(match[1] for name in names if (match := _PREFIX.match(name)))
-    common = [prefix for prefix, n in found.most_common(3) if n > _COMMON * len(names)]
+    common = [prefix for prefix, n in found.most_common(3) if n > max(1, _COMMON * len(names))]
     return [lambda name, prefix=prefix: name.removeprefix(prefix) for prefix in common]  # type: ignore[misc]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .._validate import check_key
 from .._warn import warn
+from ._align import in_order
 from ._columns import name_candidates, refuse_numbers, refuse_other_features
 from ._names import IdKind, canonical, foreign_species, id_kind_of, strip_version
 from ._organism import Organism, OrganismChoice, count_organisms, organism_of, strip_genome, to_human
@@ -364,30 +365,7 @@ class GeneMap:
         -------
         float32 CSR matrix (n_cells, len(space)) with sorted indices, which shares no memory with ``X``.
         """
-        from scipy import sparse
-
-        if X.shape[1] != len(self.target):
-            raise ValueError(f"X has {X.shape[1]} columns, but the genes of {len(self.target)} were mapped.")
-        rows = sparse.csr_matrix(X)
-        column = self.target[rows.indices]
-        keep = column >= 0
-        # Number of kept entries before each entry, which gives the new row pointers.
-        before = np.zeros(len(keep) + 1, dtype=np.int64)
-        np.cumsum(keep, out=before[1:])
-        aligned = sparse.csr_matrix(
-            (rows.data[keep].astype(np.float32), column[keep], before[rows.indptr]),
-            shape=(X.shape[0], len(self.space)),
-        )
-        if self.has_duplicates:
-            if logged:
-                np.expm1(aligned.data, out=aligned.data)
-            aligned.sum_duplicates()
-            if logged:
-                np.log1p(aligned.data, out=aligned.data)
-        else:
-            aligned.has_canonical_format = False
-            aligned.sort_indices()
-        return aligned
+        return in_order(X, self.target, len(self.space), sums=self.has_duplicates, logged=logged)
 
     def check(self, *, floor: int = MIN_GENES, comfortable: float = COMFORTABLE_FRACTION) -> None:
         """Raise if the data have fewer than ``floor`` genes of the space; warn below the share ``comfortable``.

@@ -113,9 +113,7 @@ def merge_studies(
     _warn_of_cut(studies, found, layer)
     named = {name: _genes(adata, name, found[name].use_raw, gene_column, organism) for name, adata in studies.items()}
     space = _join({name: genes.names for name, genes in named.items()}, join)
-    values = {
-        name: Values(m.place, m.X, m.kind, named[name].on(space), studies[name].obs) for name, m in found.items()
-    }
+    values = {name: Values(m.place, m.X, m.kind, named[name].on(space), studies[name].obs) for name, m in found.items()}
     for name, own in values.items():
         check_mapped(own, where=f"Study {name!r}: ")
     as_counts = all(matrix.kind.kind == "counts" for matrix in found.values())
