@@ -279,17 +279,34 @@ def test_results_round_trip(new: anndata.AnnData, reference: scim.Reference, tmp
     np.testing.assert_allclose(back.obsm["again_scores"], new.obsm["scim_scores"], atol=1e-6)
 
 
-def test_an_embedding_of_another_encoder_is_refused(
-    blood: anndata.AnnData, new: anndata.AnnData, reference: scim.Reference
-) -> None:
+def test_an_embedding_of_another_encoder_is_made_anew(new: anndata.AnnData, reference: scim.Reference) -> None:
     weights = {name: -array for name, array in reference.encoder.weights.items()}
     scim.tl.embed(new, encoder=scim.Encoder(reference.encoder.genes, weights))
-    before = names_of(new)
-    with pytest.raises(ValueError, match=r"made by encoder .*scim.tl.embed\(adata, reference\)"):
-        scim.tl.annotate(new, reference)
+    other, before = new.obsm["X_scim"].copy(), names_of(new)
+    with pytest.raises(ValueError, match="made by encoder .*Leave use_rep= out: the cells are then embedded"):
+        scim.tl.annotate(new, reference, use_rep="X_scim")
     assert names_of(new) == before
-    scim.tl.embed(new, reference)
+    fresh = new.copy()
+    del fresh.obsm["X_scim"]
+    del fresh.uns["scim"]
+    scim.tl.annotate(fresh, reference)
+    # Under a name of its own beside it, or in its place.
+    scim.tl.annotate(new, reference, key_added="own")
+    np.testing.assert_array_equal(new.obsm["X_scim"], other)
+    np.testing.assert_array_equal(new.obsm["X_own"], fresh.obsm["X_scim"])
+    assert new.uns["own"]["embed"]["encoder_id"] == reference.encoder_id
+    assert new.uns["own"]["annotate"]["params"]["use_rep"] == "X_own"
     scim.tl.annotate(new, reference)
+    np.testing.assert_array_equal(new.obsm["X_scim"], fresh.obsm["X_scim"])
+    assert new.uns["scim"]["embed"]["encoder_id"] == reference.encoder_id
+    for key in ("own", "scim"):
+        assert new.obs[f"{key}_label"].astype(str).tolist() == fresh.obs["scim_label"].astype(str).tolist()
+
+
+def test_the_usual_embedding_serves_other_keys(new: anndata.AnnData, reference: scim.Reference) -> None:
+    scim.tl.annotate(new, reference)
+    scim.tl.annotate(new, reference, key_added="strict", min_probability=0.9)
+    assert "X_strict" not in new.obsm and new.uns["strict"]["annotate"]["params"]["use_rep"] == "X_scim"
 
 
 def test_an_embedding_of_unknown_origin(new: anndata.AnnData, reference: scim.Reference) -> None:
@@ -302,10 +319,7 @@ def test_an_embedding_of_unknown_origin(new: anndata.AnnData, reference: scim.Re
     with pytest.raises(ValueError, match="makes vectors of 16"):
         scim.tl.annotate(new, reference, use_rep="X_narrow")
     new.obsm["X_nan"] = np.full_like(new.obsm["X_mine"], np.nan)
-    with (
-        pytest.warns(UserWarning, match="no record"),
-        pytest.raises(ValueError, match="NaN"),
-    ):
+    with pytest.raises(ValueError, match="NaN"):
         scim.tl.annotate(new, reference, use_rep="X_nan")
     with pytest.raises(KeyError, match="Did you mean 'X_mine'"):
         scim.tl.annotate(new, reference, use_rep="X_mines")

@@ -259,14 +259,22 @@ def test_copy_view_backed_dask_and_mudata(
     assert len(scim.get.hits(data, mod="rna")) == len(wanted)
 
 
-def test_an_embedding_of_another_encoder_is_refused(new: anndata.AnnData, reference: scim.Reference) -> None:
+def test_an_embedding_of_another_encoder_is_left_and_another_made(
+    new: anndata.AnnData, reference: scim.Reference
+) -> None:
     weights = {name: -array for name, array in reference.encoder.weights.items()}
+    scim.tl.query(new, reference, k=5, copy=True)
     scim.tl.embed(new, encoder=scim.Encoder(reference.encoder.genes, weights))
-    before = names_of(new)
-    for groupby in (None, "cell_type"):
-        with pytest.raises(ValueError, match="made by encoder"):
-            scim.tl.query(new, reference, groupby=groupby, k=5)
+    other, before = new.obsm["X_scim"].copy(), names_of(new)
+    with pytest.raises(ValueError, match="made by encoder"):
+        scim.tl.query(new, reference, k=5, use_rep="X_scim")
     assert names_of(new) == before
+    for groupby in (None, "cell_type"):  # the second time, the embedding is there, and keeps its record
+        scim.tl.query(new, reference, groupby=groupby, k=5)
+        np.testing.assert_array_equal(new.obsm["X_scim"], other)
+        np.testing.assert_array_equal(new.obsm["X_scim_query"], reference.encoder.embed(new))
+        assert new.uns["scim_query"]["embed"]["encoder_id"] == reference.encoder_id
+        assert new.uns["scim_query"]["params"]["use_rep"] == "X_scim_query"
 
 
 def test_arguments_that_do_not_fit(new: anndata.AnnData, reference: scim.Reference) -> None:

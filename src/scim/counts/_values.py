@@ -44,12 +44,15 @@ class Matrix:
         What its values are.
     use_raw
         Whether its columns are those of ``adata.raw``.
+    by_columns
+        Whether it is stored by columns. ``X`` is the matrix by rows, converted once.
     """
 
     place: str
     X: Any
     kind: InputKind
     use_raw: bool
+    by_columns: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,8 @@ class Values:
         Position of each column's gene in a gene space.
     obs
         Table of the cells, to name studies in messages.
+    by_columns
+        Whether the matrix is stored by columns. ``X`` is the matrix by rows.
     """
 
     place: str
@@ -75,6 +80,7 @@ class Values:
     kind: InputKind
     genes: GeneMap
     obs: pd.DataFrame | None = None
+    by_columns: bool = False
 
     @cached_property
     def share_mapped(self) -> float:
@@ -190,7 +196,7 @@ def _with_genes(
     if found.use_raw and gene_column in data.var and gene_column not in data.raw.var:
         gene_column = None
     gene_map = genes.match_adata(data, gene_column=gene_column, use_raw=found.use_raw, organism=organism)
-    return Values(found.place, found.X, found.kind, gene_map, data.obs)
+    return Values(found.place, found.X, found.kind, gene_map, data.obs, found.by_columns)
 
 
 def organism_facts(values: Values) -> dict[str, Any]:
@@ -273,9 +279,10 @@ def _matrix(adata: AnnData, place: str, X: Any) -> Matrix:
     columns, _ = gene_rows(adata.raw.var if use_raw else adata.var)
     record = adata.uns.get("log1p")
     base = record.get("base") if isinstance(record, Mapping) else None
+    by_columns = getattr(X, "format", None) == "csc"
     X = by_rows(X)
     kind = input_kind(X, where=place_name(place), base=base, columns=columns, obs=adata.obs)
-    return Matrix(place, X, kind, use_raw)
+    return Matrix(place, X, kind, use_raw, by_columns)
 
 
 def _in_another_layer(adata: AnnData, places: Mapping[str, Any], problems: list[str]) -> Matrix | None:

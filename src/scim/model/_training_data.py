@@ -14,7 +14,7 @@ from scvi import REGISTRY_KEYS
 
 from .._validate import check_option
 from .._warn import warn
-from ..counts import InputKind, Values, gene_moments, input_kind, lognormal_in_place, refuse_mixed
+from ..counts import InputKind, Values, by_rows, gene_moments, input_kind, lognormal_in_place, refuse_mixed
 from ..genes import GeneMap, GeneSpace, name_candidates
 from ..labels import doubtful_labels
 from ..ontology import CellOntology, TermSpace
@@ -109,10 +109,11 @@ class TrainingData:
             )
         kind = InputKind("counts", None, "not known: loaded without data")
         if manager is not None:
-            X, columns = manager.get_from_registry(REGISTRY_KEYS.X_KEY), np.array([name != "" for name in names])
-            kind = _kind(manager.adata, X, columns)
+            # What is stored by columns is converted once.
+            X = by_rows(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+            kind = _kind(manager.adata, X, np.array([name != "" for name in names]))
         if manager is not None and not isinstance(ontology, Mapping):
-            genes = _expressed(manager.get_from_registry(REGISTRY_KEYS.X_KEY), genes, names, min_cells)
+            genes = _expressed(X, genes, names, min_cells)
             genes = _shared(manager.adata, genes, names, study_names, min_studies)
         given = [str(label) for label in states[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]]
         terms, code_of, label_names, version = _place_labels(given, ontology)
@@ -142,10 +143,10 @@ class TrainingData:
             unknown=unknown,
         )
         if manager is not None:
-            inputs._read_cells(manager, code_of)
+            inputs._read_cells(manager, X, code_of)
         return inputs
 
-    def _read_cells(self, manager: AnnDataManager, code_of: np.ndarray) -> None:
+    def _read_cells(self, manager: AnnDataManager, X: Any, code_of: np.ndarray) -> None:
         codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel()
         self.labels = np.append(code_of, -1)[codes]
         if not (self.labels >= 0).any():
@@ -155,10 +156,7 @@ class TrainingData:
         self.studies = np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
         self.measured = _measured(manager.adata, self.genes, self.gene_map, self.study_names)
         rows = np.unique(np.linspace(0, len(self.labels) - 1, _VARIANCE_CELLS).astype(int))
-        sample = lognormal_in_place(
-            Values("X", manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.kind, self.gene_map).aligned(rows),
-            self.kind,
-        )
+        sample = lognormal_in_place(Values("X", X, self.kind, self.gene_map).aligned(rows), self.kind)
         _, variance = gene_moments(sample)
         self.gene_weights = (variance / max(float(variance.mean()), 1e-12) + 0.05).astype(np.float32)
 
