@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -58,7 +60,18 @@ def test_log1p_of_another_sum_is_recognised_with_it() -> None:
         (scaled(counts(), 1e6), "scaled but not logged: sums per cell around 1,000,000"),
         (scaled(counts(), 1e4)[:, ::2], "scaled but not logged"),
         (np.log2(scaled(counts(), 1e4) + 1), "logarithms to base 2"),
-        (np.log1p(scaled(counts(), 1e6))[:, ::2], "values of an unknown scale"),
+        (np.log1p(scaled(counts() ** 1.7, 1e6))[:, ::2], "values of an unknown scale"),
+        (np.minimum(counts(), 1), "present or absent"),
+        (np.minimum(counts(), 1).astype(int), "present or absent"),
+        (np.log1p(np.minimum(counts(), 1)), "present or absent"),
+        (counts() / (counts().max(axis=0) + 1e-9), "scaled but not logged|unknown scale"),
+        (np.log1p(scaled(counts() ** 1.7, 1e4)) / 12, "unknown scale"),
+        (np.log10(1 + scaled(counts() ** 1.7, 1e4))[:, ::2], "unknown scale"),
+        (np.log1p(np.log1p(scaled(counts() ** 1.7, 1e4)))[:, ::2], "unknown scale"),
+        (np.log10(1 + scaled(counts(), 1e4))[:, ::2], "base 10"),
+        (np.log1p(np.log1p(scaled(counts(), 1e4)))[:, ::2], "log1p of log1p"),
+        (np.log1p(scaled(np.log1p(counts()), 1e4)), "log1p of log1p values that were scaled"),
+        (np.log1p(scaled(np.sqrt(counts()), 1e4)), "log1p of square roots that were scaled"),
     ],
 )
 def test_what_is_neither_is_refused_saying_what_was_seen(X: np.ndarray, words: str) -> None:
@@ -83,12 +96,79 @@ def test_kind_as_plain_values() -> None:
     assert InputKind("counts", None, "x").to_dict() == {"kind": "counts", "detail": "x"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "target_sum", "factor"),
-    [("counts", None, 1), ("log1p", None, 1), ("log1p", 10_005, 1), ("log1p", 1e6, 0.01), ("log1p", 2_000, 5)],
-)
-def test_factor_brings_linear_values_to_1e4(kind: str, target_sum: float | None, factor: float) -> None:
-    assert InputKind(kind, target_sum, "").factor == pytest.approx(factor)  # type: ignore[arg-type]
+@pytest.mark.parametrize("base", [2, 10, 1.5])
+def test_a_recorded_base_is_honoured(base: float) -> None:
+    for target, columns in ((1e4, slice(None)), (1e4, slice(None, None, 2)), (1e6, slice(None))):
+        logged = (np.log1p(scaled(counts(), target)) / np.log(base))[:, columns].astype(np.float32)
+        found = input_kind(logged, base=base)
+        assert (found.kind, found.base) == ("log1p", base)
+        assert found.unit == pytest.approx(np.log(base))
+    # A record of another step does not change what can be seen.
+    assert input_kind(np.log1p(scaled(counts(), 1e4)), base=base).base is None
+    assert input_kind(counts(), base=base).kind == "counts"
+
+
+@pytest.mark.parametrize("base", [None, np.e, "text", float("nan"), 0])
+def test_other_records_of_a_base_are_the_natural_logarithm(base: object) -> None:
+    assert input_kind(np.log1p(scaled(counts(), 1e4)), base=base).base is None  # type: ignore[arg-type]
+
+
+def test_log1p_of_a_selection_of_genes_of_any_sum_is_recognised_by_its_multiples() -> None:
+    assert input_kind(np.log1p(scaled(counts(), 1e6))[:, ::2]).kind == "log1p"
+
+
+OTHERS = {
+    "log1p": lambda X: np.log1p(scaled(X, 1e4)),
+    "log1p of a selection": lambda X: np.log1p(scaled(X, 1e4)) * (np.arange(400) % 2),
+    "scaled": lambda X: scaled(X, 1e4),
+    "log2": lambda X: np.log2(1 + scaled(X, 1e4)),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("n_others", [3, 30, 57])
+def test_cells_on_two_scales_are_refused_with_their_number_and_study(other: str, n_others: int) -> None:
+    X = counts()
+    X[:n_others] = OTHERS[other](X[:n_others])
+    obs = pd.DataFrame({"plate": "p", "batch": np.where(np.arange(60) < n_others, "one", "two")})
+    with pytest.raises(ValueError, match=rf"cells on several scales: .*\b{60 - n_others} cells of whole") as error:
+        input_kind(X, obs=obs)
+    assert "batch one" in str(error.value) and "batch two" in str(error.value)
+    # Of cells with few genes, the scale cannot be told.
+    found = re.search(r"(\d+) cells of [^;]*\(batch one", str(error.value))
+    assert found is not None and 0.9 * n_others <= int(found[1]) <= n_others
+    with pytest.raises(ValueError, match=rf"the first is row {n_others}\)"):
+        input_kind(X)
+
+
+def test_two_bases_of_logarithms_are_refused() -> None:
+    X = scaled(counts(), 1e4)
+    X = np.vstack([np.log1p(X[:30]), np.log2(1 + X[30:])])
+    with pytest.raises(ValueError, match="30 cells of log1p values.*30 cells of log2"):
+        input_kind(X)
+
+
+def test_whole_cells_among_estimated_counts_are_no_other_scale() -> None:
+    X = counts()
+    X[:20][X[:20] > 0] -= np.float32(0.13) * np.random.default_rng(0).random(int((X[:20] > 0).sum())).astype("f4")
+    assert input_kind(X).kind == "counts"
+    halves = counts() * 3
+    halves[:, :40] += 0.5
+    assert input_kind(halves).kind == "counts"
+
+
+def test_columns_that_are_no_genes_have_no_say() -> None:
+    X = np.hstack([counts(), np.full((60, 3), -1.5)])
+    assert input_kind(X, columns=np.arange(403) < 400).kind == "counts"
+    with pytest.raises(ValueError, match="negative"):
+        input_kind(X)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_shallow_droplets_of_single_counts_are_counts(n: int) -> None:
+    X = np.zeros((50, 400))
+    X[:, :n] = 1
+    assert input_kind(X).kind == "counts"
 
 
 @pytest.mark.parametrize(
@@ -132,11 +212,10 @@ def test_transforms_that_look_like_others_are_told(transform: Callable, text: st
         input_kind(transform(counts()).astype(np.float32))
 
 
-def test_too_few_cells_to_tell_the_scale_are_warned_of() -> None:
+def test_two_cells_are_enough_to_see_multiples() -> None:
     logged = np.log1p(scaled(counts(), 2_000))
     assert input_kind(logged).target_sum == pytest.approx(2_000, rel=1e-3)
-    with pytest.warns(UserWarning, match="2 cells, too few to recognise"):
-        assert input_kind(logged[:2]).target_sum is None
+    assert input_kind(logged[:2]) == InputKind("log1p", None, input_kind(logged[:2]).detail)
 
 
 @pytest.mark.parametrize("n_cells", [1, 2, 3, 5, 50])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData
@@ -35,7 +36,9 @@ def plain_forward(X: np.ndarray, weights: Weights) -> np.ndarray:
 
 def test_embeds_as_the_network_written_out(encoder: Encoder, weights: Weights, pbmc: AnnData) -> None:
     vectors = encoder(pbmc.X, kind="log1p", precision="fp32")
-    np.testing.assert_allclose(vectors, plain_forward(pbmc.X.toarray(), weights), atol=2e-6)
+    linear = np.expm1(pbmc.X.toarray().astype(np.float64))
+    expected = plain_forward(np.log1p(linear / linear.sum(axis=1, keepdims=True) * 1e4), weights)
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert vectors.dtype == np.float32
     assert vectors.shape == (700, encoder.n_latent) == (700, 16)
 
@@ -226,3 +229,60 @@ def test_survives_pickling_after_use(encoder: Encoder, pbmc: AnnData) -> None:
 
 def test_repr(encoder: Encoder) -> None:
     assert repr(encoder) == f"Encoder {encoder.id}: 765 genes -> 32-24-16"
+
+
+@pytest.mark.parametrize("base", [None, 2, 10])
+def test_logarithms_over_other_features_give_what_counts_give(
+    encoder: Encoder, counts: AnnData, base: int | None
+) -> None:
+    spikes = sp.csr_matrix(np.random.default_rng(0).poisson(40, (counts.n_obs, 30)).astype("float32"))
+    both = sp.hstack([counts.X, spikes], format="csr")
+    both.data = np.log1p(both.data * np.repeat(3e3 / np.asarray(both.sum(axis=1)).ravel(), np.diff(both.indptr)))
+    both.data /= 1 if base is None else np.log(base)
+    logged = AnnData(
+        both.astype("float32"), obs=counts.obs, var=pd.DataFrame(index=[*counts.var_names, *map(str, range(30))])
+    )
+    if base is not None:
+        logged.uns["log1p"] = {"base": base}
+    vectors, info = encoder.embed(logged, return_info=True)
+    np.testing.assert_allclose(vectors, encoder.embed(counts), atol=1e-5)
+    assert info["input"].get("base") == base
+
+
+def test_a_study_on_another_scale_that_the_sample_missed_is_refused(encoder: Encoder, counts: AnnData) -> None:
+    few = counts[:40].copy()
+    few.X.data = np.log1p(few.X.data * np.repeat(1e4 / np.asarray(few.X.sum(axis=1)).ravel(), np.diff(few.X.indptr)))
+    many = sp.vstack([counts.X] * 8, format="csr")
+    X = sp.vstack([many[:1_000], few.X, many[1_000:]], format="csr")
+    obs = pd.DataFrame({"study": ["old"] * 1_000 + ["new"] * 40 + ["old"] * (X.shape[0] - 1_040)})
+    obs.index = obs.index.astype(str)
+    mixed = AnnData(X, obs=obs, var=counts.var)
+    with pytest.raises(ValueError, match=r"X holds cells on several scales: .*study old.*40 cells of log1p.*study new"):
+        encoder.embed(mixed)
+    with pytest.raises(ValueError, match="cells on several scales"):
+        list(encoder.embed_chunks(mixed))
+
+
+def test_the_same_matrix_in_any_form_gives_the_same_vectors(encoder: Encoder, counts: AnnData) -> None:
+    X, rng = counts.X.tocsr(), np.random.default_rng(0)
+    expected = encoder.embed(counts)
+    order = np.concatenate([rng.permutation(np.arange(a, b)) for a, b in zip(X.indptr[:-1], X.indptr[1:], strict=True)])
+    half = np.floor(X.data / 2)
+    zeros = sp.coo_matrix((np.zeros(50), (rng.integers(0, X.shape[0], 50), rng.integers(0, X.shape[1], 50))), X.shape)
+    forms = {
+        "unsorted": sp.csr_matrix((X.data[order], X.indices[order], X.indptr), X.shape),
+        "split": sp.csr_matrix(
+            (np.stack([half, X.data - half], 1).ravel(), np.repeat(X.indices, 2), X.indptr * 2), X.shape
+        ),
+        "wide": sp.csr_array((X.data, X.indices.astype(np.int64), X.indptr.astype(np.int64)), X.shape),
+        "explicit zeros": sp.csr_matrix(
+            (np.r_[X.data, zeros.data], (np.r_[X.tocoo().row, zeros.row], np.r_[X.tocoo().col, zeros.col])), X.shape
+        ),
+        "by columns": X.tocsc(),
+        "16 bits": X.astype(np.uint16),
+        "64 bits": X.astype(np.float64),
+        "dense": X.toarray(),
+    }
+    for name, form in forms.items():
+        found = encoder.embed(AnnData(form, obs=counts.obs, var=counts.var))
+        np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=name)

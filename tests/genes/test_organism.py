@@ -112,7 +112,7 @@ def test_human_sets_are_human_and_mouse_sets_mouse(shared_data: Path) -> None:
     found = {}
     for path in paths:
         var = ad.read_h5ad(path, backed="r").var
-        found[path.stem] = {organism_of(names, source=source) for source, names in name_candidates(var)}
+        found[path.stem] = {organism_of(names, source=source) for source, names, _ in name_candidates(var)}
     assert len(found) > 35
     assert found == {name: {"mouse" if name.startswith("mouse") else "human"} for name in found}
 

@@ -30,7 +30,7 @@ def named(*names: str, **columns: list[str]) -> ad.AnnData:
         ("CD3E", 0, "exact"),
         ("cd3e", 0, "case"),
         ("C1ORF112", 3, "case"),
-        ("MARCH1", 2, "alias"),
+        ("MARCH1", 2, "previous"),
         ("ENSG00000198851", 0, "ensembl"),
         ("ENSG00000198851.10", 0, "ensembl"),
     ],
@@ -49,21 +49,30 @@ def test_what_is_no_name_of_a_human_gene_is_not_found(name: str) -> None:
 def test_ensembl_spaces_take_symbols_and_versions() -> None:
     ensembl = GeneSpace(["ENSG00000198851.3", "ENSG00000156738"])
     assert ensembl.id_kind == "ensembl" and "ENSG00000198851" in ensembl
-    assert ensembl.match(["MS4A1", "ENSG00000198851.9", "CD3E"]).target.tolist() == [1, 0, -1]
+    assert ensembl.match(["MS4A1", "ENSG00000198851.9", "CD3E"]).target.tolist() == [1, 0, 0]
 
 
-def test_a_gene_under_its_own_name_is_not_joined_by_one_that_was_called_so() -> None:
-    found = space().match(["MARCHF1", "MARCH1"])
-    assert found.target.tolist() == [2, -1]
+def test_a_gene_under_two_names_is_one_gene() -> None:
+    found = space().match(["MARCHF1", "MARCH1", "CD3E", "cd3e", "ENSG00000198851", "ENSG00000198851.3"])
+    assert found.target.tolist() == [2, 2, 0, 0, 0, 0]
+    assert found.via == {"exact": 2, "case": 1, "ensembl": 2, "previous": 1}
+
+
+def test_an_alias_does_not_add_to_a_gene_that_has_a_column() -> None:
+    table = gene_table()
+    alias, gene = next(
+        (a, g) for a, g in table.alias.items() if a not in table.approved and a not in table.previous and a.isalpha()
+    )
+    assert GeneSpace([gene]).match([alias]).target.tolist() == [0]
+    assert GeneSpace([gene]).match([alias, gene]).target.tolist() == [-1, 0]
 
 
 def test_columns_that_are_found_alike_are_one_gene_in_any_order() -> None:
     versions = ["ENSG00000182378.13", "ENSG00000182378.13_PAR_Y", "ENSG00000198851.1", "ENSG00000198851.2"]
     assert GeneSpace(["ENSG00000182378", "ENSG00000198851"]).match(versions).target.tolist() == [0, 0, 1, 1]
     assert space().match(versions).target.tolist() == [-1, -1, 0, 0]
-    # In a space of Ensembl ids, an approved symbol goes before a previous one as well, wherever the two stand.
     march = GeneSpace([gene for gene, symbol in gene_table().by_ensembl.items() if symbol == "MARCHF1"][:1])
-    assert march.match(["MARCH1", "MARCHF1"]).target.tolist() == [-1, 0]
+    assert march.match(["MARCH1", "MARCHF1"]).target.tolist() == [0, 0]
 
 
 def test_genes_that_the_space_lacks_are_not_counted_as_found() -> None:
@@ -117,9 +126,7 @@ def test_align_sums_what_a_plain_dict_does(
     counts = np.random.default_rng(seed).poisson(1.0, (3, len(columns))).astype(float)
     expected: dict[str, np.ndarray] = {}
     for gene in mine:
-        same = [i for i, (name, version) in enumerate(columns) if name == gene and not version]
-        # A gene under its very name goes before the same one with a version.
-        found = same or [i for i, (name, _) in enumerate(columns) if name == gene]
+        found = [i for i, (name, _) in enumerate(columns) if name == gene]
         if found:
             expected[gene] = counts[:, found].sum(axis=1)
     gene_map = GeneSpace(mine).match([name + version for name, version in columns])

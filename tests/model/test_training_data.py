@@ -178,3 +178,16 @@ def test_scaled_data_are_refused(few: ad.AnnData) -> None:
     SCIM.setup_anndata(adata, labels_key="cell_type")
     with pytest.raises(ValueError, match="negative"):
         SCIM(adata)
+
+
+def test_antibodies_are_no_genes_of_a_model(counts: ad.AnnData) -> None:
+    protein = sp.csr_matrix(np.full((counts.n_obs, 2), 900.0, dtype=np.float32))
+    kinds = ["Gene Expression"] * counts.n_vars + ["Antibody Capture"] * 2
+    var = pd.DataFrame({"feature_types": kinds}, index=[*counts.var_names, "cd3e", "anti-x"])
+    cite = ad.AnnData(sp.hstack([sp.csr_matrix(counts.X), protein], format="csr"), obs=counts.obs, var=var)
+    plain = set_up(counts).inputs
+    with pytest.warns(UserWarning, match="no genes are left out .*2 Antibody Capture"):
+        inputs = set_up(cite).inputs
+    assert inputs.genes == plain.genes
+    assert inputs.gene_map.target[-2:].tolist() == [-1, -1]
+    np.testing.assert_allclose(inputs.gene_weights, plain.gene_weights)

@@ -212,3 +212,28 @@ def test_organism_of_studies() -> None:
         scim.pp.merge_studies({"a": mouse, "b": both})
     with pytest.warns(UserWarning, match=r"Study 'c': Only \d+% of the expression is in genes of mouse"):
         scim.pp.merge_studies({"c": study(["Cd3e", "Gm42418", "Gm42419"])})
+
+
+def test_antibodies_and_peaks_are_no_genes() -> None:
+    rna = study(["CD3E", "MS4A1", "CD4", "LYZ"])
+    protein = np.full((rna.n_obs, 1), 500.0)
+    kinds = ["Gene Expression"] * 4 + ["Antibody Capture"]
+    var = pd.DataFrame({"feature_types": kinds}, index=[*rna.var_names, "cd4"])
+    cite = ad.AnnData(np.hstack([rna.X, protein]), obs=rna.obs, var=var)
+    with pytest.warns(UserWarning, match="Study 'cite': Columns of X that are no genes are left out .*1 Antibody"):
+        merged = scim.pp.merge_studies({"cite": cite, "rna": rna})
+    n = rna.n_obs
+    np.testing.assert_array_equal(merged.X[:n].toarray(), merged.X[n:].toarray())
+    logged = rna.copy()
+    logged.X = np.log1p(logged.X / logged.X.sum(axis=1, keepdims=True) * 1e4)
+    with pytest.warns(UserWarning, match="no genes are left out"):
+        merged = scim.pp.merge_studies({"cite": cite, "logged": logged})
+    np.testing.assert_allclose(merged.X[:n].toarray(), merged.X[n:].toarray(), rtol=1e-5)
+
+
+def test_names_are_read_without_what_surrounds_them() -> None:
+    plain, prefixed = study(["CD3E", "MS4A1"]), study(["CD3E", "MS4A1"])
+    prefixed.var_names = [f"GRCh38_{name}" for name in prefixed.var_names]
+    with pytest.warns(UserWarning, match="Study 'b': .*'GRCh38_CD3E' as 'CD3E'"):
+        merged = scim.pp.merge_studies({"a": plain, "b": prefixed})
+    assert merged.var_names.tolist() == ["CD3E", "MS4A1"]

@@ -52,6 +52,17 @@ def reference(
     return scim.Reference.build(path, blood[~held_out], encoder, labels_key="cell_type", study_key="study")
 
 
+@pytest.fixture(scope="session")
+def other_reference(
+    blood: anndata.AnnData, held_out: np.ndarray, encoder: scim.Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> scim.Reference:
+    """The same cells, embedded by another encoder."""
+    path = tmp_path_factory.mktemp("references") / "other.scim"
+    weights = {name: -array if name == "output.weight" else array for name, array in encoder.weights.items()}
+    other = scim.Encoder(encoder.genes, weights)
+    return scim.Reference.build(path, blood[~held_out], other, labels_key="cell_type", study_key="study")
+
+
 @pytest.fixture
 def new(blood: anndata.AnnData, held_out: np.ndarray) -> anndata.AnnData:
     """Cells that the reference does not have, with nothing of scim's on them."""

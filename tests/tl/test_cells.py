@@ -10,8 +10,8 @@ import pytest
 
 import scim
 from scim.tl import _cells
-from scim.tl._cells import NewCells, resolve_encoder
-from scim.tl._record import EmbeddedFrom, record_of, recorded_genes
+from scim.tl._cells import NewCells
+from scim.tl._embedding import EmbeddedFrom, record_of, recorded_genes, resolve_encoder
 
 
 def read(adata: anndata.AnnData, reference: scim.Reference, use_rep: str = "X_scim") -> NewCells:

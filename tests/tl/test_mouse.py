@@ -44,6 +44,7 @@ def test_real_mouse_sets_are_annotated(shared_data: Path, name: str) -> None:
             assert finest.str.contains(term).mean() > 0.5
 
 
+@pytest.mark.filterwarnings("ignore:Most hits")
 def test_mouse_cells_and_groups_are_searched(new: anndata.AnnData, reference: scim.Reference) -> None:
     mouse = as_mouse(new)
     hits = []

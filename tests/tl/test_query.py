@@ -259,18 +259,22 @@ def test_copy_view_backed_dask_and_mudata(
     assert len(scim.get.hits(data, mod="rna")) == len(wanted)
 
 
-def test_cells_embedded_by_another_encoder_are_embedded_again(new: anndata.AnnData, reference: scim.Reference) -> None:
+def test_an_embedding_of_another_encoder_is_left_and_another_made(
+    new: anndata.AnnData, reference: scim.Reference
+) -> None:
     weights = {name: -array for name, array in reference.encoder.weights.items()}
-    wanted = scim.tl.query(new, reference, groupby="cell_type", k=5, copy=True)
+    scim.tl.query(new, reference, k=5, copy=True)
     scim.tl.embed(new, encoder=scim.Encoder(reference.encoder.genes, weights))
-    before = new.obsm["X_scim"].copy()
-    scim.tl.query(new, reference, groupby="cell_type", k=5)
-    pd.testing.assert_frame_equal(scim.get.hits(new), scim.get.hits(wanted))
-    # The embedding that was there stays, and the new one is used again.
-    np.testing.assert_array_equal(new.obsm["X_scim"], before)
-    np.testing.assert_allclose(new.obsm["X_scim_query"], wanted.obsm["X_scim"], atol=1e-6)
-    scim.tl.query(new, reference, groupby="cell_type", k=5)
-    pd.testing.assert_frame_equal(scim.get.hits(new), scim.get.hits(wanted))
+    other, before = new.obsm["X_scim"].copy(), names_of(new)
+    with pytest.raises(ValueError, match="made by encoder"):
+        scim.tl.query(new, reference, k=5, use_rep="X_scim")
+    assert names_of(new) == before
+    for groupby in (None, "cell_type"):  # the second time, the embedding is there, and keeps its record
+        scim.tl.query(new, reference, groupby=groupby, k=5)
+        np.testing.assert_array_equal(new.obsm["X_scim"], other)
+        np.testing.assert_array_equal(new.obsm["X_scim_query"], reference.encoder.embed(new))
+        assert new.uns["scim_query"]["embed"]["encoder_id"] == reference.encoder_id
+        assert new.uns["scim_query"]["params"]["use_rep"] == "X_scim_query"
 
 
 def test_arguments_that_do_not_fit(new: anndata.AnnData, reference: scim.Reference) -> None:

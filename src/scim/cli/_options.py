@@ -88,6 +88,13 @@ Recall = Annotated[
 ]
 
 # Results.
+UseRep = Annotated[
+    str | None,
+    typer.Option(
+        help="Embedding in obsm. Left out: that of the encoder of the reference (X_KEY_ADDED or X_scim), or the cells "
+        "are embedded."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -68,10 +68,7 @@ def annotate(
     consensus: Annotated[
         int, typer.Option(min=0, help="Number of nearest cells of the data to average probabilities with.")
     ] = 0,
-    use_rep: Annotated[
-        str | None,
-        typer.Option(help="Embedding in obsm to label. Left out: X_KEY_ADDED, computed if missing."),
-    ] = None,
+    use_rep: options.UseRep = None,
     where: options.Where = None,
     exclude: options.Exclude = None,
     recall: options.Recall = None,
@@ -91,7 +88,7 @@ def annotate(
         tl.annotate(
             adata,
             opened,
-            use_rep=use_rep or _keys.obsm_embedding(key_added),
+            use_rep=use_rep,
             min_probability=min_probability,
             alpha=alpha,
             max_novelty=max_novelty,
@@ -168,6 +165,8 @@ def query(
     ] = None,
     layer: options.Layer = None,
     organism: options.Organism = "auto",
+    use_rep: options.UseRep = None,
+    key_added: Annotated[str, typer.Option(help="Name of the result in uns.")] = _keys.QUERY,
     scheduler: SearchScheduler = None,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -190,31 +189,33 @@ def query(
             recall=recall,
             layer=layer,
             organism=cast("OrganismChoice", organism),  # checked by the verb
+            use_rep=use_rep,
+            key_added=key_added,
             client=client,
             **passing,
         )
-    hits = get.hits(adata)
+    hits = get.hits(adata, key_added)
     if kind == H5AD:
         write_adata(adata, out)
     else:
         write_table(hits.set_index(hits.columns[0]), out, kind)
     if summary is not None:
-        write_table(get.summary(adata).set_index("query"), summary, summary_kind)
+        write_table(get.summary(adata, key_added).set_index("query"), summary, summary_kind)
     typer.echo(f"{len(hits):,} hits for {hits.iloc[:, 0].nunique():,} queries among {len(opened):,} reference cells.")
     if groupby is not None and len(hits):
         typer.echo(f"Groups of {groupby}, with the most frequent label of their hits:")
-        typer.echo(_first_labels(adata).round(3).to_string(index=False))
+        typer.echo(_first_labels(adata, key_added).round(3).to_string(index=False))
     typer.echo(f"Written: {out}" + ("" if summary is None else f", {summary}"))
 
 
-def _first_labels(adata: AnnData) -> pd.DataFrame:
+def _first_labels(adata: AnnData, key: str) -> pd.DataFrame:
     """Return the most frequent label of the hits of each group, and the coherence of the group."""
     from .. import get
 
-    found = get.summary(adata)
+    found = get.summary(adata, key)
     first = found[found["column"] == "label"].drop_duplicates("query").rename(columns={"value": "label"})
     shown = first[["query", "label", "fraction", "enrichment", "fdr"]]
-    return get.coherence(adata)[["query", "coherence"]].merge(shown, on="query", how="left")
+    return get.coherence(adata, key)[["query", "coherence"]].merge(shown, on="query", how="left")
 
 
 def _opened(

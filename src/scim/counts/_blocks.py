@@ -29,9 +29,23 @@ def iter_blocks(
 
     Yields
     ------
-    Positions of the block within ``rows`` (or within X), and the block: ndarray, CSR matrix or CSR array. It may share
-    memory with ``X``: do not change it.
+    Positions of the block within ``rows`` (or within X), and the block: ndarray, CSR matrix or CSR array, with sorted
+    columns and each entry once. It may share memory with ``X``: do not change it.
     """
+    for span, block in _iter_stored(X, chunk_size, rows):
+        yield span, _canonical(block)
+
+
+def by_rows(X: Any) -> Any:
+    """Return a matrix in a form that is read by rows; one that is stored by columns is converted, as a whole.
+
+    What visits the rows of a matrix several times converts it once, with this function.
+    """
+    return X if hasattr(X, "dask") else _by_rows(X)
+
+
+def _iter_stored(X: Any, chunk_size: int, rows: slice | np.ndarray | None) -> Iterator[tuple[slice, Any]]:
+    """Yield blocks of rows with entries as they are stored."""
     from scipy import sparse
 
     if rows is None and hasattr(X, "dask"):
@@ -51,6 +65,19 @@ def iter_blocks(
     chosen = np.arange(X.shape[0])[rows]
     for span in _spans(0, len(chosen), chunk_size):
         yield span, _in_memory(_take(source, chosen[span]))
+
+
+def _canonical(block: Any) -> Any:
+    """Sort the columns of each row of a sparse block, and add up entries that are stored several times."""
+    from scipy import sparse
+
+    if not sparse.issparse(block) or block.has_canonical_format:
+        return block
+    # Small integers could overflow when they are added.
+    small = block.dtype.kind in "iu" and block.dtype.itemsize < 4
+    block = block.astype(np.float32, copy=True) if small else block.copy()
+    block.sum_duplicates()
+    return block
 
 
 def read_ahead(chunks: Iterator[tuple[slice, Any]], X: Any) -> Iterator[tuple[slice, Any]]:
@@ -84,7 +111,10 @@ def _view(source: Any, span: slice) -> Any:
     """Rows of a CSR matrix, without a copy of its values."""
     start, stop = source.indptr[span.start], source.indptr[span.stop]
     parts = (source.data[start:stop], source.indices[start:stop], source.indptr[span.start : span.stop + 1] - start)
-    return type(source)(parts, shape=(span.stop - span.start, source.shape[1]), copy=False)
+    block = type(source)(parts, shape=(span.stop - span.start, source.shape[1]), copy=False)
+    if source.has_canonical_format:  # known once for all blocks
+        block.has_canonical_format = True
+    return block
 
 
 def _iter_dask(X: Any, chunk_size: int) -> Iterator[tuple[slice, Any]]:

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NoReturn
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
-from .._warn import warn
 from ._blocks import iter_blocks
+from ._sample import MAX_LOG, MIN_VALUES, TARGET_SUM, Sample, sample_of, take_sample
 
-#: Sum of the counts of a cell after normalisation, before log1p.
-TARGET_SUM = 1e4
-#: Blocks of rows that a sample is taken from.
-_SAMPLE_BLOCKS = 8
-#: Stored values in a sample, at most approximately.
-_SAMPLE_VALUES = 250_000
-#: Largest logarithm of a count; exponentials of larger values could overflow.
-_MAX_LOG = 40.0
-#: Cells were scaled to one sum if the relative spread of their sums is below this.
-_SUM_TOLERANCE = 1e-3
-#: Sums per cell in common use: one cell is enough to recognise them.
-_USUAL_SUMS = (TARGET_SUM, 1e5, 1e6)
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: Share of a cell's values that are whole multiples of its smallest value if they are scaled counts.
 WHOLE_SHARE = 0.8
+#: Logarithms in the largest value of a cell, and in that of all cells, which log1p of 1e4 per cell have at least: 20
+#: and 54 of 10,000. Smaller ones are logarithms to base 10, logarithms of logarithms, or values scaled to 1.
+_LEAST_CELL_TOP, _LEAST_TOP = 3.0, 4.0
+#: Cells of a sample from which these are known.
+_MIN_CELLS = 20
+#: Share of the cells of a sample that must be on another scale to be told from chance, if there are more than 3.
+_MIXED_SHARE = 0.01
+#: Share of multiples by which another scale must be better than the usual one.
+_CLEARLY = 0.05
+NOTHING = "no value above zero"
+WHOLE = "whole numbers"
 REMEDY = (
     "scim takes raw counts, or log1p of counts scaled to a fixed sum per cell "
     "(scanpy: normalize_total(target_sum=1e4), log1p). Name the layer that holds them with layer=, "
     'such as layer="counts" or layer="raw" for adata.raw.'
 )
+#: Ways to undo what was done to counts that were scaled per cell, by what it was.
+_LINEAR: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "log1p": np.expm1,
+    "log2": lambda v: np.exp2(v) - 1,
+    "log10": lambda v: 10**v - 1,
+    "log1p twice": lambda v: np.expm1(np.minimum(np.expm1(v), MAX_LOG)),
+}
 
 
 @dataclass(frozen=True)
@@ -41,53 +50,42 @@ class InputKind:
     kind
         ``"counts"`` or ``"log1p"``.
     target_sum
-        Sum per cell before log1p, if known. None for counts, and for log1p values that are assumed to have 1e4.
+        Sum per cell before log1p, if all cells have one. None for counts.
     detail
         Description of the values, in words.
+    base
+        Base of the logarithm, as recorded in ``uns["log1p"]``. None: the natural logarithm.
     """
 
     kind: Literal["counts", "log1p"]
     target_sum: float | None
     detail: str
+    base: float | None = None
 
     @property
-    def factor(self) -> float:
-        """Factor that brings the linear values of log1p data to 1e4 per cell; 1 for counts."""
-        if self.kind == "counts" or not self.target_sum or abs(self.target_sum / TARGET_SUM - 1) <= _SUM_TOLERANCE:
-            return 1.0
-        return TARGET_SUM / self.target_sum
+    def unit(self) -> float:
+        """Natural logarithm of the base: factor that makes natural logarithms of the values."""
+        return 1.0 if self.base is None else float(np.log(self.base))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the values are whole numbers."""
+        return self.detail.startswith(WHOLE)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON and h5ad, without those that are None."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """Stored values of a sample of cells, the row of each value, and the number of cells."""
-
-    values: np.ndarray
-    rows: np.ndarray
-    n_cells: int
-
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        """Sum per cell, of cells with values above zero."""
-        sums = np.bincount(self.rows, weights=values, minlength=self.n_cells)
-        return sums[sums > 0]
-
-    def whole_share(self, values: np.ndarray) -> float:
-        """Share of the values that are whole multiples of their cell's smallest value: near 1 for scaled UMI counts."""
-        smallest = np.full(self.n_cells, np.inf)
-        np.minimum.at(smallest, self.rows, values)
-        ratio = values / smallest[self.rows]
-        # float32 rounding hides whether large ratios are whole; the smallest value itself has ratio 1.
-        ratio = ratio[(ratio > 1.01) & (ratio < 30)]
-        if len(ratio) < 20:
-            return 0.0
-        return float(np.mean(np.abs(ratio - np.round(ratio)) < 0.02))
-
-
-def input_kind(X: Any, *, n_cells: int = 1000, where: str = "X") -> InputKind:
+def input_kind(
+    X: Any,
+    *,
+    n_cells: int = 1000,
+    where: str = "X",
+    base: float | None = None,
+    columns: np.ndarray | None = None,
+    obs: pd.DataFrame | None = None,
+) -> InputKind:
     """Recognise counts and log1p values from a sample of the rows of ``X``.
 
     Parameters
@@ -98,11 +96,17 @@ def input_kind(X: Any, *, n_cells: int = 1000, where: str = "X") -> InputKind:
         Rows to read, in blocks spread over the matrix.
     where
         Name of the matrix in messages.
+    base
+        Base of the logarithm that a record names; None if there is no record.
+    columns
+        Columns that are genes, bool (n_columns,). None: all.
+    obs
+        Table of the cells, to name studies in messages.
 
     Raises
     ------
     ValueError
-        The values are neither counts nor log1p values; the message describes them.
+        The values are neither counts nor log1p values, or cells are on several scales; the message describes them.
 
     Examples
     --------
@@ -111,36 +115,61 @@ def input_kind(X: Any, *, n_cells: int = 1000, where: str = "X") -> InputKind:
     >>> input_kind(np.array([[0, 3, 1], [5, 0, 2]])).kind
     'counts'
     """
-    sample = _take_sample(X, n_cells, where)
+    sample = take_sample(X, n_cells, lambda values: _check(values, where), columns)
+    base = _checked_base(base)
+    if len(_told(_cell_scales(sample, base))) > 1:
+        refuse_mixed(X, where=where, base=base, columns=columns, obs=obs)
+    found = judge(sample, base)
+    if isinstance(found, str):
+        _refuse(where, found)
+    return found
+
+
+def _checked_base(base: Any) -> float | None:
+    """Return a base of logarithms other than e; None for e, and for what is no base."""
+    try:
+        number = float(base)
+    except (TypeError, ValueError):
+        return None
+    return number if number > 1 and abs(number - np.e) > 1e-3 else None
+
+
+def _undo_base(base: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda values: np.expm1(values * np.log(base))
+
+
+def judge(sample: Sample, base: float | None) -> InputKind | str:
+    """Return the kind of the values of a sample, or what else they are, in words."""
     values = sample.values
     if len(values) == 0:
-        return InputKind("counts", None, "no value above zero")
-    top = float(values.max())
-    whole = float(np.mean(np.abs(values - np.round(values)) < 1e-4))
+        return InputKind("counts", None, NOTHING)
+    top, whole = sample.top, sample.whole.sum() / len(values)
+    if (whole < 1.0 or values.min() == top) and sample.has_one_value_per_cell:
+        return f"one value per cell ({top:g} at most): present or absent, not counts"
     if whole == 1.0:
-        return InputKind("counts", None, f"whole numbers up to {top:g}")
-    sample = replace(sample, values=values.astype(np.float64))
-    values = sample.values
-    _refuse_transformed_counts(values, where)
-    linear = sample.sums(values)
-    if _common_sum(linear) or (sample.whole_share(values) > WHOLE_SHARE and whole < 0.5):
-        _refuse(where, f"scaled but not logged: sums per cell around {np.median(linear):,.0f}, values up to {top:,.4g}")
+        return InputKind("counts", None, f"{WHOLE} up to {top:g}")
+    sample = Sample(values.astype(np.float64), sample.rows, sample.n_cells)
+    if (seen := _transformed_counts(sample.values)) is not None:
+        return seen
+    linear = sample.sums(sample.values)
+    if sample.common_sum(sample.values) or (sample.whole_share(sample.values) > WHOLE_SHARE and whole < 0.5):
+        return f"scaled but not logged: sums per cell around {np.median(linear):,.0f}, values up to {top:,.4g}"
     if whole > 0.5 or top > 50:
         return InputKind("counts", None, f"{whole:.1%} whole numbers up to {top:g}, such as estimated counts")
-    return _log_kind(sample, top, where)
+    return _log_kind(sample, top, base)
 
 
-def _refuse_transformed_counts(values: np.ndarray, where: str) -> None:
-    """Raise if the values become whole numbers by undoing a transform that does not scale cells to one sum."""
+def _transformed_counts(values: np.ndarray) -> str | None:
+    """Say whether values become whole numbers by undoing a transform that does not scale cells to one sum."""
     undone: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "square roots of counts; undo them with X ** 2": np.square,
         "log1p of counts that were not scaled to one sum per cell; undo it with np.expm1(X)": np.expm1,
-        "log2(1 + x) of counts; undo it with np.exp2(X) - 1": lambda v: np.exp2(v) - 1,
-        "log10(1 + x) of counts; undo it with 10**X - 1": lambda v: 10**v - 1,
+        "log2(1 + x) of counts; undo it with np.exp2(X) - 1": _LINEAR["log2"],
+        "log10(1 + x) of counts; undo it with 10**X - 1": _LINEAR["log10"],
         "arcsinh of counts; undo it with np.sinh(X)": np.sinh,
     }
     # Values that are whole already say nothing about a transform.
-    small = values[(values < _MAX_LOG) & (np.abs(values - np.round(values)) > 1e-4)]
+    small = values[(values < MAX_LOG) & (np.abs(values - np.round(values)) > 1e-4)]
     for seen, undo in undone.items():
         counts = undo(small)
         # float32 rounding hides whether larger counts are whole.
@@ -148,43 +177,162 @@ def _refuse_transformed_counts(values: np.ndarray, where: str) -> None:
         is_whole = np.abs(counts - np.round(counts)) < 2e-4 * np.maximum(counts, 1)
         # Counts have values of 1 and 2; without them, these are multiples of a scaled count that happen to be whole.
         if len(counts) >= 20 and counts.min() < 2.5 <= counts.max() and np.mean(is_whole) > 0.999:
-            _refuse(where, seen)
+            return seen
+    return None
 
 
-def _log_kind(sample: _Sample, top: float, where: str) -> InputKind:
-    """Recognise the base of logarithms and the sum per cell before them; raise unless it is log1p."""
-    natural, binary = np.expm1(sample.values), np.exp2(sample.values) - 1
-    sums = sample.sums(natural)
-    share, share_binary = sample.whole_share(natural), sample.whole_share(binary)
-    target, constant_binary = _common_sum(sums), _common_sum(sample.sums(binary))
+def _log_kind(sample: Sample, top: float, base: float | None) -> InputKind | str:
+    """Recognise the base of logarithms and the sum per cell before them; say what else they are."""
     seen = f"values up to {top:.3g}"
-    if not target and (constant_binary or (share_binary > WHOLE_SHARE and share_binary > share)):
-        _refuse(
-            where, f"logarithms to base 2 ({seen}); undo them with np.exp2(X) - 1, and normalise and log1p the result"
-        )
-    if not target and sample.n_cells >= 3:
-        decimal, twice = 10**sample.values - 1, np.expm1(np.minimum(natural, _MAX_LOG))
-        if _common_sum(sample.sums(decimal)):
-            _refuse(where, f"logarithms to base 10 ({seen}); undo them with 10**X - 1, and log1p the result")
-        if _common_sum(sample.sums(twice)):
-            _refuse(where, f"log1p of log1p values ({seen}); undo one of them with np.expm1(X)")
+    ways = _LINEAR if base is None else {"recorded": _undo_base(base), **_LINEAR}
+    found: list[tuple[bool, float, str]] = []
+    for name, undo in ways.items():
+        linear = undo(np.minimum(sample.values, MAX_LOG))
+        # With fewer than 3 cells, a sum is no evidence for an unusual scale.
+        target = sample.common_sum(linear) if sample.n_cells >= 3 or name in ("recorded", "log1p", "log2") else None
+        found.append((target is not None, sample.whole_share(linear), name))
+    # Of ways that are hardly better than one another, the first is the usual one.
+    certain, share, name = found[0]
+    for way in found[1:]:
+        if (way[0], way[1]) > (certain, share + _CLEARLY):
+            certain, share, name = way
+    if not certain and share <= WHOLE_SHARE:
+        return _by_range(sample, top, base)
+    if name not in ("recorded", "log1p"):
+        return f"{_OTHER_LOGS[name].format(seen=seen)}"
+    kept = base if name == "recorded" else None
+    linear = ways[name](sample.values)
+    target = sample.common_sum(linear)
+    if share <= WHOLE_SHARE:
+        for before, of in _SCALED_BEFORE.items():
+            if sample.whole_share(linear, of) > WHOLE_SHARE:
+                return f"log1p of {before} that were scaled to one sum per cell ({seen})"
+    based = "" if kept is None else f" to base {kept:g}"
     if target:
-        return InputKind("log1p", target, f"log1p of {target:,.0f} per cell, {seen}")
-    if np.median(sums) <= 1.05 * TARGET_SUM and np.quantile(sums, 0.99) <= 1.5 * TARGET_SUM:
-        if sample.n_cells < 3 and np.max(sums) < 0.95 * TARGET_SUM:
-            warn(
-                f"{where} holds log1p values of {sample.n_cells} cells, too few to recognise the sum per cell; "
-                f"{TARGET_SUM:,.0f} is assumed. Pass raw counts, or more cells at a time."
-            )
-        evidence = "whole multiples of one count" if share > WHOLE_SHARE else "taken as log1p because of their range"
-        return InputKind("log1p", None, f"{evidence}, up to {np.max(sums):,.0f} of 10,000 per cell, {seen}")
+        return InputKind("log1p", target, f"log1p{based} of {target:,.0f} per cell, {seen}", kept)
+    most = np.max(sample.sums(linear))
+    return InputKind(
+        "log1p", None, f"log1p{based}: whole multiples of one count, up to {most:,.0f} per cell, {seen}", kept
+    )
+
+
+#: What logarithms of another kind are, and how they are undone.
+_OTHER_LOGS = {
+    "log2": "logarithms to base 2 ({seen}); undo them with np.exp2(X) - 1, and normalise and log1p the result",
+    "log10": "logarithms to base 10 ({seen}); undo them with 10**X - 1, and log1p the result",
+    "log1p twice": "log1p of log1p values ({seen}); undo one of them with np.expm1(X)",
+}
+#: What values were before they were scaled: the ratio to the smallest value of a cell -> counts.
+_SCALED_BEFORE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "log1p values": lambda ratio: np.exp2(np.minimum(ratio, MAX_LOG)) - 1,
+    "square roots": np.square,
+}
+
+
+def _by_range(sample: Sample, top: float, base: float | None) -> InputKind | str:
+    """Take values without multiples of one count and without one sum as log1p if their range is that of log1p."""
+    unit = 1.0 if base is None else float(np.log(base))
+    logs = sample.values * unit
+    sums = sample.sums(np.expm1(np.minimum(logs, MAX_LOG)))
+    seen, cell_top = f"values up to {top:.3g}", float(np.median(sample.tops(logs)))
+    is_small = sample.n_cells >= _MIN_CELLS and (cell_top < _LEAST_CELL_TOP or top * unit < _LEAST_TOP)
+    if not is_small and np.median(sums) <= 1.05 * TARGET_SUM and np.quantile(sums, 0.99) <= 1.5 * TARGET_SUM:
+        detail = f"taken as log1p because of their range, up to {np.max(sums):,.0f} of 10,000 per cell, {seen}"
+        return InputKind("log1p", None, detail, base)
     few = "; with fewer than 3 cells, an unusual sum per cell is not recognised" if sample.n_cells < 3 else ""
+    return (
+        f"values of an unknown scale: {seen}, {cell_top:.3g} in the middle cell; as log1p values, their sums per cell "
+        f"would be from {sums.min():,.3g} to {sums.max():,.3g} (are they log2, log10, TPM, scaled to a maximum, or "
+        f"batch-corrected?){few}"
+    )
+
+
+def _told(codes: np.ndarray) -> dict[str, int]:
+    """Count the cells of each scale in ``codes`` that more cells have than chance gives, most first."""
+    names, sizes = np.unique(codes[codes != ""], return_counts=True)
+    found = {
+        str(name): int(size)
+        for name, size in zip(names, sizes, strict=True)
+        # Few cells of an unusual scale are log1p values that look like it.
+        if size >= (3 if name in _USUAL else max(3, _MIXED_SHARE * len(codes)))
+    }
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _cell_scales(sample: Sample, base: float | None) -> np.ndarray:
+    """Tell the scale of each cell: ``"whole numbers"``, ``"log1p"`` and others, "" if it cannot be told, (n_cells,)."""
+    codes = np.full(sample.n_cells, "", dtype=object)
+    enough = sample.sizes >= MIN_VALUES
+    is_whole = enough & (sample.whole == sample.sizes)
+    codes[is_whole] = WHOLE
+    if sample.whole.sum() == len(sample.values):
+        return codes
+    chosen = enough & ~is_whole
+    rest = sample.take(chosen)
+    rest = Sample(rest.values.astype(np.float64), rest.rows, rest.n_cells)
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {**_LINEAR, "scaled values": np.asarray}
+    if base is not None:
+        ways = {f"log1p to base {base:g}": _undo_base(base), **ways}
+    told = np.full(rest.n_cells, "", dtype=object)
+    # Halves and thirds of counts, of reads with several places, are multiples as well, among more whole numbers.
+    best = np.where(rest.whole > 0.5 * rest.sizes, np.inf, WHOLE_SHARE)
+    for name, undo in ways.items():
+        share = rest.shares(rest.values if undo is np.asarray else undo(np.minimum(rest.values, MAX_LOG)))
+        better = share > best
+        told[better], best[better] = name, share[better] + _CLEARLY
+    codes[chosen] = told
+    return codes
+
+
+def refuse_mixed(
+    X: Any,
+    *,
+    where: str,
+    base: float | None,
+    columns: np.ndarray | None = None,
+    obs: pd.DataFrame | None = None,
+) -> None:
+    """Raise if cells are on several scales, with their number and their studies; all cells are read.
+
+    Parameters are those of :func:`input_kind`.
+    """
+    blocks = [sample_of(block, lambda values: None, columns) for _, block in iter_blocks(X)]
+    codes = np.concatenate([_cell_scales(block, base) for block in blocks])
+    found = _told(codes)
+    if len(found) < 2:
+        return
+    parts = [
+        f"{size:,} {_NAMED.get(name, f'cells of {name}')}{_studies(codes == name, codes, obs)}"
+        for name, size in found.items()
+    ]
     _refuse(
         where,
-        f"values of an unknown scale: {seen}; as log1p values, their sums per cell would be from {sums.min():,.3g} to "
-        f"{sums.max():,.3g} (are they log2, TPM, log1p of counts per million of a selection of genes, or "
-        f"batch-corrected?){few}",
+        f"cells on several scales: {'; '.join(parts)}. Bring all cells to one scale before they are put together, such "
+        "as the raw counts of every study",
     )
+
+
+#: Scales of cells in messages.
+_NAMED = {WHOLE: "cells of whole numbers (counts)", "log1p": "cells of log1p values"}
+#: Scales that cells usually have.
+_USUAL = (WHOLE, "log1p")
+
+
+def _studies(cells: np.ndarray, codes: np.ndarray, obs: pd.DataFrame | None) -> str:
+    """Name the values of the column of ``obs`` that tells scales apart, or else the first cell."""
+    first = int(np.flatnonzero(cells)[0])
+    if obs is None or len(obs) != len(cells):
+        return f" (the first is row {first})"
+    usual = ("study", "dataset", "batch", "sample", "donor")
+    for column in sorted(map(str, obs.columns), key=lambda name: (name.casefold() not in usual, name)):
+        values = obs[column].astype(str).to_numpy() if column in obs else None
+        if values is None or not 1 < len(set(values)) <= 1_000:
+            continue
+        mine, others = set(values[cells]), set(values[(codes != "") & ~cells])
+        if not mine & others:
+            shown = sorted(mine)
+            return f" ({column} {', '.join(shown[:3])}{' ...' if len(shown) > 3 else ''})"
+    return f" (the first is {str(obs.index[first])!r})"
 
 
 def check_values(values: np.ndarray, *, where: str = "X") -> None:
@@ -206,40 +354,13 @@ def check_values(values: np.ndarray, *, where: str = "X") -> None:
     _refuse(where, f"negative values (down to {values.min():.3g}): scaled, centred or batch-corrected data")
 
 
-def _take_sample(X: Any, n_cells: int, where: str) -> _Sample:
-    """Read blocks of rows spread over ``X``; raise for values that are not numbers, negative or not finite."""
-    from scipy import sparse
-
-    total = int(X.shape[0])
-    size = max(1, n_cells // _SAMPLE_BLOCKS)
-    if total > n_cells and sparse.issparse(X) and X.format == "csr":
-        # Of deeply sequenced cells, fewer are enough.
-        size = max(1, min(size, _SAMPLE_VALUES * total // (_SAMPLE_BLOCKS * max(X.nnz, 1))))
-    starts = [0] if total <= n_cells else np.linspace(0, total - size, _SAMPLE_BLOCKS).astype(int).tolist()
-    rows = np.arange(total) if total <= n_cells else np.unique(np.concatenate([np.arange(s, s + size) for s in starts]))
-    parts = []
-    for _, block in iter_blocks(X, rows=rows):
-        values = block.data if sparse.issparse(block) else block
-        if values.dtype == bool:
-            _refuse(where, "True and False, not counts")
-        if not np.issubdtype(values.dtype, np.number):
-            raise TypeError(f"{where} holds {values.dtype} values, not numbers. {REMEDY}")
-        check_values(values, where=where)
-        parts.append(sparse.csr_matrix(block))
-    sample = sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, 0))
-    sample.eliminate_zeros()
-    row = np.repeat(np.arange(sample.shape[0], dtype=np.int32), np.diff(sample.indptr))
-    values = sample.data if sample.data.dtype.kind == "f" else sample.data.astype(np.float32)
-    return _Sample(values, row, sample.shape[0])
-
-
-def _common_sum(sums: np.ndarray) -> float | None:
-    """Sum that the middle 90 % of the cells were scaled to; None if they differ, or are too few."""
-    if len(sums) < 3:
-        usual = (target for target in _USUAL_SUMS if len(sums) and np.abs(sums / target - 1).max() < _SUM_TOLERANCE)
-        return next(usual, None)
-    low, middle, high = np.quantile(sums, [0.05, 0.5, 0.95])
-    return float(middle) if (high - low) / middle < _SUM_TOLERANCE else None
+def _check(values: np.ndarray, where: str) -> None:
+    """Raise for values that are not numbers, negative or not finite."""
+    if values.dtype == bool:
+        _refuse(where, "True and False, not counts")
+    if not np.issubdtype(values.dtype, np.number):
+        raise TypeError(f"{where} holds {values.dtype} values, not numbers. {REMEDY}")
+    check_values(values, where=where)
 
 
 def _refuse(where: str, seen: str) -> NoReturn:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._kinds import TARGET_SUM, WHOLE_SHARE, InputKind, check_values
+from ._kinds import WHOLE_SHARE, InputKind, check_values
+from ._sample import TARGET_SUM
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -40,15 +41,15 @@ def lognormal(values: np.ndarray, indptr: np.ndarray) -> np.ndarray:
 def lognormal_in_place(X: csr_matrix, kind: InputKind) -> csr_matrix:
     """Bring rows to log1p of 1e4 per cell, in place.
 
-    Counts are scaled to 1e4 over the given columns and logged. log1p values are kept, or rescaled if their sum per cell
-    is known to differ from 1e4. Cells without counts stay zero.
+    Counts, or what log1p was taken of, are scaled to 1e4 over the given columns and logged. So log1p values give what
+    the counts of the same cells give, whichever other columns they were scaled over. Cells without counts stay zero.
 
     Parameters
     ----------
     X
         float32 CSR (n_cells, n_genes), overwritten.
     kind
-        What its values are.
+        Whether its values are counts or natural logarithms.
 
     Raises
     ------
@@ -56,12 +57,11 @@ def lognormal_in_place(X: csr_matrix, kind: InputKind) -> csr_matrix:
         A value is negative, NaN or infinite: :func:`input_kind` looks at a sample of the rows.
     """
     check_values(X.data)
-    if kind.kind == "counts":
-        X.data = lognormal(X.data, X.indptr)
-    elif kind.factor != 1:
-        np.expm1(X.data, out=X.data)
-        X.data *= np.float32(kind.factor)
-        np.log1p(X.data, out=X.data)
+    if kind.kind == "log1p":
+        with np.errstate(over="ignore"):
+            np.expm1(X.data, out=X.data)
+        check_values(X.data)
+    X.data = lognormal(X.data, X.indptr)
     return X
 
 

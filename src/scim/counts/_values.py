@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ import numpy as np
 
 from .._validate import did_you_mean
 from .._warn import warn
-from ..genes import GeneMap, GeneSpace, OrganismChoice
-from ._blocks import BLOCK_ROWS, iter_blocks
-from ._kinds import REMEDY, InputKind, input_kind
+from ..genes import GeneMap, GeneSpace, OrganismChoice, gene_rows
+from ._blocks import BLOCK_ROWS, by_rows, iter_blocks
+from ._kinds import NOTHING, REMEDY, InputKind, input_kind
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
@@ -42,12 +44,15 @@ class Matrix:
         What its values are.
     use_raw
         Whether its columns are those of ``adata.raw``.
+    by_columns
+        Whether it is stored by columns. ``X`` is the matrix by rows, converted once.
     """
 
     place: str
     X: Any
     kind: InputKind
     use_raw: bool
+    by_columns: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +69,18 @@ class Values:
         What its values are.
     genes
         Position of each column's gene in a gene space.
+    obs
+        Table of the cells, to name studies in messages.
+    by_columns
+        Whether the matrix is stored by columns. ``X`` is the matrix by rows.
     """
 
     place: str
     X: Any
     kind: InputKind
     genes: GeneMap
+    obs: pd.DataFrame | None = None
+    by_columns: bool = False
 
     @cached_property
     def share_mapped(self) -> float:
@@ -94,8 +105,9 @@ class Values:
     def blocks(
         self, rows: slice | np.ndarray | None = None, *, chunk_size: int = BLOCK_ROWS
     ) -> Iterator[tuple[slice, Any]]:
-        """Yield blocks of the matrix as it is, see :func:`scim.counts._blocks.iter_blocks`."""
-        return iter_blocks(self.X, rows=rows, chunk_size=chunk_size)
+        """Yield blocks of the matrix, see :func:`scim.counts._blocks.iter_blocks`; logarithms are natural ones."""
+        for span, block in iter_blocks(self.X, rows=rows, chunk_size=chunk_size):
+            yield span, block if self.kind.base is None else block * np.float32(self.kind.unit)
 
     def aligned_blocks(
         self, rows: slice | np.ndarray | None = None, *, linear: bool = False
@@ -156,11 +168,11 @@ def find_values(
     values = _with_genes(data, found, genes, gene_column, organism)
     if layer is None and not found.use_raw and data.raw is not None and data.raw.n_vars > data.n_vars:
         try:
-            raw = Matrix("raw", data.raw.X, input_kind(data.raw.X, where="raw"), use_raw=True)
+            raw = _matrix(data, "raw", data.raw.X)
             wider = _with_genes(data, raw, genes, gene_column, organism)
         except (ValueError, KeyError):  # raw has values or gene names of another kind
             wider = values
-        if wider.genes.n_matched > WIDER * values.genes.n_matched:
+        if wider.genes.n_matched > WIDER * values.genes.n_matched and wider.kind.detail != NOTHING:
             values = wider
     values.genes.check()
     check_mapped(values)
@@ -184,7 +196,7 @@ def _with_genes(
     if found.use_raw and gene_column in data.var and gene_column not in data.raw.var:
         gene_column = None
     gene_map = genes.match_adata(data, gene_column=gene_column, use_raw=found.use_raw, organism=organism)
-    return Values(found.place, found.X, found.kind, gene_map)
+    return Values(found.place, found.X, found.kind, gene_map, data.obs, found.by_columns)
 
 
 def organism_facts(values: Values) -> dict[str, Any]:
@@ -221,7 +233,8 @@ def find_counts(adata: AnnData, *, layer: str | None = None) -> Matrix:
         Data of any shape.
     layer
         The layer to take, or ``"X"`` or ``"raw"``. None takes counts in X or ``layers["counts"]``, or else log1p values
-        in X, or else ``raw``.
+        in X, or else ``raw``, or else the only other layer with counts. A place without a value above zero is taken if
+        no other place has any.
 
     Raises
     ------
@@ -235,25 +248,62 @@ def find_counts(adata: AnnData, *, layer: str | None = None) -> Matrix:
         if layer not in places:
             layers = [name for name in adata.layers if name is not None]
             raise KeyError(f"layer={layer!r} is not there. {did_you_mean(layer, dict.fromkeys([*places, *layers]))}")
-        kind = input_kind(places[layer], where=place_name(layer))
-        return Matrix(layer, places[layer], kind, use_raw=layer == "raw")
+        return _matrix(adata, layer, places[layer])
     found: Matrix | None = None
+    empty: Matrix | None = None
     problems = []
     for key in ("X", "counts", "raw"):
         if key not in places:
             continue
         try:
-            kind = input_kind(places[key], where=place_name(key))
+            here = _matrix(adata, key, places[key])
         except ValueError as error:
             problems.append(str(error).removesuffix(REMEDY).strip())
             continue
-        here = Matrix(key, places[key], kind, use_raw=key == "raw")
-        if kind.kind == "counts" and key != "raw":
+        if here.kind.detail == NOTHING:
+            empty = empty or here
+        elif here.kind.kind == "counts" and key != "raw":
             return here
-        found = found or here
+        else:
+            found = found or here
+    if found is None:
+        found = _in_another_layer(adata, places, problems) or empty
     if found is None:
         raise ValueError(" ".join([*(problems or ["adata has no X."]), REMEDY]))
     return found
+
+
+def _matrix(adata: AnnData, place: str, X: Any) -> Matrix:
+    """Recognise the values of a place. Raises ValueError if they are neither counts nor log1p values."""
+    use_raw = place == "raw"
+    columns, _ = gene_rows(adata.raw.var if use_raw else adata.var)
+    record = adata.uns.get("log1p")
+    base = record.get("base") if isinstance(record, Mapping) else None
+    by_columns = getattr(X, "format", None) == "csc"
+    X = by_rows(X)
+    kind = input_kind(X, where=place_name(place), base=base, columns=columns, obs=adata.obs)
+    return Matrix(place, X, kind, use_raw, by_columns)
+
+
+def _in_another_layer(adata: AnnData, places: Mapping[str, Any], problems: list[str]) -> Matrix | None:
+    """Find the only other layer with counts, and say that it is taken. ``problems`` gets the names of several."""
+    found = []
+    for name in places:
+        if name not in ("X", "counts", "raw"):
+            with suppress(ValueError, TypeError):
+                here = _matrix(adata, name, places[name])
+                if here.kind.kind == "counts" and here.kind.detail != NOTHING:
+                    found.append(here)
+    if len(found) > 1:
+        names = ", ".join(place_name(here.place) for here in found)
+        problems.append(f"{names} hold counts: name one of them.")
+    if len(found) != 1:
+        return None
+    warn(
+        f"The counts in {place_name(found[0].place)} are taken, because no usual place (X, layers['counts'], raw) has "
+        f"any. Name another place with layer= if this is not meant."
+    )
+    return found[0]
 
 
 def _places(adata: AnnData) -> dict[str, Any]:

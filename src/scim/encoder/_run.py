@@ -10,9 +10,9 @@ import numpy as np
 from .._progress import progress_bar
 from .._validate import check_option, check_positive_int
 from .._version import scim_version
-from ..counts import InputKind, Values, input_kind, organism_facts, place_name, read_ahead
+from ..counts import InputKind, Values, input_kind, organism_facts, place_name, read_ahead, refuse_mixed
 from ..genes import GeneSpace
-from ._normalized import UnusableValues, to_blocked_lognormal
+from ._normalized import OtherScale, UnusableValues, to_blocked_lognormal
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -45,20 +45,31 @@ def embed_blocks(
     A value that is negative, NaN or infinite is a ValueError, whose message says in which cells.
     """
     check_positive_int(chunk_size, argument="chunk_size")
+    check = True
     rows = slice(start, None) if start else None
     for within, block in read_ahead(values.blocks(rows, chunk_size=chunk_size), values.X):
         span = slice(within.start + start, within.stop + start)
         try:
-            normalized = to_blocked_lognormal(block, values.genes, values.kind)
+            normalized = to_blocked_lognormal(block, values.genes, values.kind, check=check)
         except UnusableValues as error:  # the kind of values was judged by a sample of the cells
             raise ValueError(
                 f"Cells {span.start} to {span.stop - 1} hold {error}. Give raw counts or log1p values: name the "
                 "layer that holds them with layer=."
             ) from error
+        except OtherScale:
+            _refuse_other_scale(values)
+            check = False
+            normalized = to_blocked_lognormal(block, values.genes, values.kind)
         del block  # frees memory before the next block is read
         vectors = forward(normalized)
         del normalized
         yield span, vectors
+
+
+def _refuse_other_scale(values: Values) -> None:
+    """Raise if cells are certainly on several scales."""
+    where, base = place_name(values.place), values.kind.base
+    refuse_mixed(values.X, where=where, base=base, columns=values.genes.target >= 0, obs=values.obs)
 
 
 def embed_all(forward: Forward, values: Values, *, n_latent: int, chunk_size: int) -> np.ndarray:

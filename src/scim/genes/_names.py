@@ -77,14 +77,17 @@ def id_kind_of(names: Sequence[str]) -> IdKind:
 
 
 def canonical(name: str) -> tuple[str, str]:
-    """Find the approved symbol of a gene, and how: ``exact``, ``case``, ``ensembl``, ``alias`` or ``unknown``.
+    """Find the approved symbol of a gene, and how.
+
+    The ways are ``exact``, ``case``, ``ensembl``, ``previous``, ``alias`` and ``unknown``. A previous symbol was the
+    approved one, so that it is the same gene. An alias may be in use for another gene, too.
 
     Other letter case is accepted only if a name is all upper or all lower case: Cd3e is a gene of mouse.
 
     Examples
     --------
     >>> canonical("MARCH1"), canonical("ENSG00000198851.10")
-    (('MARCHF1', 'alias'), ('CD3E', 'ensembl'))
+    (('MARCHF1', 'previous'), ('CD3E', 'ensembl'))
     """
     table = gene_table()
     upper = strip_version(name).upper()
@@ -100,9 +103,10 @@ def canonical(name: str) -> tuple[str, str]:
     # Seurat and R replace dashes by dots.
     dashed = upper.replace(".", "-")
     for key in (upper, dashed):
-        found = table.previous.get(key) or table.alias.get(key)
-        if found is not None:
-            return found, "alias"
+        if key in table.previous:
+            return table.previous[key], "previous"
+        if key in table.alias:
+            return table.alias[key], "alias"
     if dashed in table.approved:
         return table.approved[dashed], "alias"
     return strip_version(name), "unknown"
@@ -117,6 +121,7 @@ def foreign_species(names: Sequence[str], *, mouse: bool = False) -> str | None:
     "symbols are written as in mouse, such as 'Cd3e'"
     >>> foreign_species(["Cd3e", "Ms4a1", "Nkg7"], mouse=True)
     """
+    names = [name for name in names if name]
     ensembl = [name for name in names if _ENSEMBL.match(name) and not HUMAN_ENSEMBL.match(name)]
     other = [name for name in ensembl if not (mouse and MOUSE_ENSEMBL.match(name))]
     if other and 2 * len(other) > len(names):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ import numpy as np
 
 from .._validate import check_key
 from .._warn import warn
-from ._columns import name_candidates, refuse_numbers
+from ._align import in_order
+from ._columns import name_candidates, refuse_numbers, refuse_other_features
 from ._names import IdKind, canonical, foreign_species, id_kind_of, strip_version
 from ._organism import Organism, OrganismChoice, count_organisms, organism_of, strip_genome, to_human
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 MIN_GENES = 100
 #: Warn if data have less than this share of an encoder's genes.
 COMFORTABLE_FRACTION = 0.25
-#: Ways to find a gene, strongest first.
-_RANKS = ("exact", "version", "case", "ensembl", "alias")
+#: Ways to find a gene, strongest first. The last one may mean another gene.
+_RANKS = ("exact", "version", "case", "ensembl", "previous", "alias")
 #: Ways that use neither letter case nor older names.
 _STRICT_RANKS = ("exact", "version", "ensembl")
 
@@ -109,17 +110,18 @@ class GeneSpace:
         gene_column
             Column of ``var`` to take instead of ``var_names``.
         """
-        source, names = name_candidates(adata.var, gene_column)[0]
+        source, names, _ = name_candidates(adata.var, gene_column)[0]
         refuse_numbers(names, adata.var, source=source)
-        return cls(list(dict.fromkeys(strip_version(name) for name in names)))
+        return cls(list(dict.fromkeys(strip_version(name) for name in names if name)))
 
     def match(self, names: Sequence[str], *, source: str = "var_names", organism: OrganismChoice = "auto") -> GeneMap:
         """Map ``names`` onto this space.
 
         A gene is looked up by its exact name, without its version, in other letter case, by its Ensembl id or symbol,
-        and by a previous symbol or alias, in this order. A weaker way never adds to a gene that a stronger way found.
-        The order of the columns does not matter. The genome in front of a gene, as in GRCh38_CD3E, is left out. Genes
-        of mouse are mapped to their human orthologues (several may have the same), unless the space has mouse genes.
+        by a previous symbol, and by an alias, in this order. Columns that are found in one of these ways are one gene.
+        An alias never adds to a gene that was found in another way. The order of the columns does not matter. The
+        genome in front of a gene, as in GRCh38_CD3E, is left out. Genes of mouse are mapped to their human orthologues
+        (several may have the same), unless the space has mouse genes.
 
         Parameters
         ----------
@@ -152,14 +154,15 @@ class GeneSpace:
         candidates = [self._find(name) for name in given]
         target = np.full(len(given), -1, dtype=np.int32)
         via = dict.fromkeys(_RANKS, 0)
-        taken: dict[int, str] = {}
+        taken: set[int] = set()
         for rank in _RANKS if self.aliases else _STRICT_RANKS:
+            # An alias of a gene that has a column already is more likely another gene: it is left out.
+            closed = set(taken) if rank == "alias" else set()
             for i, (position, how) in enumerate(candidates):
-                # Columns found in the same way are one gene, split by the reader or the annotation: they are summed. A
-                # weaker name for a gene that has a column already is more likely another gene: it is left out.
-                if how == rank and taken.setdefault(position, rank) == rank:
+                if how == rank and position not in closed:
                     target[i] = position
                     via[rank] += 1
+                    taken.add(position)
         return self._map_to(target, source, {how: n for how, n in via.items() if n}, given, organism)
 
     def _match_mouse(self, given: tuple[str, ...], source: str) -> GeneMap:
@@ -215,25 +218,26 @@ class GeneSpace:
         var = adata.raw.var if use_raw else adata.var
         best: GeneMap | None = None
         candidates = name_candidates(var, gene_column)
-        for source, names in candidates:
-            found = self.match(names, source=source, organism=organism)
+        for source, names, notes in candidates:
+            found = replace(self.match(names, source=source, organism=organism), notes=notes)
             if best is None or found.n_matched > best.n_matched:
                 best = found
-            if best.n_matched >= 0.8 * min(len(self), len(names)):
+            if best.n_matched >= 0.8 * min(len(self), sum(map(bool, names))):
                 break
         if best is None:
             raise ValueError("adata has no genes.")
         # Symbols of rat are mostly those of mouse. A column of Ensembl ids tells them apart.
         by_symbol = best.organism == "mouse" and organism == "auto"
         if by_symbol or best.n_matched < 0.5 * min(len(self), len(var)):
-            for _, names in candidates:
+            for _, names, _ in candidates:
                 if foreign := foreign_species(names, mouse=best.organism == "mouse"):
                     raise ValueError(
                         f"The genes are not {best.organism}: {foreign}. If they are human or mouse, say so with "
                         "organism=. Otherwise, give their human orthologues as var_names or with gene_column=."
                     )
         if best.n_matched == 0:
-            refuse_numbers(candidates[0][1], var, source=candidates[0][0])
+            refuse_other_features(candidates[0])
+            refuse_numbers(candidates[0].names, var, source=candidates[0].source)
         return best
 
     def save(self, path: str | Path) -> None:
@@ -283,8 +287,8 @@ class GeneSpace:
         position = self._by_canonical.get(approved.upper(), -1)
         if how == "unknown" or position < 0:
             return -1, ""
-        translated = how == "ensembl" or (self.id_kind == "ensembl" and how != "alias")
-        return position, "ensembl" if translated else "alias"
+        translated = how == "ensembl" or (self.id_kind == "ensembl" and how not in ("previous", "alias"))
+        return position, "ensembl" if translated else "previous" if how == "previous" else "alias"
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,8 +304,8 @@ class GeneMap:
     source
         Where the names come from: ``"var_names"`` or a column of ``var``.
     via
-        Number of columns by how their gene was found: ``exact``, ``version``, ``case``, ``ensembl``, ``alias``, or
-        ``ortholog`` for genes of mouse in a space of human genes.
+        Number of columns by how their gene was found: ``exact``, ``version``, ``case``, ``ensembl``, ``previous``,
+        ``alias``, or ``ortholog`` for genes of mouse in a space of human genes.
     measured
         Genes of the space that the data have, bool (len(space),).
     examples
@@ -311,6 +315,8 @@ class GeneMap:
     mapped
         Columns with a human orthologue, in the space or not, bool (n_columns,). None: the genes were not mapped to
         those of another organism.
+    notes
+        What the names were read without, in words.
     """
 
     target: np.ndarray
@@ -321,6 +327,7 @@ class GeneMap:
     examples: tuple[str, ...] = ()
     organism: Organism = "human"
     mapped: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n_matched(self) -> int:
@@ -337,6 +344,13 @@ class GeneMap:
         """Whether several columns are the same gene."""
         return int((self.target >= 0).sum()) > self.n_matched
 
+    @cached_property
+    def repeated(self) -> np.ndarray:
+        """Columns whose gene has other columns, bool (n_columns,)."""
+        found = self.target >= 0
+        n_columns = np.bincount(self.target[found], minlength=len(self.space))
+        return found & (n_columns[self.target] > 1)
+
     def align(self, X: Any, *, logged: bool = False) -> csr_matrix:
         """Put the columns of ``X`` in the order of the space; missing genes are 0, repeated genes are summed.
 
@@ -351,30 +365,7 @@ class GeneMap:
         -------
         float32 CSR matrix (n_cells, len(space)) with sorted indices, which shares no memory with ``X``.
         """
-        from scipy import sparse
-
-        if X.shape[1] != len(self.target):
-            raise ValueError(f"X has {X.shape[1]} columns, but the genes of {len(self.target)} were mapped.")
-        rows = sparse.csr_matrix(X)
-        column = self.target[rows.indices]
-        keep = column >= 0
-        # Number of kept entries before each entry, which gives the new row pointers.
-        before = np.zeros(len(keep) + 1, dtype=np.int64)
-        np.cumsum(keep, out=before[1:])
-        aligned = sparse.csr_matrix(
-            (rows.data[keep].astype(np.float32), column[keep], before[rows.indptr]),
-            shape=(X.shape[0], len(self.space)),
-        )
-        if self.has_duplicates:
-            if logged:
-                np.expm1(aligned.data, out=aligned.data)
-            aligned.sum_duplicates()
-            if logged:
-                np.log1p(aligned.data, out=aligned.data)
-        else:
-            aligned.has_canonical_format = False
-            aligned.sort_indices()
-        return aligned
+        return in_order(X, self.target, len(self.space), sums=self.has_duplicates, logged=logged)
 
     def check(self, *, floor: int = MIN_GENES, comfortable: float = COMFORTABLE_FRACTION) -> None:
         """Raise if the data have fewer than ``floor`` genes of the space; warn below the share ``comfortable``.
@@ -384,6 +375,8 @@ class GeneMap:
         ValueError
             The data have fewer than ``floor`` genes of the space, and fewer than half of its genes.
         """
+        for note in self.notes:
+            warn(note)
         floor = min(floor, (len(self.space) + 1) // 2)
         have = f"{self.n_matched:,} of the encoder's {len(self.space):,} genes ({self.fraction:.1%})"
         if self.n_matched < floor:

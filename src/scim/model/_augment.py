@@ -18,7 +18,7 @@ class SparseBatch:
     """Stored values of a batch of cells, (nnz,): counts, or pseudo-counts where the data are log-normalised.
 
     ``rows`` and ``genes`` are the position of the cell within the batch, and the gene, of each value, int64 (nnz,).
-    ``totals`` are the sums of each cell's linear values after normalisation, (n,): 1e4 for counts.
+    ``totals`` are the sums of each cell's linear values after normalisation, (n,): 1e4.
     """
 
     values: Tensor

@@ -31,7 +31,6 @@ class CellDataset(Dataset):
 
     ``X`` holds counts, or log1p values if ``logged``, CSR (n_cells, n_columns), and ``genes`` the gene of each column,
     -1 for a column that the model leaves out. Labels and studies are codes, (n_cells,); a label of -1 means none.
-    ``scale`` is the factor that scales the linear values of log1p data to 1e4 per cell.
     """
 
     def __init__(
@@ -42,14 +41,12 @@ class CellDataset(Dataset):
         studies: np.ndarray,
         *,
         logged: bool = False,
-        scale: float = 1.0,
     ) -> None:
         self.X = X
         self.genes = np.asarray(genes, dtype=np.int64)
         self.labels = np.asarray(labels, dtype=np.int64)
         self.studies = np.asarray(studies, dtype=np.int64)
         self.logged = logged
-        self.scale = scale
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
@@ -63,10 +60,8 @@ class CellDataset(Dataset):
         # Without genes that the model leaves out, and without stored zeros.
         kept = (genes >= 0) & (values > 0)
         values, rows, genes = values[kept], rows[kept], genes[kept]
-        totals = np.full(len(cells), TARGET_SUM, dtype=np.float32)
         if self.logged:
             np.expm1(values, out=values)
-            totals = self.scale * np.bincount(rows, values, minlength=len(cells)).astype(np.float32)
             smallest = np.full(len(cells), np.inf, dtype=np.float32)
             np.minimum.at(smallest, rows, values)
             values /= smallest[rows]
@@ -74,7 +69,7 @@ class CellDataset(Dataset):
             "values": values,
             "rows": rows,
             "genes": genes,
-            "totals": totals,
+            "totals": np.full(len(cells), TARGET_SUM, dtype=np.float32),
             REGISTRY_KEYS.LABELS_KEY: self.labels[cells],
             REGISTRY_KEYS.BATCH_KEY: self.studies[cells],
         }

@@ -340,7 +340,7 @@ class SCIM(UnsupervisedTrainingMixin, BaseModelClass):
         matrix, genes = inputs.matrix(self.adata_manager)
         labels = inputs.trusted_labels(matrix, genes, seed=seed) if check_labels else inputs.labels
         logged = inputs.kind.kind == "log1p"
-        return CellDataset(matrix, genes, labels, inputs.studies, logged=logged, scale=inputs.kind.factor)
+        return CellDataset(matrix, genes, labels, inputs.studies, logged=logged)
 
     def to_encoder(self) -> Encoder:
         """Freeze the trained network into a :class:`scim.Encoder`, a function from counts to unit vectors.

@@ -14,8 +14,8 @@ from scvi import REGISTRY_KEYS
 
 from .._validate import check_option
 from .._warn import warn
-from ..counts import InputKind, Values, gene_moments, input_kind, lognormal_in_place
-from ..genes import GeneMap, GeneSpace
+from ..counts import InputKind, Values, by_rows, gene_moments, input_kind, lognormal_in_place, refuse_mixed
+from ..genes import GeneMap, GeneSpace, name_candidates
 from ..labels import doubtful_labels
 from ..ontology import CellOntology, TermSpace
 from ._genes import _expressed, _measured, _shared
@@ -95,13 +95,25 @@ class TrainingData:
         """
         states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
         names = [str(name) for name in states[REGISTRY_KEYS.X_KEY]["column_names"]]
+        if manager is not None:
+            # Antibodies and peaks have the name "", which is no gene.
+            _, names, notes = name_candidates(manager.adata.var)[0]
+            for note in notes:
+                warn(note)
         study_names = [str(study) for study in states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]]
         if isinstance(ontology, Mapping):
             genes = GeneSpace(ontology["genes"])
         else:
-            genes = GeneSpace.from_adata(anndata.AnnData(var=pd.DataFrame(index=pd.Index(names, dtype=object))))
+            genes = GeneSpace.from_adata(
+                anndata.AnnData(var=pd.DataFrame(index=pd.Index([name for name in names if name], dtype=object)))
+            )
+        kind = InputKind("counts", None, "not known: loaded without data")
+        if manager is not None:
+            # What is stored by columns is converted once.
+            X = by_rows(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+            kind = _kind(manager.adata, X, np.array([name != "" for name in names]))
         if manager is not None and not isinstance(ontology, Mapping):
-            genes = _expressed(manager.get_from_registry(REGISTRY_KEYS.X_KEY), genes, names, min_cells)
+            genes = _expressed(X, genes, names, min_cells)
             genes = _shared(manager.adata, genes, names, study_names, min_studies)
         given = [str(label) for label in states[REGISTRY_KEYS.LABELS_KEY]["categorical_mapping"]]
         terms, code_of, label_names, version = _place_labels(given, ontology)
@@ -125,16 +137,16 @@ class TrainingData:
             labels=np.empty(0, np.int64),
             studies=np.empty(0, np.int64),
             study_names=study_names,
-            kind=InputKind("counts", None, "not known: loaded without data"),
+            kind=kind,
             measured=None,
             gene_weights=None,
             unknown=unknown,
         )
         if manager is not None:
-            inputs._read_cells(manager, code_of)
+            inputs._read_cells(manager, X, code_of)
         return inputs
 
-    def _read_cells(self, manager: AnnDataManager, code_of: np.ndarray) -> None:
+    def _read_cells(self, manager: AnnDataManager, X: Any, code_of: np.ndarray) -> None:
         codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel()
         self.labels = np.append(code_of, -1)[codes]
         if not (self.labels >= 0).any():
@@ -142,13 +154,9 @@ class TrainingData:
                 "No cell has a label; training needs cells of two labels or more. Check labels_key of setup_anndata."
             )
         self.studies = np.asarray(manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel().astype(np.int64)
-        self.kind = input_kind(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
         self.measured = _measured(manager.adata, self.genes, self.gene_map, self.study_names)
         rows = np.unique(np.linspace(0, len(self.labels) - 1, _VARIANCE_CELLS).astype(int))
-        sample = lognormal_in_place(
-            Values("X", manager.get_from_registry(REGISTRY_KEYS.X_KEY), self.kind, self.gene_map).aligned(rows),
-            self.kind,
-        )
+        sample = lognormal_in_place(Values("X", X, self.kind, self.gene_map).aligned(rows), self.kind)
         _, variance = gene_moments(sample)
         self.gene_weights = (variance / max(float(variance.mean()), 1e-12) + 0.05).astype(np.float32)
 
@@ -175,11 +183,12 @@ class TrainingData:
         return self.terms.closure[:, self.terms.label_term].T
 
     def matrix(self, manager: AnnDataManager) -> tuple[sp.csr_matrix, np.ndarray]:
-        """All cells as CSR (not copied if they are CSR), and the gene of each column, -1 for none."""
+        """All cells as CSR (counts or natural logarithms, copied only if needed), and the gene of each column or -1."""
         X = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         target = self.gene_map.target
         distinct = (target >= 0).sum() == self.gene_map.n_matched
-        if distinct and sp.issparse(X) and X.format == "csr":
+        is_plain = sp.issparse(X) and X.format == "csr" and X.has_canonical_format
+        if distinct and is_plain and self.kind.base is None:
             return X, target
         return Values("X", X, self.kind, self.gene_map).aligned(), np.arange(len(self.genes))
 
@@ -241,6 +250,16 @@ class TrainingData:
                 f"all other labels, even if another study has the same cells under another name: {shown}. "
                 'scim.pp.harmonize_labels finds their terms; ontology="flat" says that this is meant.'
             )
+
+
+def _kind(adata: anndata.AnnData, X: Any, columns: np.ndarray) -> InputKind:
+    """Recognise the values, of which all cells must be on one scale; ``columns`` are genes."""
+    record = adata.uns.get("log1p")
+    base = record.get("base") if isinstance(record, Mapping) else None
+    kind = input_kind(X, base=base, columns=columns, obs=adata.obs)
+    # Training reads all cells many times: reading them once more here finds a study on another scale.
+    refuse_mixed(X, where="X", base=kind.base, columns=columns, obs=adata.obs)
+    return kind
 
 
 def _place_labels(

@@ -22,6 +22,7 @@ from ..counts import (
     lognormal_in_place,
     organism_facts,
     place_name,
+    refuse_mixed,
 )
 from ..genes import (
     GeneMap,
@@ -112,11 +113,11 @@ def merge_studies(
     _warn_of_cut(studies, found, layer)
     named = {name: _genes(adata, name, found[name].use_raw, gene_column, organism) for name, adata in studies.items()}
     space = _join({name: genes.names for name, genes in named.items()}, join)
-    values = {name: Values(m.place, m.X, m.kind, named[name].on(space)) for name, m in found.items()}
+    values = {name: Values(m.place, m.X, m.kind, named[name].on(space), studies[name].obs) for name, m in found.items()}
     for name, own in values.items():
         check_mapped(own, where=f"Study {name!r}: ")
     as_counts = all(matrix.kind.kind == "counts" for matrix in found.values())
-    blocks = [_joined(values[name], study=name, as_counts=as_counts) for name in studies]
+    blocks = [_joined(values[name], named[name].is_gene, study=name, as_counts=as_counts) for name in studies]
     merged = anndata.AnnData(
         X=sparse.vstack(blocks, format="csr"),
         obs=_obs(studies, study_key),
@@ -194,13 +195,17 @@ class _Genes:
     Attributes
     ----------
     names
-        Approved symbol of each gene, or its name as given; an empty text for a mouse gene without a human orthologue.
+        Approved symbol of each gene, or its name as given; an empty text for a mouse gene without a human orthologue,
+        and for what is no gene.
     organism
         Organism of the study.
+    is_gene
+        Columns that are genes, bool (n_columns,).
     """
 
     names: list[str]
     organism: Organism
+    is_gene: np.ndarray
 
     def on(self, space: GeneSpace) -> GeneMap:
         """Map the genes onto the joint genes."""
@@ -213,11 +218,11 @@ class _Genes:
 def _genes(adata: AnnData, study: str, use_raw: bool, gene_column: str | None, organism: OrganismChoice) -> _Genes:
     """Find the genes of a study: approved symbols if there are, otherwise as given."""
     var = adata.raw.var if use_raw else adata.var
-    (source, given), *columns = name_candidates(var, gene_column, where=f"var of study {study!r}")
+    (source, given, notes), *columns = name_candidates(var, gene_column, where=f"var of study {study!r}")
     try:
         approved, kind = _approved(given, organism, source)
         if _share_known(approved) < 0.1 and columns:
-            others = [(*_approved(names, organism, name), names) for name, names in columns]
+            others = [(*_approved(names, organism, name), names) for name, names, _ in columns]
             best = max(others, key=lambda other: _share_known(other[0]))
             if _share_known(best[0]) > 0.5:
                 approved, kind, given = best
@@ -229,14 +234,17 @@ def _genes(adata: AnnData, study: str, use_raw: bool, gene_column: str | None, o
             f"Study {study!r}: the genes are not {kind}: {foreign}. If they are human or mouse, say so with organism=. "
             "Otherwise, map them to human orthologues first."
         )
+    for note in notes:
+        warn(f"Study {study!r}: {note}")
+    is_gene = np.array([name != "" for name in given], dtype=bool)
     if kind == "mouse":
         if not _share_known(approved):
             raise ValueError(f"Study {study!r}: no gene in {source} is a gene of mouse with a human orthologue.")
-        return _Genes([name for name, _ in approved], kind)
-    # If one column has the approved symbol itself, a column with an older name of the symbol stays as given.
+        return _Genes([name for name, _ in approved], kind, is_gene)
+    # If one column has the approved symbol itself, a column with an alias of the symbol stays as given.
     own = {name for name, how in approved if how == "exact"}
     names = [raw if how == "alias" and name in own else name for (name, how), raw in zip(approved, given, strict=True)]
-    return _Genes(names, kind)
+    return _Genes(names, kind, is_gene)
 
 
 def _approved(names: list[str], organism: OrganismChoice, source: str) -> tuple[list[tuple[str, str]], Organism]:
@@ -248,7 +256,7 @@ def _approved(names: list[str], organism: OrganismChoice, source: str) -> tuple[
 
 
 def _share_known(approved: list[tuple[str, str]]) -> float:
-    return sum(how != "unknown" for _, how in approved) / len(approved)
+    return sum(how != "unknown" for _, how in approved) / max(sum(name != "" for name, _ in approved), 1)
 
 
 def _join(named: Mapping[str, list[str]], join: str) -> GeneSpace:
@@ -261,15 +269,19 @@ def _join(named: Mapping[str, list[str]], join: str) -> GeneSpace:
     return GeneSpace(union)
 
 
-def _joined(values: Values, *, study: str, as_counts: bool) -> csr_matrix:
-    """Values of all cells of a study over the joint genes."""
+def _joined(values: Values, is_gene: np.ndarray, *, study: str, as_counts: bool) -> csr_matrix:
+    """Values of all cells of a study over the joint genes; ``is_gene`` tells its columns apart."""
     from scipy import sparse
 
+    where = f"Study {study!r}: {place_name(values.place)}"
+    # The kind of values was recognised from a sample of the cells: all of them are checked here.
+    refuse_mixed(values.X, where=where, base=values.kind.base, columns=is_gene, obs=values.obs)
     blocks = []
     for _, block in values.blocks():
         rows = sparse.csr_matrix(block).astype(np.float32)
-        # The kind of values was recognised from a sample of the cells: check all of them here.
-        check_values(rows.data, where=f"Study {study!r}: {place_name(values.place)}")
+        check_values(rows.data, where=where)
+        if not is_gene.all():  # antibodies, peaks
+            rows.data = np.where(is_gene[rows.indices], rows.data, np.float32(0))
         # Normalise before genes are dropped, so that join="inner" does not change values.
         scaled = rows if as_counts else lognormal_in_place(rows.copy(), values.kind)
         blocks.append(values.genes.align(scaled, logged=not as_counts))

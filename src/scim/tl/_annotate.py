@@ -30,7 +30,7 @@ def annotate(
     adata: AnnData | Any,
     reference: Reference | str | Path | None = None,
     *,
-    use_rep: str = _keys.obsm_embedding(),
+    use_rep: str | None = None,
     min_probability: float = 0.5,
     alpha: float = 0.1,
     max_novelty: float = 0.75,
@@ -72,7 +72,9 @@ def annotate(
         Reference, or its path or name. The default is the bundled reference of the human body,
         ``"human"``; ``"blood"`` is a smaller one.
     use_rep
-        Name of the embedding in ``obsm``.
+        Name of the embedding in ``obsm``. None: ``f"X_{key_added}"`` or ``"X_scim"``, if the encoder of the reference
+        made it; otherwise the cells are embedded, as ``f"X_{key_added}"``. Fifty cells are embedded again to test
+        whether an embedding was made from the values that are here. If not, all cells are embedded again.
     min_probability
         Smallest probability of a term that is given as label, 0.5 to 1. With more, fewer labels are wrong, and more
         are broad (see the curve in the documentation of labels). Also the smallest share of votes on the ontology.
@@ -208,7 +210,7 @@ def annotate(
     cells = NewCells.read(data, opened, use_rep=use_rep, key=key_added, layer=layer, organism=organism)
     answer = label(cells, how, client=client)
     table = None if groups is None else label_groups(groups, answer, opened.terms, how)
-    record: dict[str, Any] = {"params": {"use_rep": use_rep, "by": by or "", **how.params()}}
+    record: dict[str, Any] = {"params": {"use_rep": cells.use_rep, "by": by or "", **how.params()}}
     record |= reference_record(opened, ontology=opened.info()["ontology"])
     record |= {"n_unassigned": int((answer.chosen < 0).sum()), **answer.facts}
     found: dict[str, dict[str, Any]] = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,14 +15,12 @@ from .._progress import progress_bar
 from .._validate import check_option, did_you_mean
 from .._warn import warn
 from ..counts import Values, as_counts, find_values
-from ..encoder import Encoder, embed_with
+from ..encoder import Encoder, embed_values, embed_with
 from ..genes import OrganismChoice
 from ..reference import Reference
-from ._record import EmbeddedFrom, record_of
+from ._embedding import EmbeddedFrom, Origin, check_embedding, choose_embedding, origin_of, record_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from anndata import AnnData
     from scipy.sparse import csr_matrix
 
@@ -32,10 +28,6 @@ if TYPE_CHECKING:
 _SUMMED_CELLS = 2_000
 #: Number of cells whose expression is read at a time.
 _BLOCK_CELLS = 10_000
-#: Number of cells that are embedded again to test whether the embedding was made from the values at hand.
-_RETRIED_CELLS = 50
-#: Largest difference between coordinates of two embeddings of the same values.
-_EMBEDDING_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +47,9 @@ class NewCells:
     info
         Record of the embedding if it was made now. None: the embedding was there.
     source
-        Values that the cells were embedded from. None: unknown.
+        Record of the values that the cells were embedded from. None: unknown.
+    origin
+        Values that the cells were embedded from, and whether they still give the vectors.
     """
 
     adata: AnnData
@@ -64,6 +58,7 @@ class NewCells:
     vectors: np.ndarray
     info: dict[str, Any] | None
     source: EmbeddedFrom | None
+    origin: Origin
 
     @classmethod
     def read(
@@ -71,58 +66,55 @@ class NewCells:
         adata: AnnData,
         reference: Reference,
         *,
-        use_rep: str,
+        use_rep: str | None,
         key: str,
         layer: str | None,
         organism: OrganismChoice = "auto",
+        usual_first: bool = False,
     ) -> NewCells:
-        """Read the embedding ``obsm[use_rep]``, or embed the cells if it is not there.
+        """Read the embedding ``obsm[use_rep]``, or embed the cells: if it is not there, or if the values changed.
 
-        If scim made the embedding with the encoder of another reference, the cells are embedded again, with the name
-        that belongs to ``key``.
+        Without ``use_rep``, the embedding is chosen, see :func:`~scim.tl._embedding.choose_embedding`.
 
         Raises
         ------
         KeyError
             The embedding is not there, and ``use_rep`` is not a name that scim writes.
         ValueError
-            Another encoder made the embedding, and the values are gone, or ``use_rep`` is not a name that scim writes;
-            the embedding has another width; ``organism`` is not known.
+            The embedding was made by another encoder, or has another width; ``organism`` is not known.
         """
         check_option(organism, get_args(OrganismChoice), argument="organism")
-        own = (_keys.obsm_embedding(), _keys.obsm_embedding(key))
-        if use_rep in own and _is_of_another(adata, use_rep, reference):
-            use_rep = own[1]
-            if use_rep not in adata.obsm or _is_of_another(adata, use_rep, reference):
-                return cls._embedded(adata, reference, use_rep, layer, organism)
-        if use_rep in adata.obsm:
-            record = record_of(adata, use_rep)
-            source = EmbeddedFrom.of(record, adata)
-            vectors = _check_embedding(adata, reference, use_rep, record.get("encoder_id"), layer, organism, source)
-            return cls(adata, reference, use_rep, vectors, None, source)
-        if use_rep not in own:
-            raise KeyError(f"use_rep={use_rep!r} is not in adata.obsm. {did_you_mean(use_rep, adata.obsm.keys())}")
-        return cls._embedded(adata, reference, use_rep, layer, organism)
+        name, is_made = choose_embedding(adata, reference, use_rep, key, usual_first=usual_first)
+        if is_made:
+            return cls._embedded(adata, reference, name, layer=layer, organism=organism)
+        if name not in adata.obsm:
+            raise KeyError(f"use_rep={name!r} is not in adata.obsm. {did_you_mean(name, adata.obsm.keys())}")
+        source = EmbeddedFrom.of(record_of(adata, name), adata)
+        vectors = check_embedding(adata, reference, name, layer, organism, source)
+        origin = origin_of(adata, reference.encoder, vectors, source)
+        if not origin.is_outdated:
+            return cls(adata, reference, name, vectors, None, source, origin)
+        seen = f"adata.obsm[{name!r}] was made from other values than adata holds now"
+        if name not in (_keys.obsm_embedding(), _keys.obsm_embedding(key)):
+            warn(f"{seen}. Its labels and hits are those of the other values. Leave use_rep= out to embed the cells.")
+            return cls(adata, reference, name, vectors, None, source, origin)
+        warn(f"{seen}: the cells are embedded again.")
+        if layer is None and source is not None and origin.values is not None:
+            layer = origin.values.place
+        return cls._embedded(adata, reference, name, layer=layer, organism=organism)
 
     @classmethod
     def _embedded(
-        cls, adata: AnnData, reference: Reference, use_rep: str, layer: str | None, organism: OrganismChoice
+        cls, adata: AnnData, reference: Reference, name: str, *, layer: str | None, organism: OrganismChoice
     ) -> NewCells:
         """Embed the cells."""
-        try:
-            vectors, info = reference.encoder.embed(adata, layer=layer, organism=organism, return_info=True)
-        except ValueError as error:
-            if use_rep in adata.obsm:
-                # Say which encoder made the embedding that is there, and why the cells cannot be embedded again.
-                made_by = record_of(adata, use_rep).get("encoder_id")
-                raise ValueError(
-                    f"adata.obsm[{use_rep!r}] was made by encoder {made_by}, the reference by "
-                    f"{reference.encoder_id}, and the cells cannot be embedded again: {error}"
-                ) from error
-            raise
+        encoder = reference.encoder
+        values = find_values(adata, encoder.genes, layer=layer, gene_column=None, organism=organism)
+        vectors, info = embed_values(encoder, values)
         if len(vectors) and not vectors.any():
             warn(f"None of the {len(vectors):,} cells has counts in the genes of the encoder.")
-        return cls(adata, reference, use_rep, vectors, info, EmbeddedFrom.of(info, adata))
+        source = EmbeddedFrom.of(info, adata)
+        return cls(adata, reference, name, vectors, info, source, Origin(values, "same"))
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Return the embedding to write; nothing if it was there."""
@@ -146,7 +138,7 @@ class NewCells:
         if self.reference.landmarks is None:
             return None
         if source is None:
-            return self.expression.measured if self.expression and self._gives_the_vectors() else None
+            return self.expression.measured if self.expression and self.origin.agreement == "same" else None
         if source.n_matched == source.n_encoder:
             return None
         # If genes were dropped after the embedding, its genes are unknown.
@@ -160,57 +152,6 @@ class NewCells:
         except ValueError:  # the genes are gone, and only the embedding is left
             return None
         return np.asarray(gene_map.measured) if gene_map.n_matched == source.n_matched else None
-
-    def _gives_the_vectors(self) -> bool:
-        """Test with a sample of the cells whether the values at hand give the vectors."""
-        rows = np.unique(np.linspace(0, self.adata.n_obs - 1, _RETRIED_CELLS).astype(int))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the embedding has already warned of few genes
-            try:
-                again = self.reference.encoder.embed(self.adata[rows])
-            except ValueError:  # the kind of the values is not clear from so few cells
-                return False
-        return bool(np.abs(again - self.vectors[rows]).max() < _EMBEDDING_ROUNDING)
-
-
-def _is_of_another(adata: AnnData, use_rep: str, reference: Reference) -> bool:
-    """Whether the record of an embedding names another encoder than that of a reference."""
-    made_by = record_of(adata, use_rep).get("encoder_id") if use_rep in adata.obsm else None
-    return made_by is not None and str(made_by) != reference.encoder_id
-
-
-def _check_embedding(
-    adata: AnnData,
-    reference: Reference,
-    use_rep: str,
-    encoder_id: Any,
-    layer: str | None,
-    organism: OrganismChoice,
-    source: EmbeddedFrom | None,
-) -> np.ndarray:
-    """Return the vectors of an embedding, float32 (n_cells, n_latent), if it fits the reference."""
-    vectors = np.asarray(adata.obsm[use_rep], dtype=np.float32)
-    remedy = f"Embed the cells with the reference: del adata.obsm[{use_rep!r}], then scim.tl.embed(adata, reference)."
-    if encoder_id is not None and str(encoder_id) != reference.encoder_id:
-        raise ValueError(
-            f"adata.obsm[{use_rep!r}] was made by encoder {encoder_id}, the reference by {reference.encoder_id}. Their "
-            f"vectors cannot be compared. {remedy}"
-        )
-    if vectors.ndim != 2 or vectors.shape[1] != reference.n_latent:
-        raise ValueError(
-            f"adata.obsm[{use_rep!r}] has the shape {vectors.shape}, but the encoder of the reference makes vectors of "
-            f"{reference.n_latent} dimensions. {remedy}"
-        )
-    if encoder_id is None:
-        warn(f"adata.obsm[{use_rep!r}] has no record of its encoder. The encoder of the reference is assumed.")
-    elif layer is not None and (source is None or source.layer != layer):
-        warn(f"layer={layer!r} is not used, because adata.obsm[{use_rep!r}] exists. {remedy}")
-    elif organism != "auto" and source is not None and source.organism != organism:
-        warn(
-            f"organism={organism!r} is not used, because adata.obsm[{use_rep!r}] was made from genes of "
-            f"{source.organism}. {remedy}"
-        )
-    return vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,14 +207,14 @@ class Expression:
         Data of few cells often lack genes of which few cells have a count. Such a gene counts as measured if the
         landmarks that are most similar to the cells predict only a few counts.
         """
-        adata, reference = cells.adata, cells.reference
-        if reference.landmarks is None or not adata.n_obs:
+        adata, reference, values = cells.adata, cells.reference, cells.origin.values
+        if reference.landmarks is None or not adata.n_obs or values is None:
             return None
         rows = np.unique(np.linspace(0, adata.n_obs - 1, _SUMMED_CELLS).astype(int))
-        found = _find_values(cells, rows)
-        if found is None:
+        try:
+            sample = values.linear(rows)
+        except ValueError:  # values of a few cells cannot be used
             return None
-        values, sample = found
         sample.data = as_counts(sample.data, sample.indptr)
         total = np.asarray(sample.sum(axis=0)).ravel() * (adata.n_obs / len(rows))
         measured = values.genes.measured | reference.label_model.unseen_genes(values.genes.measured, total)
@@ -317,38 +258,3 @@ class Expression:
         """Embed the cells with ``genes``, bool (n_genes,); unit vectors, float32 (n_cells, n_latent)."""
         blocks = self.blocks("Embedding with the genes of a panel")
         return np.concatenate([embed_with(encoder, block, genes) for block in blocks])
-
-
-def _find_values(cells: NewCells, rows: np.ndarray) -> tuple[Values, csr_matrix] | None:
-    """Find the values with most genes of the embedding, and read the values of the cells ``rows``."""
-    best: tuple[Values, csr_matrix] | None = None
-    places: list[tuple[str | None, str | None]] = [(None, None)]
-    organism: OrganismChoice = "auto"
-    if cells.source is not None:
-        places, organism = [*cells.source.places()], cells.source.organism
-    for layer, column in places:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # the embedding has already warned of few genes
-                genes = cells.reference.encoder.genes
-                values = find_values(cells.adata, genes, layer=layer, gene_column=column, organism=organism)
-            found = values, values.linear(rows)
-        except (ValueError, KeyError):  # the values were removed or changed
-            continue
-        if best is None or values.genes.n_matched > best[0].genes.n_matched:
-            best = found
-        if cells.source is not None and values.genes.n_matched == cells.source.n_matched:
-            break
-    return best
-
-
-def resolve_encoder(reference: Reference | str | Path | None, encoder: Encoder | str | Path | None) -> Encoder:
-    """Return the given encoder, or the encoder of the reference; raise if both are given."""
-    if encoder is None:
-        return Reference.open(reference).encoder
-    if reference is not None:
-        raise ValueError("Give a reference or an encoder, not both: a reference has its own encoder.")
-    if not isinstance(encoder, Encoder | str | os.PathLike):
-        remedy = " Pass it as reference=." if isinstance(encoder, Reference) else ""
-        raise TypeError(f"encoder must be a scim.Encoder or the path of one, got {type(encoder).__name__}.{remedy}")
-    return encoder if isinstance(encoder, Encoder) else Encoder.load(encoder)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _keys
 from .._validate import get_adata
-from ._cells import resolve_encoder
+from ._embedding import resolve_encoder
 from ._results import check_writable, copy_of, write_results
 
 if TYPE_CHECKING:

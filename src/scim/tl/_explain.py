@@ -14,7 +14,7 @@ from .._validate import as_names, check_key, check_positive_int, did_you_mean, g
 from ..counts import Values, find_values
 from ..encoder import Encoder, lognormal_profiles
 from ..genes import GeneMap, OrganismChoice
-from ._cells import resolve_encoder
+from ._embedding import resolve_encoder
 from ._results import check_writable, copy_of, write_results
 
 if TYPE_CHECKING:

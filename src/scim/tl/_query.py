@@ -14,8 +14,8 @@ from .._warn import warn
 from ..index import MAX_HITS, Hits
 from ..reference import Reference
 from ._cells import NewCells
+from ._embedding import choose_embedding, record_of, recorded_genes
 from ._hit_tables import coherence_table, dominated_by_one_study, hits_table, summary_table
-from ._record import recorded_genes
 from ._results import check_writable, copy_of, filter_text, merge_results, reference_record, write_results
 from ._search_input import Queries, pick_cells, pool_groups
 
@@ -40,7 +40,7 @@ def query(
     exclude: Any = None,
     max_per_group: Mapping[str, int] | None = None,
     recall: float | None = None,
-    use_rep: str = _keys.obsm_embedding(),
+    use_rep: str | None = None,
     key_added: str = _keys.QUERY,
     mod: str | None = None,
     layer: str | None = None,
@@ -82,7 +82,9 @@ def query(
     recall
         Share of the true nearest neighbours to find, see :meth:`scim.Reference.search`.
     use_rep
-        Name of the embedding in ``obsm``, see :func:`scim.tl.annotate`.
+        Name of the embedding in ``obsm``. None: ``f"X_{key_added}"`` or ``"X_scim"``, if the encoder of the reference
+        made it; otherwise the cells are embedded, as ``"X_scim"``, or as ``f"X_{key_added}"`` if that is of another
+        encoder. See :func:`scim.tl.annotate`.
     key_added
         Name of the result in ``uns``.
     mod
@@ -150,8 +152,8 @@ def query(
     if vectors is not None:
         queries = _given(vectors, opened, most)
     else:
-        given: dict[str, Any] = {"use_rep": use_rep, "layer": layer, "organism": organism}
-        queries, new = _from_cells(data, opened, groupby, cells, key=key_added, most=most, **given)
+        given: dict[str, Any] = {"use_rep": use_rep, "key": key_added, "layer": layer, "organism": organism}
+        queries, new = _from_cells(data, opened, groupby, cells, most=most, **given)
     _check_counts(queries)
     filters = {"where": where, "exclude": exclude, "max_per_group": max_per_group, "recall": recall, "client": client}
     hits = opened.search(queries.vectors, k, max_distance=max_distance, **filters)
@@ -167,10 +169,12 @@ def query(
         "exclude": filter_text(exclude),
         "max_per_group": filter_text(dict(max_per_group) if max_per_group else None),
         "recall": "" if recall is None else recall,
-        "use_rep": use_rep,
+        "use_rep": use_rep or "" if new is None else new.use_rep,
     }
     content |= {"params": params, "queries": queries.names, **reference_record(opened, cells_searched=n_searched)}
-    results = merge_results({} if new is None else new.results(), {"uns": {key_added: content}})
+    if new is not None and new.use_rep == _keys.obsm_embedding(key_added):
+        content["embed"] = dict(record_of(data, new.use_rep))  # the earlier results are replaced
+    results = merge_results({"uns": {key_added: content}}, {} if new is None else new.results())
     out = copy_of(adata) if copy else adata
     write_results(get_adata(out, mod=mod), results, replace=[key_added])
     return out if copy else None
@@ -222,8 +226,8 @@ def _from_cells(
     groupby: str | None,
     cells: Any,
     *,
+    use_rep: str | None,
     key: str,
-    use_rep: str,
     layer: str | None,
     organism: OrganismChoice,
     most: int,
@@ -233,9 +237,10 @@ def _from_cells(
     if groupby is None:
         _check_number(len(rows), most)
     else:
-        places = {"layer": layer, **recorded_genes(data, use_rep, organism)}
+        name, _ = choose_embedding(data, reference, use_rep, key, usual_first=True)
+        places = {"layer": layer, **recorded_genes(data, name, organism)}
         pools = pool_groups(data, reference.encoder.genes, groupby, rows, most=most, **places)
-    new = NewCells.read(data, reference, use_rep=use_rep, key=key, layer=layer, organism=organism)
+    new = NewCells.read(data, reference, use_rep=use_rep, key=key, layer=layer, organism=organism, usual_first=True)
     if pools is None:
         return Queries([str(name) for name in data.obs_names[rows]], new.vectors[rows], []), new
     names, members, pooled = pools

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from scim import CellOntology, Encoder, Reference
 from scim.genes import GeneSpace
+from scim.reference.build import _parts
 from scim.reference.build._ids import distinct_ids
 from scim.reference.store._tables import to_table
 
@@ -330,7 +331,7 @@ def test_read_only_target(pbmc: AnnData, encoder: Encoder, tmp_path: Path, monke
     with pytest.raises(NotADirectoryError, match="not a folder"):
         Reference.build(tmp_path / "file" / "r", pbmc, encoder, **KEYS)
     monkeypatch.setattr("os.access", lambda *_: False)
-    monkeypatch.setattr(Encoder, "embed_chunks", lambda *_, **__: pytest.fail("worked before it looked"))
+    monkeypatch.setattr(_parts, "embed_value_blocks", lambda *_, **__: pytest.fail("worked before it looked"))
     with pytest.raises(PermissionError, match="read-only"):
         Reference.build(tmp_path / "r", pbmc, encoder, **KEYS)
 

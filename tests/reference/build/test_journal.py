@@ -23,8 +23,8 @@ def small_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages of a hundred cells, all worth keeping; blocks of fifty."""
     monkeypatch.setattr(_parts, "STAGE", 100)
     monkeypatch.setattr(_journal, "WORTH_KEEPING", 100)
-    defaults = {**Encoder.embed_chunks.__kwdefaults__, "chunk_size": 50}
-    monkeypatch.setattr(Encoder.embed_chunks, "__kwdefaults__", defaults)
+    defaults = {**_parts.embed_value_blocks.__kwdefaults__, "chunk_size": 50}
+    monkeypatch.setattr(_parts.embed_value_blocks, "__kwdefaults__", defaults)
 
 
 @pytest.fixture
@@ -48,19 +48,18 @@ class Stop(Exception):
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, n_blocks: int) -> list[int]:
     """Let embedding fail after some blocks, once; and count the cells that are embedded."""
-    real, seen = Encoder.embed_chunks, [0]
+    real, seen = _parts.embed_value_blocks, [0]
     left = [n_blocks]
 
-    def embed(self: Encoder, *args: object, **options: object) -> Iterator:
-        for span, vectors in real(self, *args, **options):  # type: ignore[arg-type]
+    def embed(*args: object, **options: object) -> Iterator:
+        for span, vectors in real(*args, **options):  # type: ignore[arg-type]
             left[0] -= 1
             if left[0] == -1:
                 raise Stop
             seen[0] += len(vectors)
             yield span, vectors
 
-    embed.__kwdefaults__ = real.__kwdefaults__
-    monkeypatch.setattr(Encoder, "embed_chunks", embed)
+    monkeypatch.setattr(_parts, "embed_value_blocks", embed)
     return seen
 
 

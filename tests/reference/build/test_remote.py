@@ -29,8 +29,8 @@ def studies(pbmc: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
     monkeypatch.setattr(_parts, "STAGE", 100)
     monkeypatch.setattr(_journal, "WORTH_KEEPING", 100)
     monkeypatch.setattr(_embedding, "BLOCK_ROWS", 50)
-    defaults = {**Encoder.embed_chunks.__kwdefaults__, "chunk_size": 50}
-    monkeypatch.setattr(Encoder.embed_chunks, "__kwdefaults__", defaults)
+    for function in (Encoder.embed_chunks, _parts.embed_value_blocks):
+        monkeypatch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "chunk_size": 50})
     first, second, third = (pbmc[pbmc.obs["study"] == name].copy() for name in ("first", "second", "third"))
     second.X = sparse.csc_matrix(second.X)
     first.write_h5ad(tmp_path / "first.h5ad")
@@ -50,7 +50,7 @@ def not_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("embedded in this process")
 
-    monkeypatch.setattr(Encoder, "embed_chunks", refuse)
+    monkeypatch.setattr(_parts, "embed_value_blocks", refuse)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..._disk import sha256, sync
 from ...counts import Values, find_values
-from ...encoder import Encoder
+from ...encoder import Encoder, embed_value_blocks
 from ...index import to_fixed
 from ...labels import LANDMARKS_PER_GROUP, LANDMARKS_PER_SEGMENT, Landmarks, balanced_sample
 from ..store import STUDY, TERM_ID, SegmentWriter, column_kinds, read_table
@@ -56,6 +56,7 @@ class PartWriter:
         self._journal, self._bar = journal, bar
         self.segment = self._open()
         self._kinds = column_kinds([*known, *self.segment.tables()])
+        self._found: tuple[AnnData, Values] | None = None
         self._remote = None
         if cluster is not None and encoder_folder is not None:
             where = {"layer": recipe.layer, "gene_column": recipe.gene_column, "mod": recipe.mod}
@@ -105,10 +106,15 @@ class PartWriter:
                 first = sum(int(record["n_cells"]) for record in done)
                 chunks = self._chunks(adata, part, number, first)
                 self._embed(adata, obs, self._recipe.describer(obs, part.name), stages, chunks, first, (number, stamp))
+        self._found = None
 
     def _values(self, adata: AnnData) -> Values:
-        layer, gene_column = self._recipe.layer, self._recipe.gene_column
-        return find_values(adata, self._encoder.genes, layer=layer, gene_column=gene_column)
+        """Find the values of a part, once."""
+        if self._found is None or self._found[0] is not adata:
+            layer, gene_column = self._recipe.layer, self._recipe.gene_column
+            found = find_values(adata, self._encoder.genes, layer=layer, gene_column=gene_column)
+            self._found = adata, found
+        return self._found[1]
 
     def _embed(
         self,
@@ -138,11 +144,11 @@ class PartWriter:
         """Embed the cells of a part from ``start`` on. Yield positions and fixed-point vectors."""
         if self._remote is not None:
             if self._remote.takes(part):
-                yield from self._remote.chunks(number, part, start, self._values(adata).X)
+                by_columns = self._values(adata).by_columns
+                yield from self._remote.chunks(number, part, start, by_columns=by_columns)
                 return
             self._remote.leave(part)
-        layer, genes = self._recipe.layer, self._recipe.gene_column
-        for span, vectors in self._encoder.embed_chunks(adata, layer=layer, gene_column=genes, start=start):
+        for span, vectors in embed_value_blocks(self._encoder, self._values(adata), start=start):
             yield span, to_fixed(vectors)
 
     def _note(self, written: list[Path], n_cells: int, is_last: bool, about: tuple[int, str | None]) -> None:

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -86,12 +85,12 @@ class RemoteEmbedder:
             )
         self._has_warned = True
 
-    def chunks(self, number: int, part: Part, start: int, X: Any) -> Iterator[tuple[slice, np.ndarray]]:
+    def chunks(self, number: int, part: Part, start: int, *, by_columns: bool) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield positions of cells from ``start`` on, and their vectors as fixed-point numbers, int16 (n, d).
 
-        If a file stores the values ``X`` by columns, one worker embeds all cells, and reads the file once.
+        If a file stores the values ``by_columns``, one worker embeds all cells, and reads the file once.
         """
-        if getattr(X, "format", None) == "csc":
+        if by_columns:
             vectors = self._alone(part, start)
             for first in range(0, len(vectors), self._rows):
                 last = min(first + self._rows, len(vectors))
