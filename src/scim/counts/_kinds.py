@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -131,7 +132,7 @@ def _checked_base(base: Any) -> float | None:
         number = float(base)
     except (TypeError, ValueError):
         return None
-    return number if number > 1 and abs(number - np.e) > 1e-3 else None
+    return number if number > 1 and abs(number - math.e) > 1e-3 else None
 
 
 def _undo_base(base: float) -> Callable[[np.ndarray], np.ndarray]:
