@@ -191,3 +191,10 @@ def test_antibodies_are_no_genes_of_a_model(counts: ad.AnnData) -> None:
     assert inputs.genes == plain.genes
     assert inputs.gene_map.target[-2:].tolist() == [-1, -1]
     np.testing.assert_allclose(inputs.gene_weights, plain.gene_weights)
+
+
+def test_labels_by_synonym_are_reported(counts: ad.AnnData) -> None:
+    counts.obs["cell_type"] = counts.obs["cell_type"].astype(str).replace({"B cell": "B lymphocyte"})
+    with pytest.warns(UserWarning, match=r"taken by synonym.*: 'B lymphocyte' \(B cell\)"):
+        model = set_up(counts)
+    assert "B cell" in model.inputs.label_names

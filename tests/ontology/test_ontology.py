@@ -285,3 +285,49 @@ def test_more_synonyms() -> None:
 )
 def test_relation_of_two_terms(term: str, other: str, relation: str) -> None:
     assert CellOntology.bundled().relation(term, other) == relation
+
+
+CODES = (
+    "DC2",
+    "DC1",
+    "C42",
+    "c43",
+    "G5",
+    "G24",
+    "IC",
+    "VIP",
+    "FS",
+    "PD",
+    "AB",
+    "LP",
+    "GM",
+    "ARC",
+    "LAMP5",
+    "pDC",
+    "Treg",
+)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_short_codes_are_synonyms_only_if_asked(code: str) -> None:
+    ontology = CellOntology.bundled()
+    assert ontology.resolve(code) is None and code not in ontology
+    found = ontology.resolve(code, codes=True)
+    assert found is not None and code.casefold() in map(str.casefold, ontology.synonyms(found))
+    assert code.casefold() not in map(str.casefold, ontology.synonyms(found, codes=False))
+    own = ontology.with_synonyms({code: "B cell"})
+    assert own.resolve(code) == B and own.resolve(code.casefold()) == B
+    assert ontology.resolve(code) is None
+
+
+def test_synonyms_of_other_animals_are_taken_only_if_asked() -> None:
+    ontology = CellOntology.bundled()
+    assert ontology.resolve("alpha cell") is None
+    assert ontology.name(ontology.resolve("alpha cell", codes=True) or "") == "alpha retinal ganglion cell (Mmus)"
+    assert ontology.resolve("alpha retinal ganglion cell (Mmus)") is not None
+
+
+def test_labels_by_synonym_are_told() -> None:
+    ontology = CellOntology.bundled()
+    labels = ["T cell", "t CELL", "CL:0000084", "CL_0000084", "T lymphocyte", "osteoprogenitor cell", "mine", "DC2"]
+    assert ontology.by_synonym(labels) == {"T lymphocyte": "T cell", "osteoprogenitor cell": "preosteoblast"}

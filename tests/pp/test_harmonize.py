@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import anndata as ad
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 import scim
-from scim.pp._harmonize import ABBREVIATIONS, normalize
+from scim.pp._abbreviations import abbreviations, normalize
 
 
 def labelled(*labels: object) -> ad.AnnData:
@@ -31,8 +32,9 @@ def report(adata: ad.AnnData) -> pd.DataFrame:
         ("CL:0000084", "CL:0000084", "exact"),
         ("t cell", "CL:0000084", "exact"),
         ("T lymphocyte", "CL:0000084", "synonym"),
-        ("cells, T", "CL:0000084", "normalized"),
-        ("Fibroblasts", "CL:0000057", "normalized"),
+        ("cells, T", "CL:0000084", "abbreviation"),
+        ("Fibroblasts", "CL:0000057", "abbreviation"),
+        ("Hepatocytes", "CL:0000182", "normalized"),
         ("NK", "CL:0000623", "abbreviation"),
         ("CD14+ Mono", "CL:0001054", "abbreviation"),
         ("Naive CD4+ T cells", "CL:0000895", "abbreviation"),
@@ -89,7 +91,15 @@ def test_copy_keys_and_round_trip(tmp_path: Path) -> None:
 
 def test_every_abbreviation_names_a_term() -> None:
     ontology = scim.CellOntology.bundled()
-    assert [short for short, name in ABBREVIATIONS.items() if ontology.resolve(name) is None] == []
+    table = abbreviations()
+    assert len(table) > 200
+    for short in table.values():
+        assert [ontology.name(ontology.resolve(name) or "") for name in short.terms] == list(short.terms)
+    # Each line of the table says where the abbreviation is used, and no two lines mean the same words.
+    text = (files("scim") / "_data" / "abbreviations.tsv").read_text(encoding="utf-8")
+    lines = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+    assert len(lines) - len(table) < 12  # the same words in another order
+    assert all(set(sources.split()) <= set("ACSXT") and sources for _, _, sources in lines)
 
 
 def test_normal_form_keeps_what_tells_labels_apart() -> None:
@@ -141,3 +151,54 @@ def test_terms_that_are_there_are_kept() -> None:
         scim.pp.harmonize_labels(other, "cell_type")
     scim.pp.harmonize_labels(other, "cell_type", table={"own words": "T cell", "NK": "B cell"})
     assert other.obs["cell_type_ontology_term_id"].tolist() == ["CL:0000084", "CL:0000236"]
+
+
+@pytest.mark.parametrize(
+    ("label", "term"),
+    [
+        ("CD56+ NK", "natural killer cell"),
+        ("MAIT", "mucosal-associated invariant T cell"),
+        ("gdT", "gamma-delta T cell"),
+        ("γδ T cells", "gamma-delta T cell"),
+        ("cDC2", "CD1c-positive myeloid dendritic cell"),
+        ("cDC2s", "CD1c-positive myeloid dendritic cell"),
+        ("pDCs", "plasmacytoid dendritic cell"),
+        ("HSPC", "hematopoietic precursor cell"),
+        ("Mono CD14", "CD14-positive monocyte"),
+        ("CD14-Mono", "CD14-positive monocyte"),
+        ("NK dim", "CD16-positive, CD56-dim natural killer cell, human"),
+        ("NK_CD56bright", "CD16-negative, CD56-bright natural killer cell, human"),
+        ("CD4pos T cells", "CD4-positive, alpha-beta T cell"),
+        ("CD4+ TEM", "effector memory CD4-positive, alpha-beta T cell"),
+        ("Bcells", "B cell"),
+        ("Beta cells", "type B pancreatic cell"),
+        ("Alpha cell", "pancreatic A cell"),
+        ("AT2 cells", "pulmonary alveolar type 2 cell"),
+    ],
+)
+def test_common_abbreviations(label: str, term: str) -> None:
+    adata = labelled(label)
+    scim.pp.harmonize_labels(adata, "cell_type")
+    assert report(adata).loc[label, "term_name"] == term
+
+
+@pytest.mark.parametrize(
+    ("label", "suggested"),
+    [
+        ("DC2", "CD1c-positive myeloid dendritic cell | plasmacytoid dendritic cell"),
+        ("PC", "plasma cell | podocyte | renal principal cell"),
+        ("C42", "alpha retinal ganglion cell OFF-sustained (Mmus)"),
+        ("beta", "type B pancreatic cell"),
+        ("b", "B cell"),
+        ("GM", "gastric mill neuron"),
+    ],
+)
+def test_what_has_several_meanings_is_suggested_and_not_taken(label: str, suggested: str) -> None:
+    adata = labelled(label)
+    with pytest.warns(UserWarning, match="may be"):
+        scim.pp.harmonize_labels(adata, "cell_type")
+    row = report(adata).loc[label]
+    assert (row["method"], row["term_id"], row["suggestions"]) == ("unmapped", "", suggested)
+    table = {label: suggested.split(" | ")[0]}
+    scim.pp.harmonize_labels(adata, "cell_type", table=table)
+    assert report(adata).loc[label, "method"] == "table"

@@ -17,7 +17,7 @@ from .._warn import warn
 from ..counts import InputKind, Values, by_rows, gene_moments, input_kind, lognormal_in_place, refuse_mixed
 from ..genes import GeneMap, GeneSpace, name_candidates
 from ..labels import doubtful_labels
-from ..ontology import CellOntology, TermSpace
+from ..ontology import CellOntology, TermSpace, report_synonyms
 from ._genes import _expressed, _measured, _shared
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ class TrainingData:
         terms, code_of, label_names, version = _place_labels(given, ontology)
         is_flat = manager is None or ontology == "flat"
         known = ontology if isinstance(ontology, CellOntology) else CellOntology.bundled()
+        if manager is not None and not isinstance(ontology, Mapping) and not is_flat:
+            report_synonyms(known, given)
         unknown = [] if is_flat else [name for name in label_names if known.resolve(name) is None]
         inputs = cls(
             genes,

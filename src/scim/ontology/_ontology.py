@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import numpy as np
 
 from .._validate import did_you_mean
 from ._bundled import read_bundled
+from ._synonyms import Texts, read_texts
 from ._term_space import TermSpace
 
 #: How a term relates to another one.
@@ -109,6 +111,8 @@ class CellOntology:
         ]
         self._replaced = dict(replaced or {})
         self._obsolete_names = dict(obsolete_names or {})
+        #: Synonyms of the user -> ids.
+        self._given: dict[str, str] = {}
 
     @classmethod
     def bundled(cls) -> CellOntology:
@@ -144,7 +148,8 @@ class CellOntology:
         Parameters
         ----------
         table
-            Synonym -> term, by id, name or synonym. A word that already means a term keeps its meaning.
+            Synonym -> term, by id, name or synonym. A word that already means a term keeps its meaning; a code such as
+            "DC2" means what you say.
 
         Raises
         ------
@@ -158,7 +163,7 @@ class CellOntology:
         >>> ontology.resolve("CD14+ Mono")
         'CL:0001054'
         """
-        synonyms = [list(known) for known in self._synonyms]
+        given = dict(self._given)
         for word, term in table.items():
             found = self.resolve(term)
             if found is None:
@@ -166,17 +171,11 @@ class CellOntology:
                     f"table[{word!r}] is {term!r}, which is not a term of the ontology. Give an id or a name."
                 )
             if self.resolve(word) is None:
-                synonyms[self._position[found]].append(str(word).strip())
-        return CellOntology(
-            list(self.ids),
-            list(self.names),
-            [[str(self.ids[p]) for p in mine] for mine in self._parents],
-            synonyms=synonyms,
-            replaced=self._replaced,
-            obsolete_names=self._obsolete_names,
-            version=self.version,
-            source=f"{self.source}, with more synonyms",
-        )
+                given[str(word).strip()] = found
+        other = copy(self)
+        other.__dict__.pop("_texts", None)
+        other._given, other.source = given, f"{self.source}, with more synonyms"
+        return other
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -187,20 +186,48 @@ class CellOntology:
     def __contains__(self, term: object) -> bool:
         return isinstance(term, str) and self.resolve(term) is not None
 
-    def resolve(self, term: str) -> str | None:
+    def resolve(self, term: str, *, codes: bool = False) -> str | None:
         """Return the id of a term given by id, name or exact synonym in any letter case; None if it is unknown.
 
         ``CL_0000084`` and ``CL:0000084`` are the same. Obsolete ids and names give the term that replaces them.
+
+        Parameters
+        ----------
+        term
+            Id, name or synonym.
+        codes
+            Also take synonyms that mean other things to other people: those of four letters or fewer, such as "DC2",
+            "IC" and "ARC", and those of terms of other animals.
         """
         text = str(term).strip()
         if not text:
             return None
         if text in self._position:
             return text
-        found = self._by_text.get(text.casefold())
+        found = self._texts.words.get(text.casefold())
         if found is None and "_" in text:
-            found = self._by_text.get(text.rsplit("/", 1)[-1].replace("_", ":", 1).casefold())
-        return found
+            found = self._texts.words.get(text.rsplit("/", 1)[-1].replace("_", ":", 1).casefold())
+        return self._texts.codes.get(text.casefold()) if found is None and codes else found
+
+    def by_synonym(self, labels: Iterable[str]) -> dict[str, str]:
+        """Return the labels that are a synonym of a term, or the name of an obsolete one -> name of the term.
+
+        Ids, names and synonyms of :meth:`with_synonyms` are left out.
+
+        Examples
+        --------
+        >>> import scim
+        >>> scim.CellOntology.bundled().by_synonym(["T cell", "T lymphocyte", "unheard-of"])
+        {'T lymphocyte': 'T cell'}
+        """
+        asked = {word.casefold() for word in self._given} | set(map(str.casefold, self._replaced))
+        found = {str(label): term for label in labels if (term := self.resolve(label)) is not None}
+        return {
+            label: self.name(term)
+            for label, term in found.items()
+            if not {label.strip().casefold(), label.strip().rsplit("/", 1)[-1].replace("_", ":", 1).casefold()}
+            & (asked | {term.casefold(), self.name(term).casefold()})
+        }
 
     def resolve_many(self, terms: Iterable[str]) -> list[str | None]:
         """Return the ids of ``terms``, None for unknown ones."""
@@ -210,9 +237,10 @@ class CellOntology:
         """Name of a term."""
         return str(self.names[self._index(term)])
 
-    def synonyms(self, term: str) -> tuple[str, ...]:
-        """Exact synonyms of a term."""
-        return self._synonyms[self._index(term)]
+    def synonyms(self, term: str, *, codes: bool = True) -> tuple[str, ...]:
+        """Exact synonyms of a term; without ``codes``, those that :meth:`resolve` takes."""
+        found = self._synonyms[self._index(term)]
+        return found if codes else tuple(text for text in found if self.resolve(text) is not None)
 
     def parents(self, term: str) -> set[str]:
         """Ids of the direct parents of a term."""
@@ -305,24 +333,11 @@ class CellOntology:
         return self._position[found]
 
     @cached_property
-    def _by_text(self) -> dict[str, str]:
-        """Case-folded text -> id. Names have priority over synonyms; synonyms of several terms are left out."""
-        table: dict[str, str] = {}
-        shared: set[str] = set()
-        for term, synonyms in zip(self.ids, self._synonyms, strict=True):
-            for synonym in synonyms:
-                key = synonym.casefold()
-                if table.setdefault(key, term) != term:
-                    shared.add(key)
-        for key in shared:
-            del table[key]
-        for name, old in self._obsolete_names.items():
-            if (new := self._follow(old)) is not None:
-                table[name.casefold()] = new
-        table.update((old.casefold(), new) for old in self._replaced if (new := self._follow(old)) is not None)
-        table.update((name.casefold(), term) for term, name in zip(self.ids, self.names, strict=True))
-        table.update((term.casefold(), term) for term in self.ids)
-        return table
+    def _texts(self) -> Texts:
+        """Texts that mean a term."""
+        obsolete = {name: new for name, old in self._obsolete_names.items() if (new := self._follow(old)) is not None}
+        replaced = {old: new for old in self._replaced if (new := self._follow(old)) is not None}
+        return read_texts(self.ids, self.names, self._synonyms, self._given, obsolete, replaced)
 
     def _follow(self, term: str) -> str | None:
         """Return the current id that replaces an obsolete one, in one or several steps."""

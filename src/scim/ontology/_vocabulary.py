@@ -49,7 +49,7 @@ class Vocabulary:
 
     def resolve(self, text: str) -> str | None:
         """Return the id of a term; None if it is unknown."""
-        return self._ontology.resolve(text)
+        return self._ontology.resolve(text, codes=True)
 
     def matching(self, wanted: str, values: Iterable[str]) -> list[str]:
         """Find the values that mean ``wanted``, or a part or kind of it."""

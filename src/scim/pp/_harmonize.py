@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -13,51 +12,13 @@ from .. import _keys
 from .._validate import NO_LABEL, check_key, get_adata
 from .._warn import warn
 from ..ontology import CellOntology
+from ._abbreviations import abbreviation_of, normalize, says_cell
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-#: Abbreviations that authors use and the ontology lacks, if they have one meaning only.
-ABBREVIATIONS = {
-    "nk": "natural killer cell",
-    "pdc": "plasmacytoid dendritic cell",
-    "cdc": "conventional dendritic cell",
-    "mdc": "myeloid dendritic cell",
-    "dc": "dendritic cell",
-    "mk": "megakaryocyte",
-    "hsc": "hematopoietic stem cell",
-    "opc": "oligodendrocyte precursor cell",
-    "treg": "regulatory T cell",
-    "t reg": "regulatory T cell",
-    "mono": "monocyte",
-    "cd14 mono": "CD14-positive monocyte",
-    "cd14 monocyte": "CD14-positive monocyte",
-    "cd16 mono": "CD14-low, CD16-positive monocyte",
-    "cd16 monocyte": "CD14-low, CD16-positive monocyte",
-    "fcgr3a mono": "CD14-low, CD16-positive monocyte",
-    "fcgr3a monocyte": "CD14-low, CD16-positive monocyte",
-    "cd4 t": "CD4-positive, alpha-beta T cell",
-    "cd8 t": "CD8-positive, alpha-beta T cell",
-    "naive cd4 t": "naive thymus-derived CD4-positive, alpha-beta T cell",
-    "cd4 naive t": "naive thymus-derived CD4-positive, alpha-beta T cell",
-    "naive cd8 t": "naive thymus-derived CD8-positive, alpha-beta T cell",
-    "cd8 naive t": "naive thymus-derived CD8-positive, alpha-beta T cell",
-    "memory cd4 t": "CD4-positive, alpha-beta memory T cell",
-    "cd4 memory t": "CD4-positive, alpha-beta memory T cell",
-    "memory cd8 t": "CD8-positive, alpha-beta memory T cell",
-    "cd8 memory t": "CD8-positive, alpha-beta memory T cell",
-    "platelets": "platelet",
-    "microglia": "microglial cell",
-    "epithelial": "epithelial cell",
-    "endothelial": "endothelial cell",
-    "fibroblast": "fibroblast",
-    "plasma": "plasma cell",
-    "mast": "mast cell",
-    "b": "B cell",
-    "t": "T cell",
-    "naive b": "naive B cell",
-    "memory b": "memory B cell",
-}
+#: Names that are suggested for a label, at most.
+_MOST_SUGGESTIONS = 3
 
 
 def harmonize_labels(
@@ -71,10 +32,11 @@ def harmonize_labels(
 ) -> AnnData | None:
     """Propose a Cell Ontology term for every label, and warn of labels without a term.
 
-    A label is looked up in ``table``, then as id, name or exact synonym, then regardless of plural, punctuation and
-    order of words, then in a short list of abbreviations ("NK", "CD14+ Mono"). A label that is not found stays without
-    a term, and a warning names it. Terms that are already in the columns, such as those of CELLxGENE, are kept. Results
-    of an earlier call are replaced.
+    A label is looked up in ``table``, then as id or name, then in a list of abbreviations ("NK", "CD14+ Mono", "MAIT",
+    "gdT"), then as exact synonym, then regardless of plural, punctuation and order of words. Codes that mean several
+    cells, such as "DC2" and "PC", are not taken: what they may mean is suggested. A label that is not found stays
+    without a term, and a warning names it. Terms that are already in the columns, such as those of CELLxGENE, are kept.
+    Results of an earlier call are replaced.
 
     Parameters
     ----------
@@ -96,8 +58,9 @@ def harmonize_labels(
     -------
     None, or the copy. Adds ``obs[f"{key_added}_ontology_term_id"]`` and ``obs[f"{key_added}_ontology_label"]``
     (categorical, missing for cells without a term), and ``uns["scim_pp"]["harmonize"]``: a table with label, number of
-    cells, number of cells that kept the term that they had (``n_kept``), term id, term name and method (``table``,
-    ``exact``, ``synonym``, ``normalized``, ``abbreviation``, ``missing``, ``unmapped``).
+    cells, number of cells that kept the term that they had (``n_kept``), term id, term name, method (``table``,
+    ``exact``, ``abbreviation``, ``synonym``, ``normalized``, ``missing``, ``unmapped``), and suggestions for labels
+    without a term, joined by ``" | "``.
 
     Raises
     ------
@@ -129,7 +92,7 @@ def harmonize_labels(
     counts, kept = labels.value_counts(), labels[there != ""].value_counts()
     report = pd.DataFrame(
         [(label, int(n), int(kept.get(label, 0)), *matcher.find(str(label))) for label, n in counts.items()],
-        columns=["label", "n_cells", "n_kept", "term_id", "term_name", "method"],
+        columns=["label", "n_cells", "n_kept", "term_id", "term_name", "method", "suggestions"],
     )
     if copy:
         adata = adata.copy()
@@ -143,8 +106,10 @@ def harmonize_labels(
     unmapped = report.loc[(report["method"] == "unmapped") & (report["n_cells"] > report["n_kept"])]
     if len(unmapped):
         shown = ", ".join(
-            f"{label!r} ({n} cells)"
-            for label, n in zip(unmapped["label"], unmapped["n_cells"] - unmapped["n_kept"], strict=True)
+            f"{label!r} ({n} cells{f'; may be: {names}' if names else ''})"
+            for label, n, names in zip(
+                unmapped["label"], unmapped["n_cells"] - unmapped["n_kept"], unmapped["suggestions"], strict=True
+            )
         )
         warn(
             f"{len(unmapped)} of {len(report)} labels in obs[{key!r}] have no term: {shown}. Give them one with "
@@ -184,7 +149,7 @@ class _Matcher:
         self._normal: dict[str, str] = {}
         shared: set[str] = set()
         for term in ontology.ids:
-            for text in {normalize(str(ontology.name(term))), *map(normalize, ontology.synonyms(term))}:
+            for text in {normalize(str(ontology.name(term))), *map(normalize, ontology.synonyms(term, codes=False))}:
                 if self._normal.setdefault(text, term) != term:
                     shared.add(text)
         for text in shared:  # a name of two terms is ambiguous
@@ -193,60 +158,43 @@ class _Matcher:
             text: term
             for text, term in self._normal.items()
             if not any(
-                _says_cell(name) and normalize(name) == text for name in (ontology.name(term), *ontology.synonyms(term))
+                says_cell(name) and normalize(name) == text
+                for name in (ontology.name(term), *ontology.synonyms(term, codes=False))
             )
         }
 
-    def find(self, label: str) -> tuple[str, str, str]:
-        """Term id, term name and method; empty where there is no term."""
+    def find(self, label: str) -> tuple[str, str, str, str]:
+        """Return term id, term name, method and suggestions; empty where there is no term."""
         if label in self.table:
             return self._known(self.table[label], "table")
         if label.strip().casefold() in NO_LABEL:
-            return "", "", "missing"
-        if (found := self.ontology.resolve(label)) is not None:
-            same = label.strip().casefold() in (found.casefold(), self.ontology.name(found).casefold())
-            return self._known(found, "exact" if same else "synonym")
+            return "", "", "missing", ""
+        found = self.ontology.resolve(label)
+        if found is not None and label not in self.ontology.by_synonym([label]):
+            return self._known(found, "exact")
         normal = normalize(label)
+        with_cell = says_cell(label)
+        short = abbreviation_of(label)
+        if short is not None and short.is_sure and short.fits(label):
+            term = self.ontology.resolve(short.terms[0])
+            if term is not None:
+                return self._known(term, "abbreviation")
+        if short is not None and not short.is_sure and not with_cell:
+            return "", "", "unmapped", self._suggestions(label, short.terms)
+        if found is not None:
+            return self._known(found, "synonym")
         # "alpha" is not "alpha cell": a single word must contain "cell" if the name of the term does.
-        sure = " " in normal or _says_cell(label)
+        sure = " " in normal or with_cell
         if (found := (self._normal if sure else self._whole).get(normal)) is not None:
             return self._known(found, "normalized")
-        short = _NORMAL_ABBREVIATIONS.get(normal)
-        if short is not None and (found := self.ontology.resolve(short)) is not None:
-            return self._known(found, "abbreviation")
-        return "", "", "unmapped"
+        return "", "", "unmapped", self._suggestions(label, () if short is None else short.terms)
 
-    def _known(self, term: str, method: str) -> tuple[str, str, str]:
-        return term, self.ontology.name(term) if term else "", method
+    def _suggestions(self, label: str, terms: tuple[str, ...]) -> str:
+        """Names of terms that a label may mean."""
+        code = self.ontology.resolve(label, codes=True)
+        names = [name for name in terms if name in self.ontology]
+        names += [self.ontology.name(term) for term in (code, self._normal.get(normalize(label))) if term is not None]
+        return " | ".join(list(dict.fromkeys(names))[:_MOST_SUGGESTIONS])
 
-
-def normalize(label: str) -> str:
-    """Return the words of a label in alphabetical order, without plural, "cell" and punctuation.
-
-    Examples
-    --------
-    >>> normalize("Naive CD4+ T-cells") == normalize("CD4 naive T cell")
-    True
-    >>> normalize("CD4- T cell") == normalize("CD4+ T cell")
-    False
-    """
-    text = label.casefold().replace("naïve", "naive").replace("α", "alpha").replace("β", "beta")
-    # A minus after a marker means "without it"; any other dash joins words.
-    text = re.sub(r"\b(cd\d+[a-z]?|[a-z]+\d+[a-z]?)-(?=\W|$)", r"\1 negative", text)
-    text = re.sub(r"(?<=\w)\+|\bpositive\b|-positive\b", " ", text).replace("-negative", " negative")
-    text = re.sub(r"[^\w]+|_", " ", text)
-    words = [_singular(word) for word in text.split()]
-    return " ".join(sorted(word for word in words if word != "cell")) or label.casefold()
-
-
-def _says_cell(text: str) -> bool:
-    return re.search(r"\bcells?\b", text.casefold().replace("_", " ")) is not None
-
-
-def _singular(word: str) -> str:
-    if len(word) > 3 and word.endswith("ies"):
-        return word[:-3] + "y"
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
-
-
-_NORMAL_ABBREVIATIONS = {normalize(short): name for short, name in ABBREVIATIONS.items()}
+    def _known(self, term: str, method: str) -> tuple[str, str, str, str]:
+        return term, self.ontology.name(term) if term else "", method, ""

@@ -362,3 +362,22 @@ def test_some_cells_without_any_count_are_warned_of(
         reference.add(none)
     assert len(Reference.open(folder)) == 750
     reference.verify()
+
+
+def test_labels_by_synonym_and_codes_are_reported(pbmc: AnnData, encoder: Encoder, tmp_path: Path) -> None:
+    names = {"B cell": "B lymphocyte", "CD14-positive monocyte": "DC2", "natural killer cell": "CL:0000623"}
+    pbmc.obs["mine"] = pbmc.obs["cell_type"].astype(str).replace(names)
+    with (
+        pytest.warns(UserWarning, match=r"1 of \d+ labels were taken by synonym.*: 'B lymphocyte' \(B cell\)\. If"),
+        pytest.warns(UserWarning, match=r"short codes .* were not taken.*'DC2' \(plasmacytoid dendritic cell\?\)"),
+        pytest.warns(UserWarning, match="1 of .* labels are not in the ontology"),
+    ):
+        reference = Reference.build(tmp_path / "r.scim", pbmc, encoder, labels_key="mine", study_key="study")
+    labels = set(reference.obs["label"].dropna().unique())
+    assert {"B cell", "DC2", "natural killer cell"} <= labels
+    asked = CellOntology.bundled().with_synonyms({"DC2": "CD14-positive monocyte"})
+    with pytest.warns(UserWarning, match="'B lymphocyte'") as said:
+        reference = Reference.build(
+            tmp_path / "asked.scim", pbmc, encoder, labels_key="mine", study_key="study", ontology=asked
+        )
+    assert len(said) == 1 and "CD14-positive monocyte" in set(reference.obs["label"].dropna().unique())

@@ -56,6 +56,8 @@ class PartWriter:
         self._journal, self._bar = journal, bar
         self.segment = self._open()
         self._kinds = column_kinds([*known, *self.segment.tables()])
+        #: Labels of the cells, as the data have them.
+        self.labels: dict[str, None] = {}
         self._found: tuple[AnnData, Values] | None = None
         self._remote = None
         if cluster is not None and encoder_folder is not None:
@@ -94,6 +96,7 @@ class PartWriter:
             return  # without opening the file
         with part.open() as opened:
             adata, obs = self._recipe.read_part(opened)
+            self.labels |= dict.fromkeys(self._recipe.labels(obs))
             stamp = _stamp(part, part.stamp)
             if self._journal is not None and stamp is None:
                 stamp = _stamp(part, content_stamp(adata, obs, self._values(adata).X))

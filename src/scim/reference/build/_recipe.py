@@ -104,6 +104,11 @@ class Recipe:
         self._check_obs(obs)
         return adata, self._used(obs)
 
+    def labels(self, obs: pd.DataFrame) -> list[str]:
+        """List the labels of a part as they are, without those that mean "no label"."""
+        labels = _text(obs[self.labels_key].drop_duplicates()).str.strip()
+        return list(labels[~is_unlabeled(labels, self.unlabeled_category)].drop_duplicates())
+
     def _used(self, obs: pd.DataFrame) -> pd.DataFrame:
         """Select the columns that are read."""
         chosen = DEFAULT_COLUMNS if self.obs_columns is None else self.obs_columns

@@ -13,6 +13,7 @@ import pandas as pd
 from ..._progress import progress_bar
 from ..._warn import warn
 from ...encoder import Encoder
+from ...ontology import report_synonyms
 from ..store import LANDMARKS, STUDY, TERM_ID, SegmentWriter, distinct_values, n_empty, save_landmarks
 from ._ids import distinct_ids
 from ._journal import Journal
@@ -77,6 +78,7 @@ def write_segment(
             n_parts = 0
             for n_parts, part in enumerate(list_parts(data, recipe.taken), start=1):
                 work.write(part, n_parts - 1)
+            report_synonyms(recipe.ontology, work.labels)
             work.rewind(n_parts)  # an interrupted build may have had more parts
             written = _finish(work.segment, known, is_unnamed=recipe.study_key is None and not is_named(data))
             if recipe.landmarks != "none":
